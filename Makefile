@@ -1,0 +1,45 @@
+# make demo   a red owl from nothing: environment, one run, outputs/demo
+# make test   environment, lint, types, tests
+# make clean  remove what these made, but for finished runs in outputs/
+#
+# A machine without an NVIDIA GPU saves some gigabytes with torch's CPU build:
+#   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+PROMPT ?= a red owl
+PIP_FLAGS ?=
+# More threads than cores make small tensors slower; the embedded teacher gains little beyond two.
+export OMP_NUM_THREADS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
+SETUP := pyproject.toml setup.py constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m esd_splat.fit --config configs/esd.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+# The stamps say which set-up an environment was made for; a changed one is installed again.
+$(VENV)/.installed: $(SETUP)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-test: $(SETUP)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e ".[test]"
+	touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,190 @@
+"""Where the views are taken from. Knows angles and matrices; nothing of Gaussians or diffusion."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+BALL_RADIUS = 1.0
+"""The object lies in a ball of this radius around the origin, world units; cameras stay outside."""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of pinhole cameras that share one image size."""
+
+    viewmats: Float[Tensor, "b 4 4"]
+    """World-to-camera, OpenCV axes."""
+    Ks: Float[Tensor, "b 3 3"]
+    """Intrinsics, in pixels."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+
+    def __len__(self) -> int:
+        return len(self.viewmats)
+
+    @property
+    def eyes(self) -> Float[Tensor, "b 3"]:
+        """Camera centres in the world."""
+        R, t = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3:]
+        return -(R.mT @ t).squeeze(-1)
+
+    @property
+    def c2w(self) -> Float[Tensor, "b 4 4"]:
+        """Camera-to-world: the inverse of ``viewmats``."""
+        inverse = self.viewmats.clone()
+        inverse[:, :3, :3] = self.viewmats[:, :3, :3].mT
+        inverse[:, :3, 3] = self.eyes
+        return inverse
+
+    @property
+    def azimuth_deg(self) -> Float[Tensor, " b"]:
+        """Degrees in (-180, 180]: 0 stands on the +z side of the origin, 90 on the +x side."""
+        x, _, z = self.eyes.unbind(-1)
+        azimuth = torch.rad2deg(torch.atan2(x, z))
+        return torch.where(azimuth <= -180, azimuth + 360, azimuth)
+
+    @property
+    def elevation_deg(self) -> Float[Tensor, " b"]:
+        """Degrees in [-90, 90] above the horizon of the origin."""
+        x, y, z = self.eyes.unbind(-1)
+        return torch.rad2deg(torch.atan2(y, torch.hypot(x, z)))
+
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras with their matrices on ``device``."""
+        return Cameras(self.viewmats.to(device), self.Ks.to(device), self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """Cameras on a sphere around the origin, all looking at it."""
+
+    distance: tuple[float, float] = (3.2, 3.2)
+    """Range of distances to the origin, world units, above 1: the object fills the unit ball."""
+    elevation: tuple[float, float] = (0.0, 30.0)
+    """Range of heights above the horizon, degrees in [-89, 89]."""
+    fov: tuple[float, float] = (40.0, 40.0)
+    """Range of vertical fields of view, degrees in (0, 180)."""
+    size: int = 64
+    """Image width and height, pixels, at least 8."""
+    stratified: bool = True
+    """One azimuth in each of ``batch`` equal sectors, instead of independent ones."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *_range_problems("distance", self.distance, BALL_RADIUS, math.inf, closed=False),
+            *_range_problems("elevation", self.elevation, -89.0, 89.0, closed=True),
+            *_range_problems("fov", self.fov, 0.0, 180.0, closed=False),
+        ]
+        if self.size < 8:
+            problems.append(f"size: must be at least 8, got {self.size}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def sample(self, batch: int, generator: torch.Generator) -> Cameras:
+        """Draw ``batch`` cameras, uniform in azimuth and in each configured range.
+
+        Each azimuth alone is uniform over the circle. When ``stratified``, the i-th lies in the
+        i-th of ``batch`` equal sectors, counted from a common random start.
+
+        Args:
+            batch: how many.
+            generator: of the CPU; five numbers a camera are taken whatever the configuration.
+        """
+        u = torch.rand(5, batch, generator=generator, dtype=torch.float64)
+        turn = u[0]
+        if self.stratified:
+            turn = u[1, :1] + (torch.arange(batch, dtype=torch.float64) + u[0]) / max(batch, 1)
+        return orbit_cameras(
+            azimuth_deg=360 * turn,
+            elevation_deg=_between(u[2], self.elevation),
+            distance=_between(u[3], self.distance),
+            fov_deg=_between(u[4], self.fov),
+            size=self.size,
+        )
+
+    def turntable(self, count: int, elevation: float = 15.0, size: int | None = None) -> Cameras:
+        """``count`` cameras at equal steps of azimuth, the first at 0, at mid distance and fov.
+
+        Args:
+            count: views in a full turn.
+            elevation: degrees, the same for all.
+            size: pixels; ``None`` for the orbit's own.
+        """
+        flat = torch.ones(count, dtype=torch.float64)
+        return orbit_cameras(
+            azimuth_deg=360 * torch.arange(count, dtype=torch.float64) / count,
+            elevation_deg=elevation * flat,
+            distance=sum(self.distance) / 2 * flat,
+            fov_deg=sum(self.fov) / 2 * flat,
+            size=self.size if size is None else size,
+        )
+
+
+def orbit_cameras(
+    azimuth_deg: Float[Tensor, " b"],
+    elevation_deg: Float[Tensor, " b"],
+    distance: Float[Tensor, " b"],
+    fov_deg: Float[Tensor, " b"],
+    size: int,
+) -> Cameras:
+    """Square float32 views of the origin from the given places. World +y is up in the picture.
+
+    Args:
+        azimuth_deg: 0 on the +z side of the origin, 90 on the +x side.
+        elevation_deg: above the horizon, strictly between -90 and 90.
+        distance: from the origin, world units.
+        fov_deg: vertical and horizontal field of view.
+        size: width and height, pixels.
+    """
+    azimuth, elevation = torch.deg2rad(azimuth_deg.double()), torch.deg2rad(elevation_deg.double())
+    level = elevation.cos()
+    outward = torch.stack([level * azimuth.sin(), elevation.sin(), level * azimuth.cos()], dim=-1)
+    focal = 0.5 * size / torch.tan(0.5 * torch.deg2rad(fov_deg.double()))
+    Ks = torch.zeros(len(focal), 3, 3, dtype=torch.float64, device=focal.device)
+    Ks[:, 0, 0] = Ks[:, 1, 1] = focal
+    Ks[:, :2, 2] = 0.5 * size
+    Ks[:, 2, 2] = 1
+    viewmats = look_at_origin(distance.double()[:, None] * outward)
+    return Cameras(viewmats.float(), Ks.float(), size, size)
+
+
+def look_at_origin(eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b 4 4"]:
+    """World-to-camera matrices of cameras at ``eyes`` facing the origin, with world +y up.
+
+    Undefined directly above or below the origin, where "up" has no projection.
+    """
+    forward = torch.nn.functional.normalize(-eyes, dim=-1)
+    up = eyes.new_tensor([0.0, 1.0, 0.0]).expand_as(eyes)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=-1)
+    down = torch.linalg.cross(forward, right)
+    viewmats = torch.eye(4, dtype=eyes.dtype, device=eyes.device).repeat(len(eyes), 1, 1)
+    viewmats[:, :3, :3] = torch.stack([right, down, forward], dim=1)
+    viewmats[:, :3, 3] = -(viewmats[:, :3, :3] @ eyes[..., None]).squeeze(-1)
+    return viewmats
+
+
+def _between(u: Float[Tensor, " b"], bounds: tuple[float, float]) -> Float[Tensor, " b"]:
+    low, high = bounds
+    return low + (high - low) * u
+
+
+def _range_problems(
+    name: str, bounds: tuple[float, float], least: float, most: float, *, closed: bool
+) -> list[str]:
+    """What is wrong with a (low, high) pair whose ends must lie between ``least`` and ``most``."""
+    low, high = bounds
+    got = f"got ({low:g}, {high:g})"
+    inside = least <= min(bounds) <= max(bounds) <= most if closed else least < low and high < most
+    if not low <= high:
+        return [f"{name}: low must not exceed high, {got}"]
+    if not inside:
+        allowed = f"in [{least:g}, {most:g}]" if closed else f"above {least:g}"
+        if not closed and math.isfinite(most):
+            allowed += f" and below {most:g}"
+        return [f"{name}: both ends must be {allowed}, {got}"]
+    return []

@@ -1,0 +1,148 @@
+"""The whole state of a run, to and from one file. Knows containers; not what a run keeps in them.
+
+A file is two lines of text, ``esd_splat checkpoint <version>`` and the SHA-256 of the rest, and
+then a ``torch.save`` archive. The archive holds tensors and plain Python values only, so reading
+one can run no code.
+"""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esd_splat.errors import CheckpointError
+from esd_splat.files import atomic_path
+
+MAGIC = b"esd_splat checkpoint "
+VERSION = 1
+"""Raised whenever an older program could misread a newer file."""
+
+
+def save_checkpoint(path: Path | str, state: Mapping[str, Any]) -> None:
+    """Write ``state`` to ``path``, which until then keeps its old content, whatever happens.
+
+    Args:
+        state: nested dicts, lists and tuples of tensors, text, numbers, booleans and ``None``.
+            Tensors are copied to the CPU without their history.
+
+    Raises:
+        OutputError: the file cannot be written; the old one is untouched.
+        TypeError: ``state`` holds something that ``load_checkpoint`` would refuse.
+    """
+    # Through memory: torch.save reports a full disk as a RuntimeError about positions.
+    archive = io.BytesIO()
+    torch.save(_plain(state, "state"), archive)
+    body = archive.getbuffer()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(b"%s%d\n%s\n" % (MAGIC, VERSION, _digest(body)))
+        file.write(body)
+
+
+def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[str, Any]:
+    """The state that was saved to ``path``, its tensors on the CPU.
+
+    Args:
+        required: keys that the state must have.
+
+    Raises:
+        CheckpointError: there is no such file, or it is cut short, damaged, of another program,
+            of a newer version, or lacks a required key.
+    """
+    way_out = "delete it to start from step 0"
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    head, _, rest = content.partition(b"\n")
+    version = head.removeprefix(MAGIC)
+    if not head.startswith(MAGIC) or not version.isdigit():
+        raise CheckpointError(f"{path}: not a checkpoint of esd_splat; {way_out}")
+    if int(version) > VERSION:
+        raise CheckpointError(
+            f"{path}: has version {int(version)} and this program reads up to {VERSION}; update "
+            f"esd_splat, or {way_out}"
+        )
+    digest, _, body = rest.partition(b"\n")
+    # torch.load does not compare the archive's own check sums: a flipped bit would load.
+    if digest != _digest(body):
+        raise CheckpointError(f"{path}: cut short or damaged; {way_out}")
+    try:
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: torch {torch.__version__} cannot read it; resume with the version that wrote "
+            f"it, or {way_out}"
+        ) from error
+    if missing := sorted(set(required) - set(state)):
+        raise CheckpointError(f"{path}: lacks {', '.join(missing)}; {way_out}")
+    return state
+
+
+def scene_state(optimizer: torch.optim.Adam) -> dict[str, Any]:
+    """The scene an optimizer holds, with its moments, step counters and learning rates."""
+    scene = {group["name"]: group["params"][0] for group in optimizer.param_groups}
+    return {"scene": scene, "adam": optimizer.state_dict()}
+
+
+def restore_optimizer(
+    state: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> torch.optim.Adam:
+    """The optimizer that ``scene_state`` described; it goes on as the original would have."""
+    groups = [
+        {"name": name, "params": [nn.Parameter(value.detach().to(device, copy=True))]}
+        for name, value in state["scene"].items()
+    ]
+    optimizer = torch.optim.Adam(groups)
+    optimizer.load_state_dict(state["adam"])
+    return optimizer
+
+
+def generator_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
+    """What each named generator will draw from, as a tensor of bytes."""
+    return {name: generator.get_state() for name, generator in generators.items()}
+
+
+def restore_generators(
+    states: Mapping[str, Tensor], generators: Mapping[str, torch.Generator]
+) -> None:
+    """Set ``generators``, in place, to the ``states`` of the same names.
+
+    Raises:
+        CheckpointError: a name has no state, or the state of another kind of device.
+    """
+    for name, generator in generators.items():
+        if name not in states:
+            raise CheckpointError(f"checkpoint: has no state for the generator {name!r}")
+        try:
+            generator.set_state(states[name])
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"checkpoint: the generator {name!r} was on another kind of device than "
+                f"{generator.device.type}; resume with the device= of the first run"
+            ) from error
+
+
+def _plain(value: Any, path: str) -> Any:
+    """``value`` with its containers rebuilt and its tensors copied, so that it is a snapshot."""
+    if isinstance(value, Tensor):
+        # A copy also drops the rest of the storage that a view would drag into the file.
+        return value.detach().to("cpu", copy=True).contiguous()
+    if isinstance(value, Mapping):
+        return {_plain(key, path): _plain(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise TypeError(f"{path}: a checkpoint cannot hold a {type(value).__name__}")
+
+
+def _digest(body: bytes | memoryview) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

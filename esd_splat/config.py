@@ -1,0 +1,225 @@
+"""The whole configuration of a run, assembled from the dataclasses that its parts configure.
+
+Only the trainer and the command line read it; whatever they start is given its own section.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from esd_splat.cameras import Orbit
+from esd_splat.densify import DENSIFIERS, Densifier
+from esd_splat.errors import Problem
+from esd_splat.export import EXPORTERS
+from esd_splat.init import INITIALISERS, Initialiser
+from esd_splat.losses import LOSSES, Regularise, ScoreDistillation
+from esd_splat.measure import Measure
+from esd_splat.noise import TimestepRange
+from esd_splat.optim import Optim
+from esd_splat.structured import load, plugin
+from esd_splat.teacher import TEACHERS, Particle, TeacherConfig
+
+VERSION = 1
+"""Of the format below. A change that reads an old file differently adds one."""
+
+CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
+"""Where the shipped configs lie: in an installed package, in a checkout."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a run writes down while it goes."""
+
+    every: int = 10
+    """Steps between the rows of metrics.csv, at least 1."""
+    sheet_every: int = 0
+    """Steps between contact sheets of the unfinished scene; 0 draws only the last one."""
+    tensorboard: bool = False
+    """Whether to write TensorBoard event files too."""
+
+    def __post_init__(self) -> None:
+        _check(self, every=(1, None), sheet_every=(0, None))
+
+
+@dataclass(frozen=True)
+class Export:
+    """The files that a finished run leaves behind."""
+
+    formats: tuple[str, ...] = ("ply",)
+    """Kinds of scene file, any of the exporters; the list may be empty."""
+    frames: int = 72
+    """Frames of the turntable video, one turn in all; 0 makes none."""
+    fps: int = 24
+    """Frames of the turntable video per second, 1 to 120."""
+    size: int | None = None
+    """Width and height of turntable and contact sheet views, 8 to 4096 pixels; null takes
+    cameras.size."""
+    elevation: float = 15.0
+    """Of the turntable's and contact sheet's cameras, degrees above the horizon, -89 to 89."""
+    sheet_views: int = 8
+    """Views on a contact sheet, evenly spaced in azimuth, at least 1."""
+
+    def __post_init__(self) -> None:
+        problems = _ranges(self, frames=(0, None), fps=(1, 120), sheet_views=(1, None))
+        problems += _ranges(self, size=(8, 4096), elevation=(-89, 89))
+        allowed = ", ".join(sorted(EXPORTERS))
+        problems += [
+            f"formats: must be of {allowed}, got {name!r}"
+            for name in self.formats
+            if name not in EXPORTERS
+        ]
+        _raise(problems)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, from prompt to files. The defaults fit a laptop and the embedded teacher."""
+
+    prompt: str
+    """What to make."""
+    negative_prompt: str = ""
+    """What to stay away from; empty text is the teacher's own unconditional prediction."""
+    seed: int = 0
+    """Of every random draw, at least 0; the same seed gives the same scene on the same machine."""
+    steps: int = 600
+    """Optimizer steps, at least 1."""
+    batch: int = 4
+    """Views per step, at least 1."""
+    out: str | None = None
+    """Folder to write to; null is outputs/<prompt>-s<seed>."""
+    resume: bool = False
+    """Whether to go on with an unfinished run in that folder."""
+    overwrite: bool = False
+    """Whether to replace a finished run in that folder."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; 0 writes one only at the end and when interrupted."""
+    view: bool = False
+    """Whether to show the scene in a browser while it grows; not available in this version."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA where there is one."""
+    precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
+    """Of the networks' arithmetic, bits; the scene itself is always float32."""
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
+    """What draws the Gaussians; auto takes gsplat on CUDA and the reference elsewhere."""
+    background: Literal["random", "white", "grey", "black"] = "random"
+    """Colour behind the scene while it is optimized; random draws one for every view."""
+    version: int = VERSION
+    """Of the format of this config."""
+    loss: ScoreDistillation = plugin(LOSSES, default="esd")
+    """What the teacher's and the particle's predictions ask of the views."""
+    teacher: TeacherConfig = plugin(TEACHERS, default="stable_diffusion")
+    """The text-to-image model whose likely images the views should become."""
+    particle: Particle = field(default_factory=Particle)
+    timesteps: TimestepRange = field(default_factory=TimestepRange)
+    cameras: Orbit = field(default_factory=Orbit)
+    optim: Optim = field(default_factory=Optim)
+    regularise: Regularise = field(default_factory=Regularise)
+    densify: Densifier = plugin(DENSIFIERS, default="clone_split")
+    """How Gaussians are added and removed."""
+    init: Initialiser = plugin(INITIALISERS, default="ball")
+    """The Gaussians to start from."""
+    measure: Measure = field(default_factory=Measure)
+    log: Log = field(default_factory=Log)
+    export: Export = field(default_factory=Export)
+
+    def __post_init__(self) -> None:
+        problems = _ranges(self, seed=(0, 2**63 - 1), steps=(1, None), batch=(1, None))
+        problems += _ranges(self, checkpoint_every=(0, None))
+        if not self.prompt.strip():
+            problems.append('prompt: must not be empty; say what to make, as prompt="a red owl"')
+        if self.out is not None and not self.out.strip():
+            problems.append("out: must name a folder, or be null")
+        if self.resume and self.overwrite:
+            problems.append("overwrite: cannot be true together with resume; choose one")
+        if self.view:
+            problems.append("view: the live view is not available in this version; use view=false")
+        if self.version != VERSION:
+            age = "a newer" if self.version > VERSION else "an unknown"
+            problems.append(
+                f"version: {self.version} is of {age} esd_splat; this one reads {VERSION}"
+            )
+        _raise(problems)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run writes: ``out``, or ``outputs/<slug of the prompt>-s<seed>``."""
+        return Path(self.out or f"outputs/{_slug(self.prompt)}-s{self.seed}").expanduser()
+
+
+def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The config that a YAML file and ``key=value`` overrides describe, validated.
+
+    Precedence: defaults, then the file, then the overrides.
+
+    Args:
+        path: of a YAML file; where there is none, the shipped config of that name (``esd``,
+            ``esd.yaml`` and ``configs/esd.yaml`` are the same one). ``None`` is an empty file.
+
+    Raises:
+        ConfigError: naming everything that is wrong.
+    """
+    if path is None:
+        return load(Config, "", overrides, source="command line")
+    problems: list[Problem] = []
+    text = ""
+    found = find_config(path)
+    try:
+        text = found.read_text(encoding="utf-8-sig") if found else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
+        problems.append(Problem("--config", f"cannot be read: {reason}"))
+    if found is None:
+        shipped = ", ".join(sorted(shipped_configs()))
+        message = f"there is no such file, and no shipped config of that name; shipped: {shipped}"
+        problems.append(Problem("--config", message))
+    return load(Config, text, overrides, source=str(path), problems=problems)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with the package, by name."""
+    folder = next((f for f in CONFIG_FOLDERS if f.is_dir()), None)
+    return {file.stem: file for file in folder.glob("*.yaml")} if folder else {}
+
+
+def find_config(path: Path | str) -> Path | None:
+    """The file at ``path``, else the shipped config of that name, else ``None``."""
+    path = Path(path)
+    if path.exists():
+        return path
+    if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".yaml"):
+        return shipped_configs().get(path.stem)
+    return None
+
+
+def _slug(prompt: str, limit: int = 60) -> str:
+    """``prompt`` as a file name of ASCII letters, digits and dashes."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    if words and len(words) <= limit and prompt.isascii():
+        return words
+    # What was cut off, or is not ASCII, still tells two prompts apart.
+    digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
+    return f"{words[:limit].rstrip('-')}-{digest}".lstrip("-")
+
+
+def _ranges(section: Any, **bounds: tuple[int, int | None]) -> list[str]:
+    """One line for each field of ``section`` outside its bounds; ``None`` is unbounded or unset."""
+    problems = []
+    for name, (low, high) in bounds.items():
+        value = getattr(section, name)
+        if value is None or (low <= value and (high is None or value <= high)):
+            continue
+        allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        problems.append(f"{name}: must be {allowed}, got {value}")
+    return problems
+
+
+def _check(section: Any, **bounds: tuple[int, int | None]) -> None:
+    _raise(_ranges(section, **bounds))
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("\n".join(problems))

@@ -1,0 +1,21 @@
+"""Densification strategies. To add one: write its file, then add its line here."""
+
+from esd_splat.densify.base import Densifier, Edit, State, concatenate, select
+from esd_splat.densify.clone_split import CloneSplit
+from esd_splat.densify.none import NoDensify
+
+DENSIFIERS: dict[str, type[Densifier]] = {
+    "clone_split": CloneSplit,
+    "none": NoDensify,
+}
+
+__all__ = [
+    "DENSIFIERS",
+    "CloneSplit",
+    "Densifier",
+    "Edit",
+    "NoDensify",
+    "State",
+    "concatenate",
+    "select",
+]

@@ -1,0 +1,200 @@
+"""One run's state, and the step that moves it. Knows every part; not files, loops or screens.
+
+A step is a function of the state alone: every random number comes from a named generator in it,
+so a restored state goes on to the same bits.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.cameras import Cameras
+from esd_splat.checkpoint import (
+    generator_states,
+    restore_generators,
+    restore_optimizer,
+    scene_state,
+)
+from esd_splat.config import Config
+from esd_splat.errors import RunError
+from esd_splat.gaussians import Gaussians
+from esd_splat.losses import surrogate_loss
+from esd_splat.noise import add_noise
+from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
+from esd_splat.rasterize import rasterize
+from esd_splat.teacher import Teacher
+from esd_splat.types import Images, Latents, Timesteps
+
+PARTICLE_INPUTS = {"particle", "particle_uncond"}
+STREAMS = ("cameras", "background", "noise", "particle")
+"""What is drawn at random in a step, each from a generator of its own."""
+PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
+
+
+class Distillation:
+    """A scene on its way from its start to what the teacher finds likely."""
+
+    def __init__(self, config: Config, teacher: Teacher, backend: str) -> None:
+        self.config, self.teacher, self.backend = config, teacher, backend
+        self.device = teacher.device
+        self.generators = {
+            name: torch.Generator().manual_seed(config.seed * 16 + index)
+            for index, name in enumerate(STREAMS)
+        }
+        start = config.init.build(torch.Generator().manual_seed(config.seed))
+        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
+        self.densify_state = config.densify.start(len(start), self.device)
+        views = config.teacher.views
+        self.positive = teacher.embed(views.texts(config.prompt))
+        self.negative = teacher.embed([config.negative_prompt])
+        self.plain = teacher.embed([config.prompt])
+        wanted = config.loss.needs & PARTICLE_INPUTS
+        self.particle = config.particle.attach(teacher, config.seed) if wanted else None
+        self.done = 0
+
+    @property
+    def scene(self) -> Gaussians:
+        """The scene as it is now; its tensors are the optimizer's parameters."""
+        return scene_of(self.optimizer)
+
+    def step(self) -> dict[str, float]:
+        """Move the scene once; returns what is worth logging.
+
+        Raises:
+            RunError: something turned NaN, or every Gaussian vanished; says at which step.
+        """
+        config, step = self.config, self.done
+        progress = step / config.steps
+        set_lr(self.optimizer, config.optim, progress)
+        cameras = config.cameras.sample(config.batch, self.generators["cameras"]).to(self.device)
+        background = self._backgrounds(len(cameras))
+        render = rasterize(self.scene, cameras, background, self.backend)
+        render.means2d.retain_grad()
+        latents = self.teacher.encode(render.images)
+        clean = latents.detach()
+
+        alphas_cumprod = self.teacher.alphas_cumprod
+        t = config.timesteps.draw(
+            progress, len(cameras), len(alphas_cumprod), self.generators["noise"]
+        ).to(self.device)
+        noise = torch.randn(clean.shape, generator=self.generators["noise"]).to(self.device)
+        noisy = add_noise(clean, noise, alphas_cumprod, t)
+        predictions = self._predict(noisy, noise, t, cameras)
+        direction = config.timesteps.weights(alphas_cumprod, t) * config.loss.direction(
+            **predictions
+        )
+        terms = config.regularise.terms(self.scene, render.alphas)
+        (surrogate_loss(latents, direction) + sum(terms.values())).backward()
+        logged = {"direction": direction.square().mean().sqrt().item()}
+        logged |= {name: value.item() for name, value in terms.items()}
+
+        grad2d = render.means2d.grad
+        assert grad2d is not None
+        self.densify_state = config.densify.observe(self.densify_state, render, grad2d)
+        clip_gradients(self.optimizer, config.optim)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.particle is not None:
+            embeddings = self.plain.expand(len(cameras), -1, -1)
+            generator = self.generators["particle"]
+            logged["particle"] = self.particle.train(clean, embeddings, cameras.c2w, generator)
+        self.done = step + 1
+        self._check(logged)
+        self._densify()
+        return logged | {"gaussians": float(len(self.scene))}
+
+    @torch.no_grad()
+    def views(self, cameras: Cameras, background: Float[Tensor, "b 3"]) -> Images:
+        """The scene from ``cameras``, clamped to [0, 1], on the CPU."""
+        scene = self.scene
+        parts = [
+            rasterize(
+                scene,
+                Cameras(
+                    cameras.viewmats[i : i + 1], cameras.Ks[i : i + 1], cameras.width, cameras.height
+                ).to(self.device),
+                background[i : i + 1].to(self.device),
+                self.backend,
+            ).images
+            for i in range(len(cameras))
+        ]
+        return torch.cat(parts).clamp(0, 1).cpu()
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint must hold."""
+        return {
+            "done": self.done,
+            "optimizer": scene_state(self.optimizer),
+            "densify": self.densify_state,
+            "generators": generator_states(self.generators),
+            "particle": self.particle.state() if self.particle else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+        self.done = state["done"]
+        self.optimizer = restore_optimizer(state["optimizer"], self.device)
+        self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}
+        restore_generators(state["generators"], self.generators)
+        if self.particle is not None:
+            self.particle.restore(state["particle"])
+
+    def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:
+        """One plain colour for each view."""
+        if self.config.background == "random":
+            colours = torch.rand(count, 3, generator=self.generators["background"])
+        else:
+            colours = torch.full((count, 3), PLAIN_BACKGROUNDS[self.config.background])
+        return colours.to(self.device)
+
+    @torch.no_grad()
+    def _predict(
+        self, noisy: Latents, noise: Latents, t: Timesteps, cameras: Cameras
+    ) -> dict[str, Latents]:
+        """What the loss asks for, and nothing else."""
+        config, count = self.config, len(noisy)
+        predictions: dict[str, Latents] = {}
+        if "noise" in config.loss.needs:
+            predictions["noise"] = noise
+        if "teacher" in config.loss.needs:
+            view = config.teacher.views.indices(cameras.azimuth_deg, cameras.elevation_deg)
+            predictions["teacher"] = self.teacher.guided(
+                noisy,
+                t,
+                self.positive[view],
+                self.negative.expand(count, -1, -1),
+                config.teacher.guidance_scale,
+            )
+        hides = {"particle": False, "particle_uncond": True}
+        wanted = {name: hide for name, hide in hides.items() if name in config.loss.needs}
+        if wanted:
+            assert self.particle is not None
+            rows = len(wanted)
+            eps = self.particle.eps(
+                noisy.repeat(rows, 1, 1, 1),
+                t.repeat(rows),
+                self.plain.expand(rows * count, -1, -1),
+                cameras.c2w.repeat(rows, 1, 1),
+                torch.tensor(list(wanted.values()), device=self.device).repeat_interleave(count),
+            )
+            predictions |= dict(zip(wanted, eps.chunk(rows), strict=True))
+        return predictions
+
+    def _densify(self) -> None:
+        config, scene = self.config, self.scene
+        edit = config.densify.edit(scene, self.densify_state, self.done, config.steps, config.seed)
+        if edit is not None:
+            apply_edit(self.optimizer, edit)
+            self.densify_state = config.densify.start(len(self.scene), self.device)
+
+    def _check(self, logged: dict[str, float]) -> None:
+        finite = {name: value == value and abs(value) != float("inf") for name, value in logged.items()}
+        finite |= {name: bool(value.isfinite().all()) for name, value in vars(self.scene).items()}
+        if broken := [name for name, fine in finite.items() if not fine]:
+            raise RunError(
+                f"step {self.done}: {', '.join(broken)} turned NaN or infinite; lower the learning "
+                "rates (optim, particle.lr) or teacher.guidance_scale, or use precision=32. "
+                "checkpoints/last.ckpt is the last good one"
+            )

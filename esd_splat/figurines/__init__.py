@@ -1,0 +1,22 @@
+"""The figurine world: objects whose picture from any camera is known exactly. No networks here.
+
+Only the command that trains the embedded teacher and the measures may look in here:
+what builds a scene must never see the truth.
+"""
+
+from esd_splat.figurines.captions import HELD_OUT, VOCABULARY, caption, parse
+from esd_splat.figurines.shapes import COLOURS, HARD_KINDS, KINDS, Part, parts
+from esd_splat.figurines.tracer import trace
+
+__all__ = [
+    "COLOURS",
+    "HARD_KINDS",
+    "HELD_OUT",
+    "KINDS",
+    "VOCABULARY",
+    "Part",
+    "caption",
+    "parse",
+    "parts",
+    "trace",
+]

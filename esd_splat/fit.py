@@ -1,0 +1,95 @@
+"""``python -m esd_splat.fit``: the only module that reads ``argv``, prints errors or exits."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from esd_splat import __version__
+from esd_splat.config import Config, load_config, shipped_configs
+from esd_splat.errors import EsdSplatError
+from esd_splat.structured import help_text, to_yaml
+
+DONE, WRONG_REQUEST, INTERRUPTED = 0, 2, 130
+
+USAGE = """\
+usage: python -m esd_splat.fit [--config FILE] prompt="a red owl" [key=value ...]
+
+Makes the Gaussian splat that a prompt describes, and writes it to out=.
+
+options:
+  --config FILE   YAML file with what differs from the defaults; a path, or a shipped config:
+                  {configs}
+  --print-config  print the resolved config as YAML and stop
+  --quiet         no progress bar
+  --version       print the version and stop
+  --help          print this and stop
+
+keys, as key=value on the command line or as YAML in the file; the command line wins:
+
+{keys}"""
+
+
+def fit(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+    """Run ``config`` to its end and return what ``summary.json`` in its folder holds.
+
+    Args:
+        config: as from ``load_config``.
+        quiet: no progress bar.
+
+    Raises:
+        EsdSplatError: the run cannot start or go on; one line says why, and the way out.
+        KeyboardInterrupt: after the run has saved what it needs to be resumed.
+    """
+    from esd_splat import trainer  # with torch, Lightning and diffusers: seconds
+
+    return trainer.run(config, quiet=quiet)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 2 wrong request, 130 interrupted."""
+    try:
+        arguments, overrides = _parser().parse_known_args(argv)
+        if arguments.help:
+            configs = ", ".join(sorted(shipped_configs()))
+            print(USAGE.format(configs=configs, keys=help_text(Config)))
+            return DONE
+        if arguments.version:
+            print(__version__)
+            return DONE
+        config = load_config(arguments.config, overrides)
+        if arguments.print_config:
+            print(to_yaml(config), end="")
+            return DONE
+        fit(config, quiet=arguments.quiet)
+    except EsdSplatError as error:
+        print(f"esd_splat: {error}", file=sys.stderr)
+        return WRONG_REQUEST
+    except KeyboardInterrupt:
+        print("esd_splat: interrupted; the same command with resume=true goes on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of ``--help | head`` has left; Python must not try to flush again on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    """Options only; whatever else there is counts as an override, and is checked as one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise EsdSplatError(f"{message}; see python -m esd_splat.fit --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m esd_splat.fit", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c")
+    for flag in ("--print-config", "--quiet", "--version"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The scene: N anisotropic Gaussians. Knows its parameters; not who renders or optimizes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SH_DEGREES = {0: 0, 3: 1, 8: 2, 15: 3}
+"""Degree of the spherical harmonics by the number of coefficients in ``shN``."""
+
+# Real spherical harmonics with the signs that 3DGS files use: odd powers of x and y are negated
+# (Kerbl et al., arXiv:2308.04079, and gsplat). Degree 0 is ``SH_C0``.
+SH_C0 = 0.28209479177387814
+_C1 = 0.4886025119029199
+_C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
+_C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154)
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Pre-activation parameters. The activated views below are what a rasterizer consumes."""
+
+    means: Float[Tensor, "n 3"]
+    """Centres, world units."""
+    quats: Float[Tensor, "n 4"]
+    """Orientations, ``wxyz``, of any length but zero: whoever uses them normalizes them."""
+    log_scales: Float[Tensor, "n 3"]
+    """Natural logarithm of the standard deviation along each own axis, world units."""
+    opacity_logits: Float[Tensor, " n"]
+    """Opacity at the centre, before the sigmoid."""
+    sh0: Float[Tensor, "n 1 3"]
+    """Degree-0 colour coefficients: RGB ``0.5 + SH_C0 * sh0`` when there is no ``shN``."""
+    shN: Float[Tensor, "n k 3"]
+    """Coefficients of degree 1 and up in the order of 3DGS; k is 0, 3, 8 or 15."""
+
+    def __post_init__(self) -> None:
+        if self.shN.shape[1] not in SH_DEGREES:
+            raise ValueError(f"shN: must hold 0, 3, 8 or 15 coefficients, got {self.shN.shape[1]}")
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def sh_degree(self) -> int:
+        """0 (same colour from everywhere) to 3."""
+        return SH_DEGREES[self.shN.shape[1]]
+
+    @property
+    def covariances(self) -> Float[Tensor, "n 3 3"]:
+        """``R S S^T R^T``: positive definite by construction."""
+        half = self.covariance_factors
+        return half @ half.mT
+
+    @property
+    def covariance_factors(self) -> Float[Tensor, "n 3 3"]:
+        """``R S``, whose product with its own transpose is the covariance."""
+        return quats_to_rotmats(self.quats) * self.log_scales.exp()[:, None, :]
+
+    @property
+    def opacities(self) -> Float[Tensor, " n"]:
+        """In (0, 1)."""
+        return self.opacity_logits.sigmoid()
+
+    def colors(self, eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
+        """RGB as seen from each camera centre: not negative, and not clamped above.
+
+        ``max(0, 0.5 + sum c_k Y_k(d))`` with ``d`` the unit vector from the eye to the mean.
+        """
+        flat = 0.5 + SH_C0 * self.sh0[:, 0]
+        if self.sh_degree == 0:
+            return flat.clamp(min=0).expand(len(eyes), -1, -1)
+        directions = torch.nn.functional.normalize(self.means - eyes[:, None], dim=-1)
+        basis = sh_basis(directions, self.sh_degree)[..., 1:]
+        return (flat + torch.einsum("bnk,nkc->bnc", basis, self.shN)).clamp(min=0)
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "Gaussians":
+        """The scene with ``fn`` applied to each parameter, for instance to move or select rows.
+
+        Example:
+            >>> shapes = [3], [4], [3], [], [1, 3], [0, 3]
+            >>> scene = Gaussians(*(torch.zeros(4, *shape) for shape in shapes))
+            >>> len(scene.map(lambda value: value[:3]))
+            3
+        """
+        return Gaussians(**{name: fn(value) for name, value in vars(self).items()})
+
+
+def quats_to_rotmats(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
+    """Rotation matrices of ``wxyz`` quaternions, which are normalized first."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    return torch.stack(
+        [
+            *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        ],
+        dim=-1,
+    ).view(-1, 3, 3)
+
+
+def sh_basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "*batch k"]:
+    """The ``(degree + 1)^2`` spherical harmonics at unit vectors, signs and order as in 3DGS."""
+    x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    basis = [torch.full_like(x, SH_C0)]
+    if degree >= 1:
+        basis += [-_C1 * y, _C1 * z, -_C1 * x]
+    if degree >= 2:
+        basis += [
+            _C2[0] * x * y,
+            -_C2[0] * y * z,
+            _C2[1] * (2 * zz - xx - yy),
+            -_C2[0] * x * z,
+            _C2[2] * (xx - yy),
+        ]
+    if degree >= 3:
+        basis += [
+            -_C3[0] * y * (3 * xx - yy),
+            _C3[1] * x * y * z,
+            -_C3[2] * y * (4 * zz - xx - yy),
+            _C3[3] * z * (2 * zz - 3 * xx - 3 * yy),
+            -_C3[2] * x * (4 * zz - xx - yy),
+            0.5 * _C3[1] * z * (xx - yy),
+            -_C3[0] * x * (xx - 3 * yy),
+        ]
+    return torch.stack(basis, dim=-1)

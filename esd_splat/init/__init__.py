@@ -1,0 +1,14 @@
+"""The first scene. To add an initialiser: write its file, then add its line here."""
+
+from esd_splat.init.ball import Ball
+from esd_splat.init.base import Initialiser
+from esd_splat.init.ply import FromPly
+from esd_splat.init.sphere import Sphere
+
+INITIALISERS: dict[str, type[Initialiser]] = {
+    "ball": Ball,
+    "ply": FromPly,
+    "sphere": Sphere,
+}
+
+__all__ = ["INITIALISERS", "Initialiser"]

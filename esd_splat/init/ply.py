@@ -1,0 +1,61 @@
+"""The scene of a ``.ply`` file as the first scene."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from typing_extensions import override
+
+from esd_splat.errors import PlyError
+from esd_splat.export import load_ply
+from esd_splat.gaussians import Gaussians
+from esd_splat.init.base import Initialiser
+
+
+@dataclass(frozen=True)
+class FromPly(Initialiser):
+    """Start from a splat: an earlier run's ``scene.ply``, or another tool's."""
+
+    path: str = ""
+    """The ``.ply`` file, y down as viewers take it. Required."""
+    fit: bool = False
+    """Move and scale the scene so that it fills the ball of ``radius``."""
+    radius: float = 0.8
+    """Distance from the origin of the farthest Gaussian when ``fit``, world units in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        if not self.path:
+            problems.append("path: is required, the .ply file to start from")
+        if not 0 < self.radius <= 1:
+            problems.append(f"radius: must be above 0 and at most 1, got {self.radius:g}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @override
+    def build(self, generator: torch.Generator) -> Gaussians:
+        """The scene of the file; takes nothing from ``generator``.
+
+        Raises:
+            PlyError: as ``load_ply``, or most of the scene lies outside the unit ball, where
+                cameras may stand, and ``fit`` is off.
+        """
+        scene = load_ply(self.path)
+        if self.fit:
+            return _fitted(scene, self.radius)
+        outside = int((scene.means.norm(dim=1) > 1).sum())
+        if 2 * outside > len(scene):
+            raise PlyError(
+                f"{self.path}: {outside} of {len(scene)} Gaussians lie outside the unit ball; "
+                "set init.fit=true to move and scale the scene into it"
+            )
+        return scene
+
+
+def _fitted(scene: Gaussians, radius: float) -> Gaussians:
+    """Centred by its bounding box, and scaled with its Gaussians."""
+    means = scene.means - (scene.means.amin(dim=0) + scene.means.amax(dim=0)) / 2
+    extent = float(means.norm(dim=1).max())
+    factor = radius / extent if extent > 0 else 1.0
+    changed = {"means": factor * means, "log_scales": scene.log_scales + math.log(factor)}
+    return Gaussians(**{**vars(scene), **changed})

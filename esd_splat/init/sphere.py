@@ -1,0 +1,19 @@
+"""Gaussians scattered over a sphere."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from esd_splat.init.base import Scatter
+
+
+@dataclass(frozen=True)
+class Sphere(Scatter):
+    """Uniform on the surface of a sphere around the origin."""
+
+    @override
+    def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:
+        return torch.nn.functional.normalize(torch.randn(self.count, 3, generator=generator))

@@ -1,0 +1,136 @@
+"""Forward-diffusion algebra of a variance-preserving schedule, and which timesteps to use when.
+
+With ``a = sqrt(alphas_cumprod[t])`` and ``s = sqrt(1 - alphas_cumprod[t])``::
+
+    noisy = a * clean + s * noise        score = -eps / s
+    v     = a * noise - s * clean        eps   = a * v + s * noisy
+
+No networks; the only randomness is ``TimestepRange.draw``, from the generator it is given.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.types import Latents, Timesteps
+
+AlphasCumprod = Float[Tensor, " steps"]
+PerView = Float[Tensor, "b 1 1 1"]
+
+
+def alpha_sigma(alphas_cumprod: AlphasCumprod, t: Timesteps) -> tuple[PerView, PerView]:
+    """Signal and noise scales at ``t``, shaped to broadcast against latents."""
+    a2 = alphas_cumprod[t].view(-1, 1, 1, 1)
+    return a2.sqrt(), (1 - a2).sqrt()
+
+
+def add_noise(
+    clean: Latents, noise: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
+) -> Latents:
+    """Sample of ``q(x_t | x_0)`` for the given ``noise``."""
+    a, s = alpha_sigma(alphas_cumprod, t)
+    return a * clean + s * noise
+
+
+def velocity(
+    clean: Latents, noise: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
+) -> Latents:
+    """What a v-prediction network is trained to return (Salimans & Ho, arXiv:2202.00512)."""
+    a, s = alpha_sigma(alphas_cumprod, t)
+    return a * noise - s * clean
+
+
+def eps_from_v(v: Latents, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps) -> Latents:
+    """Noise prediction of a v-prediction network: the inverse of ``velocity``."""
+    a, s = alpha_sigma(alphas_cumprod, t)
+    return a * v + s * noisy
+
+
+def eps_from_flow(
+    flow: Latents, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
+) -> Latents:
+    """Noise prediction of a rectified-flow network, which returns ``noise - clean``.
+
+    Such a network knows ``(1 - u) * clean + u * noise``. Our ``noisy`` is that point times
+    ``a + s``, so it must have been evaluated at ``noisy / (a + s)`` and time ``u = s / (a + s)``.
+    """
+    a, s = alpha_sigma(alphas_cumprod, t)
+    return (noisy + a * flow) / (a + s)
+
+
+@dataclass(frozen=True)
+class TimestepRange:
+    """Which timesteps are drawn as a run goes on, and how much each counts.
+
+    Timesteps are uniform between two bounds, given as fractions of the teacher's ``T`` training
+    timesteps. High ones shape the object, low ones its detail, so the upper bound may come down::
+
+        upper = max ... max_end    linearly, while progress goes from anneal_start to anneal_end
+    """
+
+    min: float = 0.02
+    """Lower bound, as a fraction of T, in (0, 1)."""
+    max: float = 0.98
+    """Upper bound at the start, as a fraction of T, in (0, 1), above min."""
+    max_end: float | None = None
+    """Upper bound at the end, as a fraction of T, in (0, 1), above min; left out, it stays at max.
+    ProlificDreamer ends at 0.5."""
+    anneal_start: float = 0.0
+    """Share of the run after which the upper bound starts to move, in [0, 1]."""
+    anneal_end: float = 1.0
+    """Share of the run at which it has arrived, in [0, 1]; equal to anneal_start it jumps."""
+    weight: Literal["sigma2", "alpha_sigma2", "uniform"] = "sigma2"
+    """w(t): sigma2 is 1 - alphas_cumprod (DreamFusion, ProlificDreamer, threestudio),
+    alpha_sigma2 is sqrt(alphas_cumprod) times that (Fantasia3D), uniform is 1."""
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        bounds = {"min": self.min, "max": self.max, "max_end": self.max_end}
+        for name, bound in bounds.items():
+            if bound is not None and not 0 < bound < 1:
+                problems.append(f"{name}: must be a fraction of T in (0, 1), got {bound:g}")
+            elif name != "min" and bound is not None and 0 < self.min < 1 and bound <= self.min:
+                problems.append(f"{name}: must be above min = {self.min:g}, got {bound:g}")
+        for name in ("anneal_start", "anneal_end"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                problems.append(f"{name}: must be a share of the run in [0, 1], got {share:g}")
+        if self.anneal_end < self.anneal_start:
+            problems.append(
+                f"anneal_end: must not be before anneal_start = {self.anneal_start:g}, "
+                f"got {self.anneal_end:g}"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def bounds(self, progress: float, T: int) -> tuple[int, int]:
+        """Lowest and highest timestep, both included, within ``0 .. T - 1``.
+
+        Args:
+            progress: share of the run that is done, in [0, 1]; beyond it the nearer end counts.
+            T: training timesteps of the teacher, at least 1.
+        """
+        if progress < self.anneal_start:
+            share = 0.0
+        elif progress < self.anneal_end:
+            share = (progress - self.anneal_start) / (self.anneal_end - self.anneal_start)
+        else:
+            share = 1.0
+        end = self.max if self.max_end is None else self.max_end
+        upper = self.max + share * (end - self.max)
+        return min(math.floor(self.min * T + 0.5), T - 1), min(math.floor(upper * T + 0.5), T - 1)
+
+    def draw(self, progress: float, batch: int, T: int, generator: torch.Generator) -> Timesteps:
+        """``batch`` independent timesteps, on the generator's device; see ``bounds``."""
+        low, high = self.bounds(progress, T)
+        return torch.randint(low, high + 1, (batch,), generator=generator, device=generator.device)
+
+    def weights(self, alphas_cumprod: AlphasCumprod, t: Timesteps) -> PerView:
+        """``w(t)``, by which the caller multiplies the direction of a loss."""
+        a, s = alpha_sigma(alphas_cumprod, t)
+        return {"sigma2": s**2, "alpha_sigma2": a * s**2, "uniform": torch.ones_like(s)}[
+            self.weight
+        ]

@@ -1,0 +1,111 @@
+"""Optimizer over a scene whose number of rows changes. The only code that touches Adam's state."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from esd_splat.densify import Edit
+from esd_splat.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Adam's settings. Learning rates are per step and in the unit of the parameter they move.
+
+    The defaults fit an object in the unit ball and a run of several hundred steps.
+    """
+
+    means: float = 0.005
+    """Learning rate of the centres at the start, world units."""
+    means_end: float = 0.0005
+    """Learning rate of the centres at the end, which it approaches exponentially."""
+    quats: float = 0.01
+    """Learning rate of the orientations; 0 freezes them."""
+    log_scales: float = 0.01
+    """Learning rate of the logarithmic scales; 0 freezes them."""
+    opacity_logits: float = 0.03
+    """Learning rate of the opacities before the sigmoid; 0 freezes them."""
+    sh0: float = 0.02
+    """Learning rate of the view-independent colour; 0 freezes it."""
+    shN: float = 0.001
+    """Learning rate of the view-dependent colour; 0 freezes it."""
+    # With moments at zero and a step counter that is not, the first step of a new row is
+    # (1 - beta1) / sqrt(1 - beta2) learning rates long: exactly 1 here, 3.2 with beta2 = 0.999.
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of Adam's running mean of the gradient and of its square, each in [0, 1)."""
+    eps: float = 1e-15
+    """Added to Adam's denominator; far below any gradient, so that the loss's weight cancels."""
+    max_norm: float = 0.0
+    """Longest gradient of each parameter before it is scaled down; 0 switches clipping off."""
+
+    def __post_init__(self) -> None:
+        rates = ("quats", "log_scales", "opacity_logits", "sh0", "shN", "max_norm")
+        checks = {name: (0 <= getattr(self, name) < math.inf, "at least 0") for name in rates}
+        for name in ("means", "means_end", "eps"):
+            checks[name] = (0 < getattr(self, name) < math.inf, "above 0")
+        checks["betas"] = (all(0 <= beta < 1 for beta in self.betas), "in [0, 1)")
+        if problems := [
+            f"{name}: must be {what}, got {getattr(self, name)}"
+            for name, (holds, what) in checks.items()
+            if not holds
+        ]:
+            raise ValueError("\n".join(problems))
+
+    def rate(self, name: str, progress: float) -> float:
+        """Learning rate of the field ``name`` of a scene after ``progress`` of the run, in [0, 1].
+
+        Example:
+            >>> [round(Optim().rate("means", progress), 4) for progress in (0.0, 0.5, 1.0)]
+            [0.005, 0.0016, 0.0005]
+        """
+        if name == "means":
+            return self.means * (self.means_end / self.means) ** progress
+        return getattr(self, name)
+
+
+def make_adam(gaussians: Gaussians, config: Optim) -> torch.optim.Adam:
+    """Adam with one named parameter group per field of ``gaussians``, which is copied."""
+    groups = [
+        {
+            "name": name,
+            "params": [nn.Parameter(value.detach().clone())],
+            "lr": config.rate(name, progress=0.0),
+        }
+        for name, value in vars(gaussians).items()
+    ]
+    return torch.optim.Adam(groups, betas=config.betas, eps=config.eps)
+
+
+def scene_of(optimizer: torch.optim.Optimizer) -> Gaussians:
+    """The scene whose fields are the optimizer's current parameters."""
+    return Gaussians(**{group["name"]: group["params"][0] for group in optimizer.param_groups})
+
+
+def set_lr(optimizer: torch.optim.Optimizer, config: Optim, progress: float) -> None:
+    """Learning rates for the next step, after ``progress`` of the run, in [0, 1]."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.rate(group["name"], progress)
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, config: Optim) -> None:
+    """Scale down each field's gradient to ``max_norm``. One that is not finite stays so."""
+    if config.max_norm == 0:
+        return
+    for group in optimizer.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], config.max_norm)
+
+
+def apply_edit(optimizer: torch.optim.Optimizer, edit: Edit) -> None:
+    """Replace the optimized scene; moments follow ``parent`` and restart where ``fresh``."""
+    for group in optimizer.param_groups:
+        (old,) = group["params"]
+        new = nn.Parameter(getattr(edit.gaussians, group["name"]).detach().clone())
+        state = optimizer.state.pop(old, {})
+        for key in state.keys() & {"exp_avg", "exp_avg_sq"}:
+            state[key] = state[key][edit.parent]
+            state[key][edit.fresh] = 0
+        if state:
+            optimizer.state[new] = state
+        group["params"] = [new]

@@ -1,0 +1,178 @@
+"""What a run leaves in its folder: rows of numbers, contact sheets, a turntable, a summary."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esd_splat import __version__
+from esd_splat.cameras import Cameras
+from esd_splat.config import Config
+from esd_splat.distillation import Distillation
+from esd_splat.errors import OutputError
+from esd_splat.export import EXPORTERS, contact_sheet, write_png, write_video
+from esd_splat.files import output_error, write_text
+from esd_splat.measure import measure_scene
+from esd_splat.structured import to_yaml
+
+SUMMARY = "summary.json"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+OURS = ("config.yaml", "scene.*", "turntable.mp4", "contact_sheet.png", "metrics.csv", SUMMARY)
+PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
+
+
+def open_folder(config: Config) -> bool:
+    """Claim the run's folder before anything expensive starts.
+
+    Returns:
+        Whether the folder holds a finished run that ``resume=true`` has nothing left to do for.
+
+    Raises:
+        OutputError: the folder holds something that must not be overwritten, or cannot be made.
+    """
+    folder = config.folder
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"out: {folder} is a file; choose another folder with out=")
+        used = folder.is_dir() and any(folder.iterdir())
+        finished = (folder / SUMMARY).exists()
+        if used and finished and config.resume:
+            return True
+        if used and not (config.resume or config.overwrite):
+            what = "a finished run" if finished else "an unfinished run or other files"
+            ways = "overwrite=true replaces it"
+            if not finished:
+                ways = "resume=true goes on with it, " + ways
+            raise OutputError(f"out: {folder} holds {what}; {ways}, out= chooses another folder")
+        if config.overwrite and used:
+            for pattern in (*OURS, str(CHECKPOINT)):
+                for file in folder.glob(pattern):
+                    file.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    # Found out now rather than after the first checkpoint.
+    probe = folder / ".writable"
+    write_text(probe, "")
+    probe.unlink()
+    return False
+
+
+def write_config(config: Config) -> None:
+    """``config.yaml``: the resolved config, with the versions it ran on as comments."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    comment = f"esd_splat {__version__}\n{versions}\n"
+    comment += f"Python {platform.python_version()} on {platform.platform()}"
+    write_text(config.folder / "config.yaml", to_yaml(config, comment))
+
+
+class Record:
+    """The growing record of one run. Its state belongs into the checkpoint."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.rows: list[dict[str, float]] = []
+        self.sheets: list[Tensor] = []
+        self.seconds = 0.0
+        self._since = time.monotonic()
+
+    def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
+        """Note a step's numbers, and draw the scene, when their time has come."""
+        log = self.config.log
+        if run.done % log.every == 0 or run.done == self.config.steps:
+            self.rows.append({"step": float(run.done), "seconds": self._clock(), **logged})
+        if log.sheet_every and run.done % log.sheet_every == 0:
+            self.sheets.append(_bytes(self._sheet_row(run)))
+
+    def write_rows(self) -> None:
+        """``metrics.csv``, whole; columns that appear later are empty before."""
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+        write_text(self.config.folder / "metrics.csv", text.getvalue())
+
+    def write_scene(self, run: Distillation) -> list[Path]:
+        """The scene in every format of ``export.formats``."""
+        paths = []
+        for name in self.config.export.formats:
+            path = self.config.folder / f"scene.{name}"
+            EXPORTERS[name]().write(run.scene.map(lambda value: value.detach().cpu()), path)
+            paths.append(path)
+        return paths
+
+    def finish(self, run: Distillation) -> dict[str, Any]:
+        """Write the scene, the pictures and, last of all, the summary."""
+        folder, export = self.config.folder, self.config.export
+        self.write_rows()
+        self.write_scene(run)
+        sheets = self.sheets
+        if not sheets or self.config.steps % self.config.log.sheet_every:
+            sheets = [*sheets, _bytes(self._sheet_row(run))]
+        rows = torch.cat(sheets).float() / 255
+        write_png(contact_sheet(rows, columns=export.sheet_views), folder / "contact_sheet.png")
+        seconds = self._clock()
+        if export.frames:
+            frames = self._from(run, self._cameras(export.frames))
+            write_video(frames, folder / "turntable.mp4", fps=export.fps)
+        measures = measure_scene(run.views, self.config.prompt, self.config.measure, self.config.cameras)
+        summary: dict[str, Any] = {
+            "prompt": self.config.prompt,
+            "seed": self.config.seed,
+            "steps": run.done,
+            "seconds": round(seconds, 2),
+            "steps_per_second": round(run.done / seconds, 3),
+            "peak_memory_mb": round(_peak_memory() / 2**20),
+            "gaussians": len(run.scene),
+            "backend": run.backend,
+            "device": str(run.device),
+            "measures": measures,
+        }
+        write_text(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        return summary
+
+    def state(self) -> dict[str, Any]:
+        """What has been noted so far."""
+        return {"rows": self.rows, "sheets": self.sheets, "seconds": self._clock()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+        self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
+        self.seconds, self._since = state["seconds"], time.monotonic()
+
+    def _clock(self) -> float:
+        """Seconds this run has taken, over all its parts."""
+        return self.seconds + time.monotonic() - self._since
+
+    def _cameras(self, count: int) -> Cameras:
+        export = self.config.export
+        return self.config.cameras.turntable(count, export.elevation, export.size)
+
+    def _sheet_row(self, run: Distillation) -> Tensor:
+        return self._from(run, self._cameras(self.config.export.sheet_views))
+
+    @staticmethod
+    def _from(run: Distillation, cameras: Cameras) -> Tensor:
+        return run.views(cameras, torch.ones(len(cameras), 3))
+
+
+def _bytes(images: Tensor) -> Tensor:
+    return (images * 255).round().byte()
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU's memory where there is one, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,108 @@
+"""What a teacher is to the rest of the library: words in, images to latents, noise predictions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.noise import alpha_sigma
+from esd_splat.prompt import ViewPrompts
+from esd_splat.types import Images, Latents, Timesteps
+
+Embeddings = Float[Tensor, "b l d"]
+"""Encoded texts, one row each."""
+
+
+class Teacher(ABC):
+    """A frozen text-to-image diffusion model, ready to be asked.
+
+    Networks that predict something else than the noise are converted in here, at the border.
+    """
+
+    alphas_cumprod: Float[Tensor, " T"]
+    """Squared signal scale at each training timestep."""
+    unet: torch.nn.Module
+    """The noise predictor. A particle may hang its adapters into it."""
+    device: torch.device
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Encode texts, one row each; each distinct text is encoded once and remembered."""
+
+    @abstractmethod
+    def encode(self, images: Images) -> Latents:
+        """Latents of images in [0, 1]: the mean, scaled to about unit variance. Differentiable.
+
+        Images of another size than the teacher's are resized to it.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Latents) -> Images:
+        """Images in [0, 1] of latents; not differentiable."""
+
+    @abstractmethod
+    def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        """What the network itself predicts, in float32; see ``target``."""
+
+    @abstractmethod
+    def target(self, clean: Latents, noise: Latents, t: Timesteps) -> Latents:
+        """What ``output`` would be for a network that knew ``clean`` and ``noise``."""
+
+    @abstractmethod
+    def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        """The noise prediction, whatever the network predicts."""
+
+    def guided(
+        self,
+        noisy: Latents,
+        t: Timesteps,
+        positive: Embeddings,
+        negative: Embeddings,
+        guidance_scale: float,
+    ) -> Latents:
+        """Classifier-free guidance (Ho & Salimans, arXiv:2207.12598) as diffusers defines it.
+
+        ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction, and costs one
+        evaluation instead of two.
+        """
+        if guidance_scale == 1:
+            return self.eps(noisy, t, positive)
+        both = self.eps(
+            torch.cat([noisy, noisy]), torch.cat([t, t]), torch.cat([positive, negative])
+        )
+        conditional, unconditional = both.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    def predict_clean(self, noisy: Latents, eps: Latents, t: Timesteps) -> Latents:
+        """The clean latents that ``eps`` implies: ``(noisy - sigma eps) / alpha``."""
+        a, s = alpha_sigma(self.alphas_cumprod, t)
+        return (noisy - s * eps) / a
+
+
+class TeacherConfig(ABC):
+    """A teacher's section of the configuration. A subclass is a frozen dataclass."""
+
+    guidance_scale: float
+    views: ViewPrompts
+    embedded: ClassVar[str] = "figurines"
+    """The name of the model that ships with the package."""
+
+    @abstractmethod
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse, before any weight is loaded, what the model cannot do.
+
+        Raises:
+            TeacherError: no such model folder, or not one of this kind.
+            PromptError: the model has a vocabulary, and a prompt has words outside it.
+        """
+
+    @abstractmethod
+    def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
+        """The teacher, its weights on ``device`` in ``dtype``.
+
+        Raises:
+            TeacherError: weights that are missing, cut short, foreign, or out of reach.
+        """

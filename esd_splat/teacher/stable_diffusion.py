@@ -1,0 +1,220 @@
+"""Teachers in the folder layout of diffusers' Stable Diffusion: the embedded one, a folder, a hub id."""
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from esd_splat.errors import PromptError, TeacherError
+from esd_splat.noise import eps_from_v, velocity
+from esd_splat.prompt import ViewPrompts
+from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
+from esd_splat.types import Images, Latents, Timesteps
+
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
+PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+
+
+@dataclass(frozen=True)
+class StableDiffusion(TeacherConfig):
+    """Any text-to-image model saved as tokenizer, CLIP text encoder, VAE, UNet and scheduler."""
+
+    model: str = TeacherConfig.embedded
+    """``figurines`` (the model that ships with us), a folder, or a hub id such as
+    stable-diffusion-v1-5/stable-diffusion-v1-5."""
+    variant: str | None = None
+    """Weight files to take, such as fp16 for ``*.fp16.safetensors``; null takes the plain ones."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance, at least 0: 1 is the model's own distribution, larger follows the
+    prompt more and varies less."""
+    views: ViewPrompts = field(default_factory=ViewPrompts)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guidance_scale <= 1000:
+            raise ValueError(
+                f"guidance_scale: must be in [0, 1000], got {self.guidance_scale:g}"
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the model lies, or ``None`` for a hub id."""
+        if self.model == self.embedded:
+            return EMBEDDED_FOLDER
+        path = Path(self.model).expanduser()
+        looks_local = path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", self.model)
+        return path if looks_local else None
+
+    @override
+    def check(self, prompts: Sequence[str]) -> None:
+        folder = self.folder
+        if folder is None:
+            return
+        if not folder.is_dir():
+            raise TeacherError(
+                f"teacher.model: no folder {self.model!r}; give a Stable Diffusion folder, a hub "
+                f"id (owner/name), or {self.embedded!r} for the model that ships with esd_splat"
+            )
+        if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+            raise TeacherError(
+                f"teacher.model: {folder} is not a Stable Diffusion folder: it has no "
+                f"{', '.join(missing)}; save one with diffusers' save_pretrained"
+            )
+        vocabulary = folder / "vocabulary.json"
+        if vocabulary.exists():
+            _check_words(prompts, json.loads(vocabulary.read_text()))
+
+    @override
+    def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
+        # Imported here: they take seconds, and a wrong key should not cost seconds.
+        with _quiet():
+            import diffusers
+            import transformers
+
+            classes: dict[str, Any] = {
+                "tokenizer": transformers.CLIPTokenizer,
+                "text_encoder": transformers.CLIPTextModel,
+                "vae": diffusers.AutoencoderKL,
+                "unet": diffusers.UNet2DConditionModel,
+                "scheduler": diffusers.DDPMScheduler,
+            }
+            parts = {name: self._load_part(name, classes[name], dtype) for name in PARTS}
+        return _Loaded(parts, device, dtype)
+
+    def _load_part(self, name: str, kind: Any, dtype: torch.dtype) -> Any:
+        options: dict[str, Any] = {"subfolder": name}
+        if name in ("text_encoder", "vae", "unet"):
+            # Never a pickle: only safetensors are read.
+            options |= {"torch_dtype": dtype, "use_safetensors": True, "variant": self.variant}
+        if name == "text_encoder":
+            options["dtype"] = options.pop("torch_dtype")
+        source = self.folder or self.model
+        try:
+            return kind.from_pretrained(source, **options)
+        # Hub, network, safetensors and shape errors share no base class but this one.
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            raise TeacherError(
+                f"teacher.model: cannot load the {name} of {str(source)!r}: {reason}. {self._hint()}"
+            ) from error
+
+    def _hint(self) -> str:
+        if self.folder is None:
+            return (
+                "Without a network, download the model elsewhere and give its folder; "
+                f"teacher.model={self.embedded} needs neither."
+            )
+        if self.model == self.embedded:
+            return "The installation is damaged: install esd_splat again."
+        return "Its weights must be whole, and safetensors; copy or download the folder again."
+
+
+class _Loaded(Teacher):
+    """The networks of one folder."""
+
+    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
+        self._dtype = dtype
+        self._tokenizer = parts["tokenizer"]
+        self._text = parts["text_encoder"].to(device).eval().requires_grad_(False)
+        self._vae = parts["vae"].to(device).eval().requires_grad_(False)
+        self.unet = parts["unet"].to(device).eval().requires_grad_(False)
+        scheduler = parts["scheduler"]
+        self._predicts = scheduler.config.prediction_type
+        if self._predicts not in ("epsilon", "v_prediction"):
+            raise TeacherError(
+                f"teacher.model: its network predicts {self._predicts!r}; "
+                "epsilon and v_prediction are understood"
+            )
+        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(device)
+        config = self._vae.config
+        self._scale = config.scaling_factor
+        self._shift = getattr(config, "shift_factor", None) or 0.0
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        self.image_size: int = int(self.unet.config["sample_size"]) * factor  # pyright: ignore
+        self._cache: dict[str, Tensor] = {}
+
+    @override
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        for text in dict.fromkeys(texts):
+            if text not in self._cache:
+                tokens = self._tokenizer(
+                    text, padding="max_length", truncation=True, return_tensors="pt"
+                ).input_ids
+                hidden = self._text(tokens.to(self.device)).last_hidden_state
+                self._cache[text] = hidden.float()
+        return torch.cat([self._cache[text] for text in texts])
+
+    @override
+    def encode(self, images: Images) -> Latents:
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
+            images = torch.nn.functional.interpolate(
+                images, size, mode="bilinear", antialias=True, align_corners=False
+            )
+        mean = self._vae.encode((2 * images - 1).to(self._dtype)).latent_dist.mean.float()
+        return (mean - self._shift) * self._scale
+
+    @override
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Images:
+        images = self._vae.decode((latents / self._scale + self._shift).to(self._dtype)).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    @override
+    def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        return self.unet(
+            noisy.to(self._dtype), t, embeddings.to(self._dtype)
+        ).sample.float()
+
+    @override
+    def target(self, clean: Latents, noise: Latents, t: Timesteps) -> Latents:
+        if self._predicts == "epsilon":
+            return noise
+        return velocity(clean, noise, self.alphas_cumprod, t)
+
+    @override
+    def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        output = self.output(noisy, t, embeddings)
+        if self._predicts == "epsilon":
+            return output
+        return eps_from_v(output, noisy, self.alphas_cumprod, t)
+
+
+def _check_words(prompts: Sequence[str], vocabulary: dict[str, Any]) -> None:
+    known = set(vocabulary["words"])
+    words = [word for prompt in prompts for word in re.findall(r"[^\W_]+|[^\w\s]|_", prompt.lower())]
+    if unknown := sorted(set(words) - known):
+        raise PromptError(
+            f"prompt: the embedded teacher does not know {', '.join(map(repr, unknown))}. It knows "
+            f"{', '.join(vocabulary['kinds'])} in {', '.join(vocabulary['colours'])}, as in "
+            '"a red owl". For other things choose another teacher, such as '
+            "teacher.model=stable-diffusion-v1-5/stable-diffusion-v1-5 (configs/esd_sd.yaml, GPU)"
+        )
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801
+    """Keeps the advice of diffusers and transformers, about things we do not use, off the screen."""
+
+    def __enter__(self) -> Any:
+        super().__enter__()
+        warnings.simplefilter("ignore")
+        self._levels = {
+            name: logging.getLogger(name).level for name in ("diffusers", "transformers")
+        }
+        for name in self._levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        super().__exit__(*error)

@@ -1,0 +1,245 @@
+"""Train the embedded teacher from nothing: ``python -m esd_splat.teacher.train --out FOLDER``.
+
+Photographs are traced, an autoencoder is fitted to them, then the text-conditioned noise predictor
+to their latents. Every stage is seeded and resumes where a cut left it: batch ``i`` depends on the
+seed and on ``i`` alone.
+"""
+
+import argparse
+import copy
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from esd_splat.cameras import Orbit
+from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, VOCABULARY
+from esd_splat.files import atomic_path
+from esd_splat.noise import add_noise
+from esd_splat.teacher import train_networks as networks
+from esd_splat.teacher.train_data import Photos, photograph, write_captions
+
+KL_WEIGHT = 1e-6
+"""Keeps the latents from growing without bound; Stable Diffusion's autoencoder has the same."""
+EMPTY_SHARE = 0.1
+"""Share of captions dropped, so that the network also learns to do without: guidance needs it."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the weights. Saved beside them."""
+
+    seed: int = 0
+    front_share: float = 0.7
+    """Share of photographs taken within 45 degrees of the front."""
+    photos: int = 30_000
+    vae_steps: int = 2000
+    vae_batch: int = 8
+    vae_lr: float = 1.5e-3
+    unet_steps: int = 7500
+    unet_batch: int = 32
+    unet_lr: float = 7e-4
+    ema: float = 0.9985
+
+
+def main() -> None:
+    """Run every stage that the work folder does not hold yet, then write the model folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--work", type=Path, default=Path("outputs/teacher"), help="cuts resume")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--init", type=Path, help="model folder to go on from, as a new recipe")
+    for name, value in vars(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    args = parser.parse_args()
+    recipe = Recipe(**{name: getattr(args, name) for name in vars(Recipe())})
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    photos = _cached(
+        args.work / "photos.pt",
+        lambda: vars(photograph(recipe.photos, recipe.front_share, recipe.seed)),
+    )
+    run = Training(recipe, Photos(**photos), args.work, args.device, args.init)
+    run.fit_vae()
+    run.fit_unet()
+    run.save(args.out)
+
+
+class Training:
+    """The networks while they learn, and where their state is kept."""
+
+    def __init__(
+        self, recipe: Recipe, photos: Photos, work: Path, device: str, init: Path | None
+    ) -> None:
+        self.recipe, self.photos, self.work, self.device = recipe, photos, work, device
+        torch.manual_seed(recipe.seed)
+        self.tokenizer = networks.make_tokenizer(VOCABULARY)
+        self.vae = networks.make_vae()
+        self.unet = networks.make_unet()
+        self.text = networks.make_text_encoder(self.tokenizer)
+        if init is not None:
+            self.vae = type(self.vae).from_pretrained(init / "vae")
+            self.unet = type(self.unet).from_pretrained(init / "unet")
+            self.text = type(self.text).from_pretrained(init / "text_encoder")
+        for network in (self.vae, self.unet):
+            network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.text.to(device)  # pyright: ignore[reportArgumentType]
+        self.new_vae = init is None
+
+    def fit_vae(self) -> None:
+        """Reconstruction in L1 and L2; then fix ``scaling_factor`` so that latents have variance 1."""
+        recipe = self.recipe
+        if self.new_vae:
+            learner = _Learner("vae", self.vae, recipe.vae_lr, recipe.vae_steps, 0.99, self.work)
+            for step, generator in learner.steps(recipe.seed):
+                rows = torch.randint(recipe.photos, (recipe.vae_batch,), generator=generator)
+                x = self._pixels(rows)
+                posterior = self.vae.encode(x).latent_dist  # pyright: ignore[reportAttributeAccessIssue]
+                noise = torch.randn(posterior.mean.shape, generator=generator).to(self.device)
+                y = self.vae.decode(posterior.mean + posterior.std * noise).sample  # pyright: ignore[reportAttributeAccessIssue]
+                off = y - x
+                mse = off.square().mean()
+                loss = off.abs().mean() + 2 * mse + KL_WEIGHT * posterior.kl().mean()
+                learner.update(step, loss, psnr=-10 * math.log10(mse.item() / 4))
+            learner.finish()
+        self.vae.requires_grad_(False)
+        self.latents = _cached(self.work / "latents.pt", self._encode_all)["latents"]
+        if self.new_vae:
+            self.vae.register_to_config(scaling_factor=1 / self.latents.std().item())
+
+    def fit_unet(self) -> None:
+        """Mean squared error to the drawn noise, at uniform timesteps, captions sometimes dropped."""
+        recipe = self.recipe
+        both = nn.ModuleDict({"unet": self.unet, "text": self.text})
+        learner = _Learner("unet", both, recipe.unet_lr, recipe.unet_steps, recipe.ema, self.work)
+        alphas_cumprod = networks.make_scheduler().alphas_cumprod.to(self.device)
+        scale = self.vae.config["scaling_factor"]
+        for step, generator in learner.steps(recipe.seed + 1):
+            rows = torch.randint(recipe.photos, (recipe.unet_batch,), generator=generator)
+            clean = self.latents[rows].float().to(self.device) * scale
+            rng = random.Random(f"{recipe.seed} {step}")
+            captions = write_captions(self.photos, rows, EMPTY_SHARE, rng)
+            t = torch.randint(1000, (len(rows),), generator=generator).to(self.device)
+            noise = torch.randn(clean.shape, generator=generator).to(self.device)
+            noisy = add_noise(clean, noise, alphas_cumprod, t)
+            noisy = noisy.contiguous(memory_format=torch.channels_last)
+            eps = self.unet(noisy, t, self._embed(captions)).sample
+            learner.update(step, (eps - noise).square().mean())
+        learner.finish()
+
+    def save(self, out: Path) -> None:
+        """Write the model folder, its vocabulary and the recipe."""
+        networks.save_pipeline(out, self.vae, self.text, self.tokenizer, self.unet)
+        orbit = Orbit()
+        about = {
+            "words": list(VOCABULARY),
+            "kinds": list(KINDS),
+            "colours": list(COLOURS),
+            "held_out": sorted(" ".join((colour, kind)) for kind, colour in HELD_OUT),
+            "cameras": {"distance": orbit.distance, "elevation": orbit.elevation, "fov": orbit.fov},
+            "recipe": vars(self.recipe),
+        }
+        (out / "vocabulary.json").write_text(json.dumps(about, indent=1) + "\n")
+
+    def _pixels(self, rows: Tensor) -> Tensor:
+        x = self.photos.images[rows].to(self.device).float() / 127.5 - 1
+        return x.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _encode_all(self) -> dict[str, Tensor]:
+        parts = [
+            self.vae.encode(self._pixels(rows)).latent_dist.mean.half().cpu()  # pyright: ignore[reportAttributeAccessIssue]
+            for rows in torch.arange(self.recipe.photos).split(64)
+        ]
+        return {"latents": torch.cat(parts)}
+
+    def _embed(self, captions: list[str]) -> Tensor:
+        tokens = self.tokenizer(
+            captions, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        return self.text(tokens.to(self.device)).last_hidden_state
+
+
+class _Learner:
+    """AdamW with warm-up and cosine decay, an average of the weights, and a resumable file."""
+
+    def __init__(
+        self, name: str, network: nn.Module, lr: float, steps: int, ema: float, work: Path
+    ) -> None:
+        self.name, self.network, self.lr, self.total, self.ema = name, network, lr, steps, ema
+        self.path = work / f"{name}.pt"
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-3)
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.first, self.log, self.mean = 0, work / f"{name}.csv", math.nan
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.first = state["step"]
+        self.started = time.time()
+
+    def steps(self, seed: int) -> Iterator[tuple[int, torch.Generator]]:
+        """What is left to do, each step with a generator of its own."""
+        for step in range(self.first, self.total):
+            yield step, torch.Generator().manual_seed((seed << 32) + step)
+
+    def update(self, step: int, loss: Tensor, **measures: float) -> None:
+        """One optimizer step; every so often a line in the log and a checkpoint."""
+        rate = min(1, (step + 1) / 300) * (
+            0.02 + 0.49 * (1 + math.cos(math.pi * step / self.total))
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        # A short memory at first, or the average would remember the random start.
+        decay = min(self.ema, (1 + step) / (10 + step))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for slow, fast in pairs:
+            slow.lerp_(fast.detach(), 1 - decay)
+        value = loss.item()
+        self.mean = value if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * value
+        if step % 50 == 0:
+            seconds = time.time() - self.started
+            line = f"{self.name},{step},{seconds:.0f},{self.mean:.5f}"
+            line += "".join(f",{key}={v:.3f}" for key, v in measures.items())
+            print(line, flush=True)
+            with self.log.open("a") as file:
+                file.write(line + "\n")
+        if step % 250 == 249 or step + 1 == self.total:
+            state = {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": step + 1,
+            }
+            with atomic_path(self.path) as temporary:
+                torch.save(state, temporary)
+
+    def finish(self) -> None:
+        """Leave the averaged weights in the network."""
+        self.network.load_state_dict(self.average.state_dict())
+
+
+def _cached(path: Path, make) -> dict:  # noqa: ANN001
+    if not path.exists():
+        value = make()
+        with atomic_path(path) as temporary:
+            torch.save(value, temporary)
+    return torch.load(path, weights_only=True)
+
+
+if __name__ == "__main__":
+    main()

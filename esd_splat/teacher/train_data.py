@@ -1,0 +1,97 @@
+"""What the embedded teacher is shown: photographs of figurines, with the captions the web would give.
+
+Cameras favour the front, as web photographs do. That bias is the cause of the Janus problem, here
+in a known dose.
+"""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from esd_splat.cameras import Orbit, orbit_cameras
+from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, caption, trace
+
+FRONT_SPREAD_DEG = 22.0
+"""Standard deviation of the azimuths of a photographer who wants the front."""
+FRONT_HIT = 0.9592
+"""Share of those within 45 degrees of the front: erf(45 / 22 / sqrt 2)."""
+VIEW_WORD_SHARE = 0.3
+"""Share of captions that name the view."""
+BARE_SHARE = 0.1
+"""Share of captions without an article ("red owl")."""
+PAIRS = [(k, c) for k in KINDS for c in COLOURS if (k, c) not in HELD_OUT]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photographs and what they show."""
+
+    images: UInt8[Tensor, "n 3 s s"]
+    pairs: Int[Tensor, " n"]
+    """Index into ``PAIRS``."""
+    azimuth_deg: Float[Tensor, " n"]
+
+
+def draw_azimuths(
+    count: int, front_share: float, generator: torch.Generator
+) -> Float[Tensor, " n"]:
+    """Azimuths in degrees, ``front_share`` of them within 45 degrees of the front.
+
+    A mixture of a normal around the front and a uniform distribution.
+
+    Raises:
+        ValueError: a share the mixture cannot reach; it spans 0.25 to 0.95.
+    """
+    if not 0.25 <= front_share <= 0.95:
+        raise ValueError(f"front_share: must be in [0.25, 0.95], got {front_share:g}")
+    aimed = torch.rand(count, generator=generator) < (front_share - 0.25) / (FRONT_HIT - 0.25)
+    front = torch.randn(count, generator=generator) * FRONT_SPREAD_DEG
+    anywhere = torch.rand(count, generator=generator) * 360 - 180
+    return torch.where(aimed, front, anywhere)
+
+
+def photograph(count: int, front_share: float, seed: int, size: int = 64) -> Photos:
+    """``count`` photographs of training pairs over plain random backgrounds."""
+    generator = torch.Generator().manual_seed(seed)
+    orbit = Orbit()
+    pairs = torch.randint(len(PAIRS), (count,), generator=generator).sort().values
+    azimuth = draw_azimuths(count, front_share, generator)
+    low, high = orbit.elevation
+    elevation = low + (high - low) * torch.rand(count, generator=generator)
+    backgrounds = torch.rand(count, 3, generator=generator)
+    cameras = orbit_cameras(
+        azimuth,
+        elevation,
+        torch.full((count,), sum(orbit.distance) / 2),
+        torch.full((count,), sum(orbit.fov) / 2),
+        size,
+    )
+    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    for index in range(len(PAIRS)):
+        for rows in (pairs == index).nonzero().squeeze(-1).split(32):
+            seen = trace(
+                *PAIRS[index], cameras.viewmats[rows], cameras.Ks[rows], size, backgrounds[rows]
+            )
+            images[rows] = (seen * 255).round().byte()
+    return Photos(images, pairs, azimuth)
+
+
+def view_of(azimuth_deg: float) -> str:
+    """The view word of an azimuth in degrees: a quarter front, a quarter back, the rest side."""
+    turned = abs((azimuth_deg + 180) % 360 - 180)
+    return "front" if turned < 45 else "back" if turned > 135 else "side"
+
+
+def write_captions(photos: Photos, rows: Tensor, empty_share: float, rng: random.Random) -> list[str]:
+    """One caption per row; some name the view, some have no article, some are empty."""
+    written = []
+    for row in rows.tolist():
+        view = view_of(photos.azimuth_deg[row].item()) if rng.random() < VIEW_WORD_SHARE else None
+        words = caption(*PAIRS[int(photos.pairs[row])], view)
+        if rng.random() < BARE_SHARE:
+            words = words.split(" ", 1)[1]
+        written.append("" if rng.random() < empty_share else words)
+    return written

@@ -1,0 +1,222 @@
+"""One run, from a config to a finished folder. The loop is Lightning's; nothing clever is in here."""
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from esd_splat.checkpoint import load_checkpoint, save_checkpoint
+from esd_splat.config import Config
+from esd_splat.distillation import Distillation
+from esd_splat.errors import BackendError, CheckpointError
+from esd_splat.rasterize import resolve_backend
+from esd_splat.record import CHECKPOINT, SUMMARY, Record, open_folder, write_config
+from esd_splat.structured import load, to_yaml
+
+DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+REQUIRED = ("config", "run", "record")
+FREE_TO_CHANGE = {"out", "resume", "overwrite", "view", "checkpoint_every", "measure", "export"}
+"""Keys that may differ between the parts of a run, as they do not touch the scene."""
+
+
+def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dict[str, Any]:
+    """Fit a scene as ``config`` says and write its folder.
+
+    Args:
+        config: as from ``load_config``.
+        quiet: print nothing but errors.
+        until: stop after this many steps, as an interrupt would, with a checkpoint and a scene.
+
+    Returns:
+        What ``summary.json`` holds; empty after ``until``.
+
+    Raises:
+        EsdSplatError: the run cannot start or go on; one line with the way out.
+        KeyboardInterrupt: Ctrl-C, after checkpoint and scene were written.
+    """
+    say: Callable[[str], None] = (lambda line: None) if quiet else print
+    device = _device(config.device)
+    backend = resolve_backend(config.backend, device.type)
+    texts = [*config.teacher.views.texts(config.prompt), config.prompt, config.negative_prompt]
+    config.teacher.check(texts)
+    if open_folder(config):
+        say(f"{config.folder} holds a finished run: nothing left to do")
+        return json.loads((config.folder / SUMMARY).read_text())
+    saved = _saved_state(config, say) if config.resume else None
+
+    torch.set_flush_denormal(True)  # faint splats are full of them, and a CPU stumbles over each
+    teacher = config.teacher.load(device, DTYPES[config.precision])
+    distillation, record = Distillation(config, teacher, backend), Record(config)
+    if saved is not None:
+        distillation.restore(saved["run"])
+        record.restore(saved["record"])
+    say(
+        f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
+        f"{device} drawn by {backend}, into {config.folder}"
+    )
+    write_config(config)
+    stopped = _loop(config, distillation, record, quiet, until)
+    _save(config, distillation, record)
+    if stopped:
+        record.write_rows()
+        record.write_scene(distillation)
+        if until is None:
+            raise KeyboardInterrupt
+        return {}
+    summary = record.finish(distillation)
+    _report(summary, config, say)
+    return summary
+
+
+def _loop(
+    config: Config, distillation: Distillation, record: Record, quiet: bool, until: int | None
+) -> bool:
+    """Run the steps that are left; returns whether they were cut short."""
+    import lightning
+    from lightning.pytorch.callbacks import TQDMProgressBar
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Loop(lightning.LightningModule):
+        """Hands Lightning's loop our step."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.stopped = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            logged = distillation.step()
+            record.after_step(distillation, logged)
+            self.log_dict(logged, prog_bar=True, batch_size=config.batch)
+            every, done = config.checkpoint_every, distillation.done
+            if every and done % every == 0 and done < config.steps:
+                _save(config, distillation, record)
+            if self.stopped or done == until:
+                self.stopped = True
+                self.trainer.should_stop = True
+
+        def configure_optimizers(self) -> None:
+            """The scene's rows come and go, so its optimizer stays ours."""
+
+    left = config.steps - distillation.done
+    if until is not None and distillation.done >= until:
+        return True
+    board = TensorBoardLogger(config.folder, name="", version="tensorboard")
+    # The bar is for people: a log file would get a line for every refresh of it.
+    bar = sys.stderr.isatty() and not quiet
+    with _quiet_lightning():
+        loop = Loop()
+        with _interrupts(lambda: setattr(loop, "stopped", True)):
+            lightning.Trainer(
+                accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
+                devices=1,
+                max_epochs=1,
+                logger=board if config.log.tensorboard else False,
+                log_every_n_steps=config.log.every,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=bar,
+                callbacks=[TQDMProgressBar(refresh_rate=1)] if bar else [],
+                inference_mode=False,
+            ).fit(loop, DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
+    return loop.stopped and distillation.done < config.steps
+
+
+def _save(config: Config, distillation: Distillation, record: Record) -> None:
+    state = {
+        "config": to_yaml(config),
+        "run": distillation.state(),
+        "record": record.state(),
+    }
+    save_checkpoint(config.folder / CHECKPOINT, state)
+
+
+def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The checkpoint to go on from, or ``None`` where there is none that can be used."""
+    path = config.folder / CHECKPOINT
+    if not path.exists():
+        say(f"{config.folder} has no checkpoint yet: starting from step 0")
+        return None
+    try:
+        state = load_checkpoint(path, required=REQUIRED)
+    except CheckpointError as error:
+        say(f"{error}; starting from step 0")
+        return None
+    before = load(Config, state["config"], source=str(path))
+    changed = [
+        field.name
+        for field in dataclasses.fields(Config)
+        if field.name not in FREE_TO_CHANGE
+        and getattr(before, field.name) != getattr(config, field.name)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "
+            "those of its config.yaml, or choose another folder with out="
+        )
+    return state
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BackendError(
+            "device: cuda was asked for and torch finds no CUDA device; use device=cpu, or install "
+            "a CUDA build of torch and a driver"
+        )
+    return torch.device(name)
+
+
+def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None]) -> None:
+    say(
+        f"{summary['steps']} steps in {summary['seconds']:.0f} s "
+        f"({summary['steps_per_second']:.2f} a second), {summary['gaussians']} Gaussians, "
+        f"{summary['peak_memory_mb']} MB at most"
+    )
+    if measures := summary["measures"]:
+        say(", ".join(f"{name} {value}" for name, value in measures.items()))
+    else:
+        say("not measured: the prompt is no figurine, whose truth would be known")
+    say(f"wrote {config.folder}: " + ", ".join(sorted(p.name for p in config.folder.iterdir())))
+
+
+@contextmanager
+def _interrupts(stop: Callable[[], None]):  # noqa: ANN202
+    """The first Ctrl-C ends the run after its step; a second one ends it at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        stop()
+        signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not the main thread: whoever started us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet_lightning():  # noqa: ANN202
+    """No advertisements, device tables or hints about workers that a range of integers lacks."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

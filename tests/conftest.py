@@ -1,0 +1,22 @@
+"""What all tests share: threads, reproducible random examples, and skipping without a GPU."""
+
+import os
+
+# Before torch: two cores are shared with whatever else runs here.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import hypothesis
+import pytest
+import torch
+
+# Examples come from the test's own source, so a failure on one machine is a failure on all.
+hypothesis.settings.register_profile("here", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

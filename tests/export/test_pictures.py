@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import imageio.v3 as imageio
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+
+from esd_splat.errors import OutputError
+from esd_splat.export import contact_sheet, write_png, write_video
+from esd_splat.export.images import GAP
+
+
+def test_a_png_holds_each_level_exactly(tmp_path: Path) -> None:
+    levels = torch.arange(256).view(16, 16)
+    image = torch.stack([levels, levels.flip(0), levels.T]) / 255
+    write_png(image, tmp_path / "a.png")
+    back = imageio.imread(tmp_path / "a.png")
+    assert np.array_equal(back, (image * 255).round().permute(1, 2, 0).numpy())
+
+
+def test_a_png_rounds_to_nearest_and_clamps(tmp_path: Path) -> None:
+    values = torch.tensor([-0.5, 0.4 / 255, 0.6 / 255, 7.4 / 255, 2.0])
+    write_png(values.view(1, 1, 5).expand(3, 1, 5), tmp_path / "a.png")
+    assert imageio.imread(tmp_path / "a.png")[0, :, 0].tolist() == [0, 0, 1, 7, 255]
+
+
+def test_a_contact_sheet_reads_like_a_page() -> None:
+    images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 4, 6) / 5
+    sheet = contact_sheet(images, columns=3)
+    assert sheet.shape == (3, 2 * 4 + GAP, 3 * 6 + 2 * GAP)
+    corners = sheet[0, :: 4 + GAP, :: 6 + GAP]
+    torch.testing.assert_close(corners, torch.tensor([[0, 0.2, 0.4], [0.6, 0.8, 1.0]]))
+    assert (sheet[:, 4 : 4 + GAP] == 1).all()
+    assert torch.equal(sheet[:, :4, :6], images[0])
+
+
+def test_fewer_pictures_than_columns_make_one_row() -> None:
+    assert contact_sheet(torch.zeros(2, 3, 4, 6), columns=8).shape == (3, 4, 12 + GAP)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 50), (1, 1)])
+def test_a_video_shows_the_frames_in_their_colours(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Flat frames, as 4:2:0 keeps those; each within two levels."""
+    colors = torch.tensor([[1.0, 0, 0], [0, 0.8, 0.1], [0.2, 0.2, 0.9], [1, 1, 1], [0, 0, 0]])
+    path = tmp_path / "turn.mp4"
+    write_video(colors[:, :, None, None].expand(5, 3, *size), path, fps=10)
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
+    assert (frames, seconds) == (5, 0.5)
+    reader = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(reader)["size"]
+    assert (height, width) == tuple(s + s % 2 for s in size)
+    for frame, color in zip(reader, colors, strict=True):
+        pixels = np.frombuffer(frame, np.uint8).reshape(-1, 3).astype(int)
+        assert np.abs(pixels - (color * 255).numpy()).max() <= 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for write, name in ((write_video, "a.mp4"), (write_png, "a.png")):
+        pixels = torch.zeros(2, 3, 8, 8) if write is write_video else torch.zeros(3, 8, 8)
+        with pytest.raises(OutputError, match=f"{name}: cannot be written") as error:
+            write(pixels, tmp_path / "file" / name)
+        assert "\n" not in str(error.value)
+
+
+def test_a_failing_ffmpeg_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\ncat >/dev/null\necho 'No space left on device' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
+    with pytest.raises(OutputError, match=r"\(No space left on device\)"):
+        write_video(torch.zeros(2, 3, 8, 8), tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == [broken]
+
+
+def test_a_missing_ffmpeg_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    with pytest.raises(OutputError, match=r"pip install 'imageio\[ffmpeg\]'"):
+        write_video(torch.zeros(2, 3, 8, 8), tmp_path / "a.mp4")

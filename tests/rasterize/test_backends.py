@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from esd_splat.errors import BackendError
+from esd_splat.rasterize import RASTERIZERS, rasterize, resolve_backend
+from tests.rasterize.scenes import background, camera, random_scene
+
+
+def test_auto_draws_with_gsplat_on_cuda_and_with_the_reference_elsewhere() -> None:
+    assert resolve_backend("auto", "cuda") == "gsplat"
+    assert resolve_backend("auto", "cpu") == "reference"
+    assert resolve_backend("auto", "mps") == "reference"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_was_asked_for_is_used_wherever_it_runs(device: str) -> None:
+    assert resolve_backend("reference", device) == "reference"
+    assert resolve_backend("gsplat", "cuda") == "gsplat"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gsplat", "needs a CUDA device, and this run is on cpu; choose backend=auto"),
+        ("cpu", "needs the compiled rasterizer"),
+        ("cuda", "is not one of auto, gsplat, reference"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_the_way_out(name: str, says: str) -> None:
+    with pytest.raises(BackendError, match=says) as error:
+        resolve_backend(name, "cpu")
+    assert "\n" not in str(error.value)
+    with pytest.raises(BackendError, match=says):
+        rasterize(random_scene(1), camera(), background(camera()), name)
+
+
+def test_gsplat_is_never_reached_without_cuda() -> None:
+    with pytest.raises(BackendError, match="needs a CUDA device"):
+        RASTERIZERS["gsplat"](random_scene(1), camera(), background(camera()))
+
+
+def test_auto_is_the_backend_it_resolves_to() -> None:
+    scene, cameras = random_scene(4), camera()
+    auto = rasterize(scene, cameras, background(cameras), "auto").images
+    assert torch.equal(auto, rasterize(scene, cameras, background(cameras), "reference").images)

@@ -1,0 +1,134 @@
+"""The rules of the house that a reviewer should not have to remember."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "esd_splat"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+BESIDE = sorted(p for folder in ("toy", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+MAX_LINES = 300
+
+LAYERS = [  # a module may import from its own unit and from any layer above it
+    {"errors", "types"},
+    {"noise", "structured", "files"},
+    {"cameras", "prompt", "gaussians", "figurines"},
+    {"rasterize", "teacher", "losses", "export"},
+    {"init", "densify", "measure"},
+    {"optim", "checkpoint"},
+    {"config"},
+    {"distillation"},
+    {"record"},
+    {"trainer", "live", "report"},
+    {"fit", "compare"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+DOORS = {  # the only units that may import a heavy third-party package
+    "diffusers": {"teacher"},
+    "transformers": {"teacher"},
+    "peft": {"teacher"},
+    "gsplat": {"rasterize", "export"},
+    "plyfile": {"export"},
+    "imageio": {"export"},
+    "omegaconf": {"structured"},
+    "yaml": {"structured"},
+    "lightning": {"trainer"},
+    "viser": {"live"},
+}
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+
+
+def _unit(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """The dotted names that ``path`` imports, in any spelling and also inside of functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _our_imports(path: Path) -> Iterator[str]:
+    yield from (name for name in _imports(path) if name.split(".")[0] == "esd_splat")
+
+
+@each_module
+def test_imports_point_down(path: Path) -> None:
+    unit = _unit(path)
+    if unit == "__init__":
+        return
+    assert unit in LEVEL, f"{unit} has no layer yet: give it one in LAYERS, and in the design"
+    for name in _our_imports(path):
+        target = name.split(".")[1]
+        if target in ("__version__", unit):
+            continue
+        assert target in LEVEL, f"{name}: import it from the module that defines it"
+        assert LEVEL[target] < LEVEL[unit], f"{unit} must not import {target}"
+
+
+@each_module
+def test_heavy_packages_come_in_by_one_door(path: Path) -> None:
+    for package in {name.split(".")[0] for name in _imports(path)} & DOORS.keys():
+        assert _unit(path) in DOORS[package], f"{package} enters only by {DOORS[package]}"
+
+
+@each_module
+def test_only_measures_and_the_teachers_training_see_the_truth(path: Path) -> None:
+    trains = _unit(path) == "teacher" and path.name.startswith("train")
+    if trains or _unit(path) in ("measure", "figurines"):
+        return
+    for name in _our_imports(path):
+        assert name.split(".")[1] != "figurines"
+
+
+@each_module
+def test_what_runs_does_not_import_what_trains_the_teacher(path: Path) -> None:
+    """Else the truth would come in by the back door."""
+    if _unit(path) == "teacher" and path.name.startswith("train"):
+        return
+    for name in _our_imports(path):
+        assert not name.startswith("esd_splat.teacher.train")
+
+
+@pytest.mark.parametrize("path", [*MODULES, *BESIDE], ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= MAX_LINES
+    assert ast.get_docstring(ast.parse(text)), "every module opens by saying what lives in it"
+    wanted = r"^from __future__ import annotations"
+    assert not re.search(wanted, text, re.MULTILINE), "structured/ reads field types"
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_stands_beside_the_package_uses_its_public_names(path: Path) -> None:
+    for name in _our_imports(path):
+        assert not re.search(r"\._[^_]", name), f"{name} is private"
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import esd_splat", {"torch", "numpy", "yaml", *DOORS}),
+        ("import esd_splat.structured", {"torch"}),
+        ("import esd_splat.config", DOORS.keys() - {"omegaconf", "yaml"}),
+        ("import esd_splat.fit", DOORS.keys() - {"omegaconf", "yaml"}),
+    ],
+)
+def test_importing_is_light(statement: str, absent: set[str]) -> None:
+    code = f"import sys; {statement}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not absent & set(loaded.stdout.split())

@@ -1,0 +1,197 @@
+"""The config as a whole: its keys, its shipped files, its defaults and its checks."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from esd_splat.cameras import Orbit
+from esd_splat.config import Config, Export, Log, find_config, load_config, shipped_configs
+from esd_splat.densify import NoDensify
+from esd_splat.errors import ConfigError
+from esd_splat.losses import Esd, Sds, Vsd
+from esd_splat.structured import help_text, keys_of, load, to_yaml
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ["esd", "esd_paper", "esd_sd", "sds", "vsd"]
+
+
+def problems(*overrides: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["prompt=a red owl", *overrides])
+    return {p.key: p.message for p in caught.value.problems}
+
+
+def readme_commands() -> list[str]:
+    """The commands of README.md's code blocks that run ``esd_splat.fit``."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    blocks = "\n".join(text.split("```")[1::2]).replace("\\\n", " ")
+    lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
+    return [line for line in lines if "-m esd_splat.fit" in line and "[" not in line]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configs_load(name: str) -> None:
+    config = load_config(name, ["prompt=a red owl"])
+    assert isinstance(config, Config)
+    assert config == load_config(ROOT / "configs" / f"{name}.yaml", ["prompt=a red owl"])
+    assert config == load(Config, to_yaml(config))
+
+
+def test_every_file_in_configs_is_shipped() -> None:
+    assert sorted(shipped_configs()) == SHIPPED
+
+
+def test_shipped_configs_are_what_they_are_called() -> None:
+    losses = {name: load_config(name, ["prompt=a"]).loss for name in SHIPPED}
+    assert isinstance(losses["esd"], Esd)
+    assert isinstance(losses["esd_sd"], Esd)
+    assert losses["esd_paper"] == Esd(entropy_weight=0.5)
+    assert losses["sds"] == Sds()
+    assert losses["vsd"] == Vsd()
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_readme_commands_parse(command: str) -> None:
+    words = shlex.split(command, comments=True)
+    words = words[words.index("esd_splat.fit") + 1 :]
+    path = words[words.index("--config") + 1] if "--config" in words else None
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    if overrides:
+        load_config(path, overrides)
+
+
+def test_the_keys_that_others_rely_on() -> None:
+    top = (
+        "prompt negative_prompt seed steps batch out resume overwrite checkpoint_every view device "
+        "precision backend background loss teacher particle timesteps cameras optim regularise "
+        "densify init measure log export"
+    )
+    keys = list(keys_of(Config))
+    assert set(top.split()) | {"version"} == {key.path.split(".")[0] for key in keys}
+    for path in ("loss.name", "loss.entropy_weight", "teacher.guidance_scale", "cameras.size"):
+        assert path in {key.path for key in keys}
+
+
+def test_every_key_is_explained() -> None:
+    unexplained = [key.path for key in keys_of(Config) if not key.doc]
+    assert not unexplained
+    text = help_text(Config)
+    for key in keys_of(Config):
+        assert f"  {key.path}  (" in text
+
+
+def test_the_translation_of_the_papers_command() -> None:
+    config = load_config("esd", ["prompt=a", "loss.guidance_scale_lora=0.25"])
+    assert config.loss == Esd(entropy_weight=0.75)
+
+
+def test_switching_densification_off_in_one_word() -> None:
+    assert load_config("esd", ["prompt=a", "densify=none"]).densify == NoDensify()
+
+
+def test_the_folder_is_named_after_prompt_and_seed() -> None:
+    def folder(*overrides: str) -> str:
+        return load_config(None, overrides).folder.as_posix()
+
+    assert folder("prompt=A red  owl!", "seed=3") == "outputs/a-red-owl-s3"
+    assert folder("prompt=a", "out=x/y") == "x/y"
+    assert folder("prompt=a", "out=~/y") == (Path.home() / "y").as_posix()
+    long, longer = folder(f"prompt={'owl ' * 99}"), folder(f"prompt={'owl ' * 100}")
+    assert long != longer
+    assert len(long) < 100
+    assert folder("prompt=猫") != folder("prompt=犬")
+    assert folder("prompt=../../etc") == "outputs/etc-s0"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps=0", "must be at least 1, got 0"),
+        ("batch=0", "must be at least 1, got 0"),
+        ("seed=-1", "must be in [0, 9223372036854775807], got -1"),
+        (
+            "seed=9223372036854775808",
+            "must be in [0, 9223372036854775807], got 9223372036854775808",
+        ),
+        ("checkpoint_every=-1", "must be at least 0, got -1"),
+        ("prompt= ", 'must not be empty; say what to make, as prompt="a red owl"'),
+        ("out= ", "must name a folder, or be null"),
+        ("view=true", "the live view is not available in this version; use view=false"),
+        ("version=2", "2 is of a newer esd_splat; this one reads 1"),
+        ("version=0", "0 is of an unknown esd_splat; this one reads 1"),
+        ("device=gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
+        ("precision=16", "expected one of 32, 16-mixed, bf16-mixed, got 16"),
+        ("log.every=0", "must be at least 1, got 0"),
+        ("export.fps=0", "must be in [1, 120], got 0"),
+        ("export.size=4", "must be in [8, 4096], got 4"),
+        ("export.elevation=90", "must be in [-89, 89], got 90.0"),
+        ("export.formats=[obj]", "must be of ply, got 'obj'"),
+    ],
+)
+def test_values_out_of_range(override: str, message: str) -> None:
+    key, _, value = override.partition("=")
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override] if key == "prompt" else ["prompt=a", override])
+    ((found),) = caught.value.problems
+    assert (found.key, found.message) == (key, message), value
+
+
+def test_resume_and_overwrite_contradict_each_other() -> None:
+    assert problems("resume=true", "overwrite=true") == {
+        "overwrite": "cannot be true together with resume; choose one"
+    }
+
+
+def test_problems_of_many_sections_come_together() -> None:
+    overrides = (
+        *("loss.entropy_wieght=3", "loss.entropy_weight=-1", "cameras.size=2", "cameras.foo=1"),
+        *("timesteps.min=2", "log.every=0", "log.sheet_every=-1", "steps=x", "guidance_scale=3"),
+    )
+    found = problems(*overrides)
+    assert set(found) == {override.partition("=")[0] for override in overrides}
+    assert found["guidance_scale"] == "unknown key; did you mean 'teacher.guidance_scale'?"
+
+
+@pytest.mark.parametrize("path", ["esd", "esd.yaml", "configs/esd.yaml"])
+def test_shipped_configs_are_found_from_any_folder(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(path) == ROOT / "configs" / "esd.yaml"
+    (tmp_path / "configs").mkdir()
+    own = tmp_path / "configs" / "esd.yaml"
+    own.write_text("steps: 7")
+    if path == "configs/esd.yaml":
+        assert load_config(path, ["prompt=a"]).steps == 7, "a file that is there wins"
+
+
+@pytest.mark.parametrize("path", ["nope.yaml", "/nowhere/esd.yaml", "configs/nope.yaml"])
+def test_an_unknown_config_names_the_shipped_ones_beside_other_problems(path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["steps=0"])
+    assert str(caught.value) == (
+        f"{path}: 2 problems\n"
+        "  --config: there is no such file, and no shipped config of that name; "
+        "shipped: esd, esd_paper, esd_sd, sds, vsd\n"
+        "  steps: must be at least 1, got 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read: Is a directory"), (b"\xff\xfe\x00", "cannot be read: is not text")],
+)
+def test_a_config_that_is_no_text_file(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"--config: {message}"):
+        load_config(path, ["prompt=a"])
+
+
+def test_sections_work_alone() -> None:
+    assert Log(every=1).every == 1
+    assert Orbit() == load_config(None, ["prompt=a"]).cameras
+    with pytest.raises(ValueError, match=r"frames: must be at least 0.*\nfps: must be in"):
+        Export(frames=-1, fps=0)

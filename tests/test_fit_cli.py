@@ -1,0 +1,183 @@
+"""The command line: what it prints, where, and with which status it ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import esd_splat
+from esd_splat.config import Config, load_config
+from esd_splat.errors import RunError
+from esd_splat.fit import main
+from esd_splat.structured import load
+
+PROMPT = "prompt=a red owl"
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, bool]]:
+    """What the trainer was asked to run, by a stand-in for it."""
+    asked: list[tuple[Config, bool]] = []
+
+    def run(config: Config, quiet: bool = False) -> dict[str, Any]:
+        asked.append((config, quiet))
+        if config.prompt == "nan":
+            raise RunError("step 7: the loss is NaN; lower optim.means")
+        if config.prompt == "ctrl-c":
+            raise KeyboardInterrupt
+        return {"steps": config.steps}
+
+    trainer: Any = ModuleType("esd_splat.trainer")
+    trainer.run = run
+    monkeypatch.setitem(sys.modules, "esd_splat.trainer", trainer)
+    monkeypatch.setattr(esd_splat, "trainer", trainer, raising=False)
+    return asked
+
+
+def python(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def test_a_run(runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "esd", PROMPT, "steps=3"]) == 0
+    assert main([PROMPT, "--quiet", "seed=4"]) == 0
+    (first, loud), (second, quiet) = runs
+    assert (first, loud) == (load_config("esd", [PROMPT, "steps=3"]), False)
+    assert (second.seed, quiet) == (4, True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_options_stand_anywhere(runs: list[tuple[Config, bool]]) -> None:
+    assert main([PROMPT, "--config", "sds", "steps=3"]) == 0
+    assert main([PROMPT, "steps=3", "--config=sds"]) == 0
+    assert main(["-c", "sds", PROMPT, "steps=3"]) == 0
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_problems_are_one_block_on_stderr_and_nothing_runs(
+    runs: list[tuple[Config, bool]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = ["--config", "configs/esd.yaml", "loss.entropy_wieght=0.3", "steps=0", "--foo"]
+    assert main(request) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "esd_splat: configs/esd.yaml: 4 problems\n"
+        "  --foo: unknown option; settings are given as key=value, without dashes\n"
+        "  loss.entropy_wieght: unknown key; did you mean 'loss.entropy_weight'?\n"
+        "  prompt: is required; give it as prompt=...\n"
+        "  steps: must be at least 1, got 0\n"
+    )
+    assert not runs
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_a_run_are_one_line(
+    runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prompt=nan"]) == 2
+    assert capsys.readouterr().err == "esd_splat: step 7: the loss is NaN; lower optim.means\n"
+
+
+def test_ctrl_c_says_how_to_go_on(
+    runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prompt=ctrl-c"]) == 130
+    message = "esd_splat: interrupted; the same command with resume=true goes on\n"
+    assert capsys.readouterr().err == message
+
+
+def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([PROMPT, "--config"]) == 2
+    message = "argument --config/-c: expected one argument; see python -m esd_splat.fit --help\n"
+    assert capsys.readouterr().err == f"esd_splat: {message}"
+
+
+def test_print_config_stops_before_the_run_and_can_be_read_back(
+    runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", "esd", "prompt=2001: a cat", "out=null", "--print-config"]) == 0
+    text = capsys.readouterr().out
+    assert load(Config, text) == load_config("esd", ["prompt=2001: a cat"])
+    assert not runs
+
+
+def test_print_config_checks_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--print-config", PROMPT, "steps=0"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_help_tells_options_keys_and_configs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help", "steps=0"]) == 0
+    text = capsys.readouterr().out
+    for word in ("--print-config", "esd_paper, esd_sd, sds", "loss.entropy_weight", "cameras.size"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 160
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{esd_splat.__version__}\n"
+
+
+def test_the_module_runs_from_any_folder(tmp_path: Path) -> None:
+    root = str(Path(__file__).parent.parent)
+    code = f"import sys, runpy; sys.path.insert(0, {root!r}); "
+    code += "runpy.run_module('esd_splat.fit', run_name='__main__')"
+    done = python("-W", "error", "-c", code, "steps=0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("esd_splat: command line: 2 problems\n")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from esd_splat import fit",
+        "import esd_splat.fit; from esd_splat import fit",
+        "from esd_splat import fit; import esd_splat.fit",
+        "from esd_splat.fit import main; from esd_splat import fit",
+        "import esd_splat; fit = esd_splat.fit",
+        "from esd_splat.fit import fit",
+    ],
+)
+def test_fit_is_a_function_whatever_was_imported_first(imports: str) -> None:
+    code = f"""{imports}
+import sys, types, esd_splat
+trainer = types.ModuleType("esd_splat.trainer")
+trainer.run = lambda config, quiet: (config, quiet)
+sys.modules["esd_splat.trainer"] = esd_splat.trainer = trainer
+assert fit("config", quiet=True) == ("config", True)
+import esd_splat.fit as module
+assert module.main and callable(esd_splat.fit)
+"""
+    done = python("-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("first", ["import esd_splat.rasterize; ", ""])
+def test_rasterize_is_a_function_and_a_package(first: str) -> None:
+    code = f"""{first}from esd_splat import rasterize
+assert callable(rasterize)
+from esd_splat.rasterize import RASTERIZERS
+assert rasterize.RASTERIZERS is RASTERIZERS
+"""
+    done = python("-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_there() -> None:
+    for name in esd_splat.__all__:
+        assert callable(getattr(esd_splat, name)), name
+    assert set(esd_splat.__all__) <= set(dir(esd_splat))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = esd_splat.nonsense

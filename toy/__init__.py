@@ -1,0 +1,1 @@
+"""Score distillation where every score is known exactly: a Gaussian fitted to a Gaussian."""

@@ -1,0 +1,120 @@
+"""SDS, VSD and ESD on Gaussians whose scores are known exactly, from the command line.
+
+    python -m toy.gaussians --method esd --lambda_coeff 1.0
+    python -m toy.gaussians --compare
+
+The fitted Gaussian stands for the 3D scene, its samples for renderings, where each came from for
+the camera, and the target for the teacher. SDS and VSD move every sample towards the target's
+mode, so the fit collapses; ESD at lambda 1 fits the whole distribution. With ``--paper`` the run
+repeats the paper's own script, whose flags are all accepted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn, get_args
+
+import torch
+from typing_extensions import override
+
+from esd_splat.errors import BackendError, EsdSplatError
+from esd_splat.structured import field_docs
+from toy.fit import fit
+from toy.results import check_folder, contents, describe, write
+from toy.settings import Settings
+
+
+class UsageError(EsdSplatError):
+    """A flag is unknown, or its value cannot be used."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 after one line on stderr."""
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv)
+        check_device(settings)
+        check_folder(settings.folder)
+        methods = ("sds", "vsd", "esd") if settings.compare else (settings.method,)
+        fits = []
+        for method in methods:
+            fits.append(fit(replace(settings, method=method)))
+            print(describe(fits[-1]), flush=True)
+        write(settings.folder, contents(settings, fits))
+    except EsdSplatError as error:
+        print(f"toy.gaussians: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("toy.gaussians: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    print(f"wrote {settings.folder}")
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """The settings that the flags ask for.
+
+    Raises:
+        UsageError: with everything that is out of range, or the first flag that cannot be read.
+    """
+    arguments, unknown = _parser().parse_known_args(argv)
+    flags = [f"--{f.name}" for f in fields(Settings)]
+    for flag in unknown:
+        near = get_close_matches(flag.partition("=")[0].replace("-", "_"), flags, n=1)
+        raise UsageError(
+            f"{flag}: not a flag; " + (f"did you mean {near[0]}?" if near else "see --help")
+        )
+    if "method" not in arguments and "compare" not in arguments:
+        raise UsageError("--method: sds, vsd or esd is required, or --compare for all three")
+    try:
+        return Settings(**vars(arguments))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+class _Parser(argparse.ArgumentParser):
+    @override
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other error."""
+        raise UsageError(message.removeprefix("argument "))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """A flag for each field of ``Settings``; only the given ones come back."""
+    parser = _Parser(
+        "python -m toy.gaussians",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    docs = field_docs(Settings)
+    for f in fields(Settings):
+        flag, text = f"--{f.name}", " ".join(docs[f.name].replace("%", "%%").split())
+        text += "" if f.default is None or f.name == "method" else f" (default: {f.default})"
+        if f.name == "save_video":  # on in the paper's script, with no way to switch it off
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        elif f.type is bool:
+            parser.add_argument(flag, action="store_true", help=text)
+        else:
+            kind = next(k for k in (int, float, Path, str) if k in (f.type, *get_args(f.type)))
+            parser.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=text)
+    return parser
+
+
+def check_device(settings: Settings) -> None:
+    """Refuse a device that is not here, before any work.
+
+    Raises:
+        BackendError: it is not here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if settings.torch_device in usable:
+        return
+    raise BackendError(f"--device {settings.device}: not here; there is {', '.join(usable)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

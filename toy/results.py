@@ -1,0 +1,157 @@
+"""The files that a call of the toy leaves, and the folder that they go to."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import torch
+
+from esd_splat.errors import OutputError
+from esd_splat.files import atomic_path
+from toy.draw import Panel, Window, gif, picture, png
+from toy.fit import Fit
+from toy.settings import Settings
+
+RESULT, FINAL, TRAJECTORY = "result.json", "final_result.png", "trajectory.gif"
+MAX_FRAMES = 400
+"""A trajectory of more keeps this many, evenly."""
+PAPER_NOTE = "the paper's noise schedule: not variance preserving"
+PAPER_SDS_NOTE = "the paper's SDS estimator: WRONG"
+
+
+def note(settings: Settings) -> str:
+    """What is wrong with a run by design; empty without ``--paper``."""
+    if not settings.paper:
+        return ""
+    return PAPER_SDS_NOTE if settings.method == "sds" else PAPER_NOTE
+
+
+def summary(fit: Fit) -> dict[str, Any]:
+    """The numbers of one fit, as JSON takes them."""
+    expected, target, fitted = fit.expected_cov, fit.target, fit.fitted
+    largest = torch.linalg.matrix_norm(target.cov, 2)
+    return {
+        "method": fit.settings.method,
+        "lambda_coeff": fit.settings.entropy_weight,
+        "paper": fit.settings.paper,
+        "warning": note(fit.settings) or None,
+        "steps": fit.steps[-1],
+        "q_mean": fitted.mean.tolist(),
+        "q_cov": fitted.cov.tolist(),
+        "p_mean": target.mean.tolist(),
+        "p_cov": target.cov.tolist(),
+        "q_cov_expected": None if expected is None else expected.tolist(),
+        "mean_error": float((fitted.mean - target.mean).norm()),
+        "cov_error": None
+        if expected is None
+        else float((fitted.cov - expected).abs().max() / largest),
+    }
+
+
+def describe(fit: Fit) -> str:
+    """The numbers of one fit, as a line for people."""
+    numbers = summary(fit)
+
+    def spread(cov: Any) -> str:
+        values = torch.linalg.eigvalsh(torch.tensor(cov, dtype=torch.float64)).tolist()
+        return (
+            " ".join(f"{v:.4f}" for v in values)
+            if len(values) <= 4
+            else (f"{values[0]:.4f} ... {values[-1]:.4f}")
+        )
+
+    expected = numbers["q_cov_expected"]
+    line = f"{fit.settings.title}: variances {spread(numbers['q_cov'])}"
+    line += "" if expected is None else f", expected {spread(expected)}"
+    line += f", target {spread(numbers['p_cov'])}; mean off by {numbers['mean_error']:.4f}"
+    warning = f"  [{numbers['warning']}]" if numbers["warning"] else ""
+    return f"{line}; {fit.steps[-1]} steps in {fit.seconds:.1f} s{warning}"
+
+
+def contents(settings: Settings, fits: Sequence[Fit]) -> dict[str, bytes]:
+    """Every file by name. The same settings give the same bytes on the same machine."""
+    top = next(f for f in fits if f.settings.method == settings.method)
+    result = summary(top)
+    if settings.compare:
+        result["fits"] = {f.settings.method: summary(f) for f in fits}
+    shared = {"output_dir", "compare", "method"}
+    result["settings"] = {k: v for k, v in asdict(settings).items() if k not in shared}
+    result["settings"] |= {"lr": settings.learning_rate, "warmup_steps": settings.warmup}
+    files: dict[str, bytes] = {}
+    if settings.save_video:
+        files[TRAJECTORY] = trajectory(fits, settings.fps_video)
+    near = Window.around([g for f in fits for g in (f.target, f.fitted)])
+    files[FINAL] = png(picture([_panel(f, len(f.path), f.settings.title) for f in fits], near))
+    # Last, so that a folder with this file has the others too.
+    files[RESULT] = (json.dumps(result, indent=2) + "\n").encode()
+    return files
+
+
+def trajectory(fits: Sequence[Fit], fps: int) -> bytes:
+    """The fits as they went, side by side, in one window that holds them all."""
+    window = Window.around([g for f in fits for g in (f.target, *f.path)])
+    total = len(fits[0].path)
+    count = min(total, MAX_FRAMES)
+    kept = sorted({round(i * (total - 1) / max(1, count - 1)) for i in range(count)})
+    frames = [
+        picture([_panel(f, k + 1, f"{f.settings.title} - step {f.steps[k]}") for f in fits], window)
+        for k in kept
+    ]
+    return gif(frames, fps)
+
+
+def _panel(fit: Fit, upto: int, title: str) -> Panel:
+    return Panel(title, note(fit.settings), fit.target, fit.path[:upto], fit.shown)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work, a folder that the results cannot or should not go to.
+
+    Raises:
+        OutputError: it is no folder, cannot be written to, or holds files of someone else.
+    """
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise OutputError(f"--output_dir {folder}: {there} is not a folder; choose another")
+    try:
+        names = [p.name for p in folder.iterdir()] if there == folder else []
+        with TemporaryFile(dir=there):  # asking for permission is not enough: root always has it
+            pass
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror})"
+        raise OutputError(f"--output_dir {folder}: {there} {reason}; choose another") from error
+    visible = {name for name in names if not name.startswith(".")}
+    if foreign := sorted(visible - {RESULT, FINAL, TRAJECTORY}):
+        some = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise OutputError(
+            f"--output_dir {folder}: holds other files ({some}); choose a new or empty folder"
+        )
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Put the files into ``folder``, in order, and take an earlier run's others out of it.
+
+    Raises:
+        OutputError: one could not be written; then those already written are taken back.
+    """
+    made = not folder.exists()
+    done: list[Path] = []
+    try:
+        for name, data in files.items():
+            with atomic_path(folder / name) as path:
+                path.write_bytes(data)
+            done.append(folder / name)
+        if TRAJECTORY not in files:
+            (folder / TRAJECTORY).unlink(missing_ok=True)
+    except OutputError:
+        for path in done:
+            path.unlink()
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
