@@ -117,7 +117,6 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ),
         ("checkpoint_every=-1", "must be at least 0, got -1"),
         ("prompt= ", 'must not be empty; say what to make, as prompt="a red owl"'),
-        ("out= ", "must name a folder, or be null"),
         ("view=true", "the live view is not available in this version; use view=false"),
         ("version=2", "2 is of a newer esd_splat; this one reads 1"),
         ("version=0", "0 is of an unknown esd_splat; this one reads 1"),
@@ -192,6 +191,8 @@ def test_a_config_that_is_no_text_file(content: bytes | None, message: str, tmp_
 
 def test_sections_work_alone() -> None:
     assert Log(every=1).every == 1
+    with pytest.raises(ValueError, match="out: must name a folder, or be null"):
+        Config(prompt="a", out=" ")
     assert Orbit() == load_config(None, ["prompt=a"]).cameras
     with pytest.raises(ValueError, match=r"frames: must be at least 0.*\nfps: must be in"):
         Export(frames=-1, fps=0)

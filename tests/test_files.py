@@ -33,6 +33,15 @@ def test_until_the_end_readers_see_the_old_file(tmp_path: Path) -> None:
     assert target.read_text() == "new, and not yet comp"
 
 
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    write_text(target, "old")
+    with target.open() as reader:
+        write_text(target, "new")
+        assert reader.read() == "old"
+    assert target.read_text() == "new"
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
 def test_other_errors_pass_through_and_leave_the_target(
     tmp_path: Path, error: BaseException

@@ -144,10 +144,7 @@ def test_the_module_runs_from_any_folder(tmp_path: Path) -> None:
     [
         "from esd_splat import fit",
         "import esd_splat.fit; from esd_splat import fit",
-        "from esd_splat import fit; import esd_splat.fit",
-        "from esd_splat.fit import main; from esd_splat import fit",
         "import esd_splat; fit = esd_splat.fit",
-        "from esd_splat.fit import fit",
     ],
 )
 def test_fit_is_a_function_whatever_was_imported_first(imports: str) -> None:

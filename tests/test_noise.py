@@ -80,6 +80,12 @@ def test_the_upper_bound_stays_unless_told_otherwise() -> None:
     assert {TimestepRange(max=0.7).bounds(p, 1000) for p in (0.0, 0.3, 1.0)} == {(20, 700)}
 
 
+def test_bounds_are_rounded_and_kept_below_the_number_of_timesteps() -> None:
+    assert 0.29 * 100 < 29, "the trap: int() would make it 28"
+    assert TimestepRange(min=0.29, max=0.58).bounds(0.0, 100) == (29, 58)
+    assert TimestepRange(min=0.96, max=0.98).bounds(0.0, 10) == (9, 9)
+
+
 @st.composite
 def _ranges(draw: st.DrawFn) -> TimestepRange:
     low, high, end = sorted(draw(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=3, max_size=3)))

@@ -13,6 +13,14 @@ from esd_splat.structured import field_docs, help_text, load, plugin, to_yaml
 
 
 @dataclass(frozen=True)
+class Tail:
+    """A section of a plug-in."""
+
+    long: bool = False
+    """Whether it is."""
+
+
+@dataclass(frozen=True)
 class Pull:
     """A plug-in."""
 
@@ -20,6 +28,7 @@ class Pull:
     """How hard, in [0, 4]."""
     shared: int = 1
     """Both have it."""
+    tail: Tail = field(default_factory=Tail)
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 4:
@@ -57,6 +66,8 @@ class Lens:
             raise ValueError(f"size: must be at least 8, got {self.size}")
         if self.fov < 1 and self.size > 99:
             raise ValueError("a lens so long needs a smaller size")
+        if self.limit is not None and self.limit < 0:
+            raise ValueError("limit: must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -124,9 +135,10 @@ def test_range_errors_show_beside_those_of_broken_subsections() -> None:
 
 
 def test_a_check_of_several_fields_does_not_hide_the_others() -> None:
-    found = problems("prompt: a", "lens.fov=0.5", "lens.size=100", "steps=0")
+    found = problems("prompt: a", "lens.fov=0.5", "lens.size=100", "lens.limit=-1", "steps=0")
     assert found == [
         ("lens", "a lens so long needs a smaller size"),
+        ("lens.limit", "must be at least 0"),
         ("steps", "must be at least 1, got 0"),
     ]
 
@@ -283,8 +295,13 @@ def test_a_broken_file_does_not_hide_broken_overrides_nor_call_its_keys_missing(
         (["Steps=3"], [("Steps", "unknown key; did you mean 'steps'?")]),
         (["weight=3"], [("weight", "unknown key; did you mean 'force.weight'?")]),
         (["lens.weight=3"], [("lens.weight", "unknown key; did you mean 'force.weight'?")]),
+        (["lens.steps=3"], [("lens.steps", "unknown key; did you mean 'steps'?")]),
         (["len.size=3"], [("len.size", "unknown key; did you mean 'lens.size'?")]),
         (["force.scael=3"], [("force.scael", "unknown key; did you mean 'force.scale'?")]),
+        (
+            ["force.tail.lng=3"],
+            [("force.tail.lng", "unknown key; did you mean 'force.tail.long'?")],
+        ),
         (["qqq=3"], [("qqq", "unknown key")]),
         (["len=3"], [("len", "unknown key; did you mean 'lens'?")]),
         (["steps.foo=3"], [("steps.foo", "unknown key; steps has no keys below it")]),
@@ -298,6 +315,10 @@ def test_a_broken_file_does_not_hide_broken_overrides_nor_call_its_keys_missing(
                 ("force", "expected one of pull, push, got 'pusch'; did you mean 'push'?"),
                 ("force.waight", "unknown key; did you mean 'force.weight'?"),
             ],
+        ),
+        (
+            ["force=push", "force.tail.long=true"],
+            [("force.tail.long", "unknown key with force.name=push; force.name=pull has it")],
         ),
         (["steps=3", "steps=3"], [("steps", "is given twice: '3' and '3'")]),
         (["force=pull", "force.name=push"], [("force.name", "is given twice: 'pull' and 'push'")]),
@@ -348,6 +369,8 @@ def test_plugins_are_chosen_by_name_in_any_form() -> None:
 def test_choosing_another_plugin_keeps_what_both_have() -> None:
     yaml = "prompt: a\nforce: {name: pull, weight: 2, shared: 7}"
     assert load(Run, yaml, ["force=push"]).force == Push(shared=7)
+    alias = "prompt: a\nforce: {scale: 0.5, shared: 7}"
+    assert load(Run, alias, ["force=push"]).force == Push(shared=7)
     typo = "prompt: a\nforce: {name: pull, waight: 2}"
     assert [key for key, _ in problems(typo, "force=push")] == ["force.waight"]
 
@@ -397,6 +420,7 @@ def test_help_tells_every_key() -> None:
     assert (
         "  force.scale  (a number; default 0.0)\n      Another way to give force.weight.\n" in text
     )
+    assert "force.tail with force.name=pull:\n  force.tail.long  (true or false; " in text
     assert "force with force.name=push:\n  force.shared  (a whole number; default 2)\n" in text
 
 
@@ -406,4 +430,4 @@ def test_docs_are_inherited() -> None:
         zoom: float = 1.0
         """How near."""
 
-    assert field_docs(Longer) == field_docs(Lens) | {"zoom": "How near."}
+    assert field_docs(Longer) == {**field_docs(Lens), "zoom": "How near."}

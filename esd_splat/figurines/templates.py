@@ -1,4 +1,4 @@
-"""Pictures of every figurine from given cameras, over any background, and how far images are from them.
+"""Pictures of every figurine from given cameras, over any background, and distances to them.
 
 A traced picture is affine in the figurine's colour and in the background: with ``w`` the light a
 pixel gets from coloured parts, it is ``fixed + w colour + (1 - alpha) background``. So two traces
@@ -17,7 +17,7 @@ from esd_splat.figurines.tracer import trace
 from esd_splat.types import Images
 
 CHUNK = 2
-"""Views traced at once: fast because the rays' memory stays small."""
+"""Views traced at once: fastest when the rays of a batch stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Templates:
     def size(self) -> int:
         """Width and height, pixels."""
         return self.alpha.shape[-1]
+
+    def over(self, kind: str, colour: str, backgrounds: Float[Tensor, "v 3"]) -> Images:
+        """One figurine from each view, over that view's background."""
+        k = self.kinds.index(kind)
+        paint = self.painted.new_tensor(COLOURS[colour])[:, None, None]
+        behind = (1 - self.alpha[k])[:, None] * backgrounds[:, :, None, None]
+        return self.fixed[k] + self.painted[k][:, None] * paint + behind
 
     def distances(
         self, images: Images, backgrounds: Float[Tensor, "b 3"]

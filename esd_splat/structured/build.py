@@ -8,7 +8,7 @@ from esd_splat.errors import ConfigError, Problem
 from esd_splat.structured.construct import construct
 from esd_splat.structured.convert import WrongTypeError, convert, did_you_mean, is_text
 from esd_splat.structured.interpolate import interpolated, refers
-from esd_splat.structured.schema import NAME, Field, fields_of, keys_of
+from esd_splat.structured.schema import NAME, Field, fields_of, keys_of, names_of
 from esd_splat.structured.source import Given, Tree, apply_overrides, read_yaml, shorten
 from esd_splat.structured.suggest import unknown_key
 
@@ -73,7 +73,7 @@ class _Builder:
         fields = fields_of(schema)
         values: dict[str, Any] = {}
         spelled: dict[str, str] = {}
-        for key, node, field in self.known(fields, tree, path):
+        for key, node, field in self.known(schema, tree, path):
             spelled[field.name] = key
             value = self.value(field, node, f"{path}{key}")
             if value is not _NOTHING:
@@ -92,14 +92,14 @@ class _Builder:
         return built if len(self.problems) == before else _NOTHING
 
     def known(
-        self, fields: Mapping[str, Field], tree: Tree, path: str
+        self, schema: type, tree: Tree, path: str
     ) -> Iterator[tuple[str, Given | Tree, Field]]:
         """Each known key of ``tree`` with its field; unknown and doubled keys are reported."""
-        names = {alias: f for f in fields.values() for alias in f.aliases} | dict(fields)
+        names = names_of(schema)
         chosen: dict[str, str] = {}
         for key, node in tree.items():
             if key not in names:
-                self.unknown(f"{path}{key}", node)
+                self.unknown(f"{path}{key}")
                 continue
             first = chosen.setdefault(names[key].name, key)
             if _is_typed(node) and not _is_typed(tree[first]):
@@ -107,7 +107,7 @@ class _Builder:
             elif first != key and _is_typed(node) == _is_typed(tree[first]):
                 self.report(f"{path}{key}", f"says again what {path}{first} says; give one of them")
         for name, key in chosen.items():
-            yield key, tree[key], fields[name]
+            yield key, tree[key], names[name]
 
     def value(self, field: Field, node: Given | Tree, path: str) -> Any:
         """What ``node`` says for ``field``, or ``_NOTHING`` after reporting why it says nothing."""
@@ -139,7 +139,7 @@ class _Builder:
             self.chosen[path] = name.text
             before = self.name_in_file(field, path)
             if before in table and before != name.text:
-                lost = fields_of(table[before]).keys() - fields_of(table[name.text]).keys()
+                lost = names_of(table[before]).keys() - names_of(table[name.text]).keys()
                 own = Tree({k: v for k, v in own.items() if k not in lost or _is_typed(v)})
             return self.section(table[name.text], own, f"{path}.")
         text = name.text if isinstance(name, Given) else "a section of keys"
@@ -147,10 +147,10 @@ class _Builder:
         expected = f"expected one of {', '.join(sorted(table))}"
         message = f"{expected}, got {shorten(text)}{did_you_mean(text, table)}"
         self.report(path if short else f"{path}.{NAME}", message)
-        known = {key for cls in table.values() for key in fields_of(cls)}
-        for key, value in own.items():
+        known = {key for cls in table.values() for key in names_of(cls)}
+        for key in own:
             if key not in known:
-                self.unknown(f"{path}.{key}", value)
+                self.unknown(f"{path}.{key}")
         return _NOTHING
 
     def name_in_file(self, field: Field, path: str) -> str:
@@ -161,7 +161,7 @@ class _Builder:
         name = node.get(NAME) if isinstance(node, Tree) else node
         return name.text if isinstance(name, Given) else field.default_plugin
 
-    def unknown(self, path: str, node: Given | Tree) -> None:
+    def unknown(self, path: str) -> None:
         """Report an unknown key, as it was typed or as it stands in the file."""
         for key in self.typed_below(path) or [path]:
             self.report(key, unknown_key(key, keys_of(self.schema), self.chosen))
@@ -176,4 +176,5 @@ class _Builder:
 
 
 def _is_typed(node: Given | Tree) -> bool:
-    return node.typed if isinstance(node, Given) else bool(node.text)
+    """Whether any of it stood on the command line."""
+    return node.typed if isinstance(node, Given) else any(map(_is_typed, node.values()))

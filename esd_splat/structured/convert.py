@@ -70,7 +70,7 @@ def describe(wanted: Any) -> str:
 
 def did_you_mean(text: str, allowed: Iterable[str]) -> str:
     """``"; did you mean 'esd'?"``, or nothing when no name is near."""
-    close = get_close_matches(text, list(allowed), n=1)
+    close = get_close_matches(text, list(allowed), n=1, cutoff=0.7)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

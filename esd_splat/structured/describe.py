@@ -30,7 +30,7 @@ def help_text(schema: type) -> str:
     group = ""
     for key in keys_of(schema):
         section = key.path.rpartition(".")[0]
-        title = section + (f" with {section}.{NAME}={key.plugins[0]}" if key.plugins else "")
+        title = section + (f" with {key.chooser}.{NAME}={key.plugin}" if key.plugin else "")
         if title != group:
             lines += ["", f"{title}:"]
             group = title
@@ -41,10 +41,19 @@ def help_text(schema: type) -> str:
 def _entry(key: Key) -> Iterator[str]:
     default = "required" if key.default is dataclasses.MISSING else _default(key.default)
     yield f"  {key.path}  ({describe(key.kind)}; {default})"
-    yield from textwrap.wrap(key.doc, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    yield from textwrap.wrap(
+        key.doc.replace("``", ""),
+        _WIDTH,
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, str):
+        return f"default {value}" if value else "empty by default"
     text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10**9, allow_unicode=True)
     # A lone scalar is a whole YAML document, which ends in "...".
     return f"default {text.removesuffix('...' + chr(10)).strip()}"

@@ -2,9 +2,6 @@
 
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from esd_splat.structured.convert import WrongTypeError
 from esd_splat.structured.source import Given, Tree, plain
 
@@ -20,6 +17,9 @@ def interpolated(node: Given, path: str, root: Tree) -> Given:
     Raises:
         WrongTypeError: it refers to a key that was not given, or to itself, or is malformed.
     """
+    from omegaconf import OmegaConf  # 0.2 seconds that most configs do not need
+    from omegaconf.errors import OmegaConfBaseException
+
     if _parseable(node.text) is None:
         raise WrongTypeError(f"{node.text} is no reference to another key, as ${{steps}} is")
     try:
@@ -39,6 +39,9 @@ def _parseable(value: Any) -> Any:
         return {key: _parseable(below) for key, below in value.items()}
     if isinstance(value, list):
         return [_parseable(item) for item in value]
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         OmegaConf.create({"value": value})
     except OmegaConfBaseException:

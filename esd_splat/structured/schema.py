@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import textwrap
@@ -57,8 +58,10 @@ class Key:
     kind: Any
     default: Any
     doc: str
-    plugins: tuple[str, ...] = ()
-    """The plug-ins of the innermost plug-in section that have this key; empty outside of one."""
+    plugin: str = ""
+    """The plug-in that has this key, where only one of several does; see ``chooser``."""
+    chooser: str = ""
+    """The path of the plug-in section that this key is in; empty outside of one."""
 
 
 def fields_of(schema: type) -> dict[str, Field]:
@@ -80,7 +83,13 @@ def fields_of(schema: type) -> dict[str, Field]:
     return found
 
 
-def keys_of(schema: type, prefix: str = "", plugins: tuple[str, ...] = ()) -> Iterator[Key]:
+def names_of(schema: type) -> dict[str, Field]:
+    """The fields of a dataclass by every name that they can be given by."""
+    fields = fields_of(schema)
+    return {alias: f for f in fields.values() for alias in f.aliases} | fields
+
+
+def keys_of(schema: type, prefix: str = "", plugin: str = "", chooser: str = "") -> Iterator[Key]:
     """Every leaf below ``schema``, in order, all plug-ins of each table included.
 
     A key that several plug-ins of a table have comes once for each of them.
@@ -89,22 +98,23 @@ def keys_of(schema: type, prefix: str = "", plugins: tuple[str, ...] = ()) -> It
         path = f"{prefix}{f.name}"
         if f.table is not None:
             doc = f.doc or f"Which {f.name} to use."
-            yield Key(f"{path}.{NAME}", Literal[tuple(f.table)], f.default_plugin, doc)
+            kind = Literal[tuple(f.table)]
+            yield Key(f"{path}.{NAME}", kind, f.default_plugin, doc, plugin, chooser)
             for name, chosen in f.table.items():
-                yield from keys_of(chosen, f"{path}.", (name,))
+                yield from keys_of(chosen, f"{path}.", name, path)
         elif f.section is not None:
-            yield from keys_of(f.section, f"{path}.", plugins)
+            yield from keys_of(f.section, f"{path}.", plugin, chooser)
         else:
-            yield Key(path, f.kind, f.default, f.doc, plugins)
+            yield Key(path, f.kind, f.default, f.doc, plugin, chooser)
             for alias, convert in f.aliases.items():
-                default = f.default
-                with_alias = default if default is dataclasses.MISSING else convert(default)
-                yield Key(
-                    f"{prefix}{alias}", f.kind, with_alias, f"Another way to give {path}.", plugins
-                )
+                required = f.default is dataclasses.MISSING
+                default = f.default if required else convert(f.default)
+                doc = f"Another way to give {path}."
+                yield Key(f"{prefix}{alias}", f.kind, default, doc, plugin, chooser)
 
 
-def field_docs(schema: type) -> dict[str, str]:
+@functools.cache
+def field_docs(schema: type) -> Mapping[str, str]:
     """Each field's meaning: the string literal under it, own fields and inherited ones."""
     docs: dict[str, str] = {}
     for cls in reversed(schema.__mro__):

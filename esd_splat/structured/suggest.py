@@ -14,15 +14,11 @@ def unknown_key(path: str, keys: Iterable[Key], chosen: dict[str, str]) -> str:
     """
     section, _, last = path.rpartition(".")
     keys = list(keys)
-    elsewhere = [p for k in keys if k.path == path for p in k.plugins]
-    if elsewhere:
-        others = " or ".join(f"{section}.{NAME}={name}" for name in elsewhere)
-        return f"unknown key with {section}.{NAME}={chosen.get(section)}; {others} has it"
-    usable = [
-        key.path
-        for key in keys
-        if not key.plugins or chosen.get(key.path.rpartition(".")[0]) in {None, *key.plugins}
-    ]
+    if elsewhere := [key for key in keys if key.path == path]:
+        name = f"{elsewhere[0].chooser}.{NAME}"
+        others = " or ".join(f"{name}={key.plugin}" for key in elsewhere)
+        return f"unknown key with {name}={chosen.get(elsewhere[0].chooser)}; {others} has it"
+    usable = [key.path for key in keys if chosen.get(key.chooser, key.plugin) == key.plugin]
     near = _near(path, section, last, list(dict.fromkeys(usable)))
     return f"unknown key; did you mean {' or '.join(map(repr, near))}?" if near else "unknown key"
 

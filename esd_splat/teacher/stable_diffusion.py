@@ -49,7 +49,7 @@ class StableDiffusion(TeacherConfig):
         if self.model == self.embedded:
             return EMBEDDED_FOLDER
         path = Path(self.model).expanduser()
-        looks_local = path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", self.model)
+        looks_local = path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", self.model)
         return path if looks_local else None
 
     @override
@@ -81,7 +81,7 @@ class StableDiffusion(TeacherConfig):
             classes: dict[str, Any] = {
                 "tokenizer": transformers.CLIPTokenizer,
                 "text_encoder": transformers.CLIPTextModel,
-                "vae": diffusers.AutoencoderKL,
+                "vae": diffusers.AutoModel,  # AutoencoderKL, or AutoencoderTiny as ours
                 "unet": diffusers.UNet2DConditionModel,
                 "scheduler": diffusers.DDPMScheduler,
             }
@@ -97,10 +97,14 @@ class StableDiffusion(TeacherConfig):
             options["dtype"] = options.pop("torch_dtype")
         source = self.folder or self.model
         try:
-            return kind.from_pretrained(source, **options)
+            part = kind.from_pretrained(source, **options)
+            # transformers makes an empty tokenizer of a missing one, without a word.
+            if name == "tokenizer" and not len(part) > len(part.all_special_tokens):
+                raise ValueError("it has no vocabulary")
+            return part
         # Hub, network, safetensors and shape errors share no base class but this one.
         except Exception as error:
-            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            reason = str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
             raise TeacherError(
                 f"teacher.model: cannot load the {name} of {str(source)!r}: {reason}. {self._hint()}"
             ) from error
@@ -160,8 +164,10 @@ class _Loaded(Teacher):
             images = torch.nn.functional.interpolate(
                 images, size, mode="bilinear", antialias=True, align_corners=False
             )
-        mean = self._vae.encode((2 * images - 1).to(self._dtype)).latent_dist.mean.float()
-        return (mean - self._shift) * self._scale
+        encoded = self._vae.encode((2 * images - 1).to(self._dtype))
+        # AutoencoderTiny has no distribution, only what would be its mean.
+        mean = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
+        return (mean.float() - self._shift) * self._scale
 
     @override
     @torch.no_grad()

@@ -1,8 +1,10 @@
 """Train the embedded teacher from nothing: ``python -m esd_splat.teacher.train --out FOLDER``.
 
-Photographs are traced, an autoencoder is fitted to them, then the text-conditioned noise predictor
-to their latents. Every stage is seeded and resumes where a cut left it: batch ``i`` depends on the
-seed and on ``i`` alone.
+Photographs are traced; the encoder is their principal components; the text-conditioned noise
+predictor is fitted to the latents, and a decoder to the way back. Every stage is seeded and resumes where a cut left it: batch ``i`` depends on the
+seed and on ``i`` alone. On several cores, one process each is faster than one process of several
+threads, and gives the same batches:
+``python -m torch.distributed.run --nproc-per-node 2 -m esd_splat.teacher.train --out FOLDER``.
 """
 
 import argparse
@@ -11,11 +13,12 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from esd_splat.cameras import Orbit
@@ -25,8 +28,12 @@ from esd_splat.noise import add_noise
 from esd_splat.teacher import train_networks as networks
 from esd_splat.teacher.train_data import Photos, photograph, write_captions
 
-KL_WEIGHT = 1e-6
-"""Keeps the latents from growing without bound; Stable Diffusion's autoencoder has the same."""
+PCA_PHOTOS = 2000
+"""Photographs whose patches the encoder's components are computed from."""
+LATENT_NOISE = 0.05
+"""Deviation of the noise on latents that the decoder learns to forgive."""
+SAVE_EVERY = 250
+"""Steps between the checkpoints of a stage."""
 EMPTY_SHARE = 0.1
 """Share of captions dropped, so that the network also learns to do without: guidance needs it."""
 
@@ -39,13 +46,13 @@ class Recipe:
     front_share: float = 0.7
     """Share of photographs taken within 45 degrees of the front."""
     photos: int = 30_000
-    vae_steps: int = 2000
-    vae_batch: int = 8
-    vae_lr: float = 1.5e-3
-    unet_steps: int = 7500
+    unet_steps: int = 7000
     unet_batch: int = 32
     unet_lr: float = 7e-4
     ema: float = 0.9985
+    decoder_steps: int = 2000
+    decoder_batch: int = 8
+    decoder_lr: float = 2e-3
 
 
 def main() -> None:
@@ -54,7 +61,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--work", type=Path, default=Path("outputs/teacher"), help="cuts resume")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--init", type=Path, help="model folder to go on from, as a new recipe")
     for name, value in vars(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -62,6 +69,8 @@ def main() -> None:
     recipe = Recipe(**{name: getattr(args, name) for name in vars(Recipe())})
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
+    if dist.is_torchelastic_launched():
+        dist.init_process_group("gloo")
     args.work.mkdir(parents=True, exist_ok=True)
 
     photos = _cached(
@@ -69,9 +78,10 @@ def main() -> None:
         lambda: vars(photograph(recipe.photos, recipe.front_share, recipe.seed)),
     )
     run = Training(recipe, Photos(**photos), args.work, args.device, args.init)
-    run.fit_vae()
     run.fit_unet()
-    run.save(args.out)
+    run.fit_decoder()
+    if _rank() == 0:
+        run.save(args.out)
 
 
 class Training:
@@ -83,7 +93,8 @@ class Training:
         self.recipe, self.photos, self.work, self.device = recipe, photos, work, device
         torch.manual_seed(recipe.seed)
         self.tokenizer = networks.make_tokenizer(VOCABULARY)
-        self.vae = networks.make_vae()
+        some = torch.arange(0, recipe.photos, max(1, recipe.photos // PCA_PHOTOS))
+        self.vae = networks.make_vae(photos.images[some].float() / 255)
         self.unet = networks.make_unet()
         self.text = networks.make_text_encoder(self.tokenizer)
         if init is not None:
@@ -93,28 +104,7 @@ class Training:
         for network in (self.vae, self.unet):
             network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.text.to(device)  # pyright: ignore[reportArgumentType]
-        self.new_vae = init is None
-
-    def fit_vae(self) -> None:
-        """Reconstruction in L1 and L2; then fix ``scaling_factor`` so that latents have variance 1."""
-        recipe = self.recipe
-        if self.new_vae:
-            learner = _Learner("vae", self.vae, recipe.vae_lr, recipe.vae_steps, 0.99, self.work)
-            for step, generator in learner.steps(recipe.seed):
-                rows = torch.randint(recipe.photos, (recipe.vae_batch,), generator=generator)
-                x = self._pixels(rows)
-                posterior = self.vae.encode(x).latent_dist  # pyright: ignore[reportAttributeAccessIssue]
-                noise = torch.randn(posterior.mean.shape, generator=generator).to(self.device)
-                y = self.vae.decode(posterior.mean + posterior.std * noise).sample  # pyright: ignore[reportAttributeAccessIssue]
-                off = y - x
-                mse = off.square().mean()
-                loss = off.abs().mean() + 2 * mse + KL_WEIGHT * posterior.kl().mean()
-                learner.update(step, loss, psnr=-10 * math.log10(mse.item() / 4))
-            learner.finish()
-        self.vae.requires_grad_(False)
-        self.latents = _cached(self.work / "latents.pt", self._encode_all)["latents"]
-        if self.new_vae:
-            self.vae.register_to_config(scaling_factor=1 / self.latents.std().item())
+        self.latents = _cached(work / "latents.pt", self._encode_all)["latents"]
 
     def fit_unet(self) -> None:
         """Mean squared error to the drawn noise, at uniform timesteps, captions sometimes dropped."""
@@ -125,15 +115,33 @@ class Training:
         scale = self.vae.config["scaling_factor"]
         for step, generator in learner.steps(recipe.seed + 1):
             rows = torch.randint(recipe.photos, (recipe.unet_batch,), generator=generator)
-            clean = self.latents[rows].float().to(self.device) * scale
             rng = random.Random(f"{recipe.seed} {step}")
-            captions = write_captions(self.photos, rows, EMPTY_SHARE, rng)
-            t = torch.randint(1000, (len(rows),), generator=generator).to(self.device)
-            noise = torch.randn(clean.shape, generator=generator).to(self.device)
+            captions = _share(write_captions(self.photos, rows, EMPTY_SHARE, rng))
+            t = _share(torch.randint(1000, (len(rows),), generator=generator)).to(self.device)
+            shape = (len(rows), *self.latents.shape[1:])
+            noise = _share(torch.randn(shape, generator=generator)).to(self.device)
+            clean = self.latents[_share(rows)].float().to(self.device) * scale
             noisy = add_noise(clean, noise, alphas_cumprod, t)
             noisy = noisy.contiguous(memory_format=torch.channels_last)
             eps = self.unet(noisy, t, self._embed(captions)).sample
             learner.update(step, (eps - noise).square().mean())
+        learner.finish()
+
+    def fit_decoder(self) -> None:
+        """The way back from latents to pixels, in L1 and L2; no loss but the samples' looks."""
+        recipe = self.recipe
+        learner = _Learner(
+            "decoder", self.vae.decoder, recipe.decoder_lr, recipe.decoder_steps, 0.99, self.work
+        )
+        for step, generator in learner.steps(recipe.seed):
+            rows = torch.randint(recipe.photos, (recipe.decoder_batch,), generator=generator)
+            shape = (len(rows), *self.latents.shape[1:])
+            noise = _share(torch.randn(shape, generator=generator)).to(self.device)
+            latents = self.latents[_share(rows)].float().to(self.device)
+            off = self.vae.decoder(latents + LATENT_NOISE * noise) - self._pixels(_share(rows))
+            mse = off.square().mean()
+            psnr = -10 * math.log10(mse.item() / 4)
+            learner.update(step, off.abs().mean() + 2 * mse, psnr=psnr)
         learner.finish()
 
     def save(self, out: Path) -> None:
@@ -157,7 +165,7 @@ class Training:
     @torch.no_grad()
     def _encode_all(self) -> dict[str, Tensor]:
         parts = [
-            self.vae.encode(self._pixels(rows)).latent_dist.mean.half().cpu()  # pyright: ignore[reportAttributeAccessIssue]
+            self.vae.encoder(self._pixels(rows)).half().cpu()
             for rows in torch.arange(self.recipe.photos).split(64)
         ]
         return {"latents": torch.cat(parts)}
@@ -202,6 +210,7 @@ class _Learner:
             group["lr"] = self.lr * rate
         self.optimizer.zero_grad()
         loss.backward()
+        _average([p.grad for p in self.network.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         # A short memory at first, or the average would remember the random start.
@@ -211,6 +220,8 @@ class _Learner:
             slow.lerp_(fast.detach(), 1 - decay)
         value = loss.item()
         self.mean = value if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * value
+        if _rank() != 0:
+            return
         if step % 50 == 0:
             seconds = time.time() - self.started
             line = f"{self.name},{step},{seconds:.0f},{self.mean:.5f}"
@@ -218,7 +229,7 @@ class _Learner:
             print(line, flush=True)
             with self.log.open("a") as file:
                 file.write(line + "\n")
-        if step % 250 == 249 or step + 1 == self.total:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == self.total:
             state = {
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
@@ -233,11 +244,34 @@ class _Learner:
         self.network.load_state_dict(self.average.state_dict())
 
 
-def _cached(path: Path, make) -> dict:  # noqa: ANN001
-    if not path.exists():
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _share(batch):  # noqa: ANN001, ANN202
+    """This process's part of a batch that every process has drawn alike."""
+    return batch[_rank() :: dist.get_world_size()] if dist.is_initialized() else batch
+
+
+def _average(gradients: list[Tensor]) -> None:
+    """Over the processes, in place."""
+    if not dist.is_initialized():
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What ``make`` returns, made by the first process and only once."""
+    if _rank() == 0 and not path.exists():
         value = make()
         with atomic_path(path) as temporary:
             torch.save(value, temporary)
+    if dist.is_initialized():
+        dist.barrier()
     return torch.load(path, weights_only=True)
 
 

@@ -3,47 +3,72 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from esd_splat.types import Images
+
 IMAGE_SIZE = 64
+PATCH = 3 * 4 * 4
+"""Numbers in the patch of pixels that one latent pixel stands for."""
+LATENT_CHANNELS = 12
+"""Components kept of each patch: 29 dB, against 26 dB for 8 and 23 dB for Stable Diffusion's 4."""
 TOKENS = 12
 """Length of a tokenised caption; the longest has nine tokens with its start and end."""
 
 
-def make_vae() -> AutoencoderKL:
-    """64 x 64 x 3 to 16 x 16 x 4 and back, 0.65 M parameters."""
-    vae = AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=IMAGE_SIZE,
-        mid_block_add_attention=False,
+def make_vae(images: Images) -> AutoencoderTiny:
+    """64 x 64 x 3 to 16 x 16 x 12, by the principal components of 4 x 4 patches of ``images``.
+
+    The encoder is linear and finished: strided convolutions gather each patch, the last one
+    projects it. Components are scaled to the square root of their deviation, between natural (fine
+    detail drowns in noise) and white (as loud as colour). The decoder has yet to be trained.
+    """
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(PATCH,) * 3,
+        decoder_block_out_channels=(32,) * 3,
+        num_encoder_blocks=(0, 0, 0),
+        num_decoder_blocks=(3, 2, 1),
+        latent_channels=LATENT_CHANNELS,
+        scaling_factor=1.0,
     )
-    # The encoder starts out sure of its means: with the usual unit variance the decoder sees
-    # nothing but noise for the first hundreds of steps.
+    first, second, third, last = (cast(nn.Conv2d, layer) for layer in vae.encoder.layers)
     with torch.no_grad():
-        quant: Any = vae.quant_conv
-        quant.weight[vae.config["latent_channels"] :] *= 0.01
-        quant.bias[vae.config["latent_channels"] :] = -6.0
+        for layer in (first, second, third, last):
+            layer.weight.zero_()
+            if layer.bias is not None:
+                layer.bias.zero_()
+        for channel in range(3):
+            first.weight[channel, channel, 1, 1] = 1
+        for gather, channels in ((second, 3), (third, 12)):
+            for index in range(4 * channels):
+                channel, corner = divmod(index, 4)
+                gather.weight[index, channel, 1 + corner // 2, 1 + corner % 2] = 1
+        patches = images
+        for layer in (first, second, third):
+            patches = layer(patches)
+        flat = patches.mT.movedim(1, -1).reshape(-1, PATCH).double()
+        mean = flat.mean(0)
+        variances, vectors = torch.linalg.eigh((flat - mean).mT @ (flat - mean) / len(flat))
+        chosen = vectors[:, -LATENT_CHANNELS:] / variances[-LATENT_CHANNELS:] ** 0.25
+        last.weight[:, :, 1, 1] = chosen.mT.float()
+        last.bias.copy_(-(mean @ chosen).float())
+        vae.register_to_config(scaling_factor=1 / ((flat - mean) @ chosen).std().item())
+    vae.encoder.requires_grad_(False)
     return vae
 
 
 def make_unet() -> UNet2DConditionModel:
-    """Noise predictor on 16 x 16 x 4 latents; attention at 8 x 8 and 4 x 4."""
+    """Noise predictor on 16 x 16 x 12 latents; attention at 8 x 8 and 4 x 4."""
     return UNet2DConditionModel(
         sample_size=IMAGE_SIZE // 4,
-        in_channels=4,
-        out_channels=4,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
         layers_per_block=1,
         block_out_channels=(48, 96, 128),
         norm_num_groups=8,
@@ -113,14 +138,14 @@ def make_scheduler() -> DDIMScheduler:
 
 def save_pipeline(
     folder: Path,
-    vae: AutoencoderKL,
+    vae: AutoencoderTiny,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     unet: UNet2DConditionModel,
 ) -> None:
     """Write the networks as a Stable Diffusion folder, in half precision."""
     pipeline = StableDiffusionPipeline(
-        vae=vae,
+        vae=vae,  # pyright: ignore[reportArgumentType]
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,

@@ -221,7 +221,7 @@ def test_broken_gaussians_are_not_drawn_and_poison_nothing() -> None:
 
 def test_huge_scales_in_float32_poison_nothing() -> None:
     good = random_scene(3).map(Tensor.float)
-    for log_scale in (10.0, 20.0, 30.0, 40.0, 43.9, 60.0, 100.0):
+    for log_scale in (10.0, 20.0, 30.0, 40.0, 43.5, 60.0, 100.0):
         huge = Gaussians(**{**vars(good), "log_scales": torch.full((3, 3), log_scale)})
         scene = both(good, huge).map(lambda v: v.clone().requires_grad_())
         cameras = Orbit(size=16).turntable(1)

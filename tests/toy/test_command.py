@@ -16,6 +16,9 @@ from toy.gaussians import main
 from toy.results import write
 
 ROOT = Path(__file__).parents[2]
+PAPER_FLAGS = """--ndim 1 --dist_0 3. --lambda_coeff 0.7 --seed 2 --total_steps 12 --warmup_steps 3
+--batch_size 8 --lr 1e-3 --min_lr 1e-4 --weight_decay 0.1 --scheduler_type cosine --logging_steps 5
+--num_samples_vis 9 --device cpu --fps_video 10 --save_video"""
 SHORT = ["--total_steps", "20", "--num_samples_vis", "20"]
 
 
@@ -30,7 +33,8 @@ def test_leaves_numbers_picture_and_trajectory(tmp_path: Path) -> None:
     assert [len(row) for row in result["q_cov"]] == [len(row) for row in result["p_cov"]] == [3] * 3
     assert result["lambda_coeff"] == 0.5
     assert result["warning"] is None
-    assert Image.open(tmp_path / "out" / "final_result.png").size == (400, 400)
+    with Image.open(tmp_path / "out" / "final_result.png") as picture:
+        assert picture.size == (400, 400)
     with Image.open(tmp_path / "out" / "trajectory.gif") as video:
         assert getattr(video, "n_frames") == 3  # noqa: B009  (steps 0, 10 and 20)
         assert (
@@ -46,7 +50,8 @@ def test_compare_is_three_fits_of_one_problem(tmp_path: Path) -> None:
         assert numbers == {key: alone[key] for key in numbers}
         assert numbers["p_cov"] == result["p_cov"]
     assert result["q_cov"] == result["fits"]["esd"]["q_cov"]
-    assert Image.open(tmp_path / "out" / "final_result.png").size == (1200, 400)
+    with Image.open(tmp_path / "out" / "final_result.png") as picture:
+        assert picture.size == (1200, 400)
 
 
 def test_same_flags_same_bytes(tmp_path: Path) -> None:
@@ -58,12 +63,12 @@ def test_same_flags_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("paper", [[], ["--paper"]], ids=["ours", "paper"])
 def test_accepts_every_flag_of_the_papers_script(tmp_path: Path, paper: list[str]) -> None:
-    flags = ["--method", "esd", "--ndim", "1", "--dist_0", "3.", "--lambda_coeff", "0.7", "--seed", "2", "--total_steps", "12", "--warmup_steps", "3", "--batch_size", "8", "--lr", "1e-3", "--min_lr", "1e-4", "--weight_decay", "0.1", "--scheduler_type", "cosine", "--logging_steps", "5", "--num_samples_vis", "9", "--device", "cpu", "--save_video", "--fps_video", "10"]
+    flags = ["--method", "esd", *PAPER_FLAGS.split()]
     settings = _run(tmp_path / "out", *flags, *paper)["settings"]
-    for flag, text in zip(flags[2::2], flags[3::2], strict=False):
-        if flag == "--save_video":
-            break
-        assert str(settings[flag[2:]]) == str(type(settings[flag[2:]])(text)), flag
+    assert settings["save_video"]
+    for flag, text in zip(flags[2:-1:2], flags[3:-1:2], strict=True):
+        value = settings[flag.removeprefix("--")]
+        assert value == type(value)(text), flag
 
 
 def test_the_papers_way_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

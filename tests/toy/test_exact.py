@@ -52,7 +52,7 @@ def test_placed_normals_have_the_mean_and_covariance() -> None:
 def test_at_one_level_the_fixed_point_is_the_closed_form(entropy_weight: float) -> None:
     factor = _randn(3, 3)
     target = factor @ factor.T
-    alpha, sigma = torch.tensor([0.8]).double(), torch.tensor([0.6]).double()
+    alpha, sigma = torch.tensor([[0.8], [0.6]], dtype=torch.float64)
     spread, axes = torch.linalg.eigh(target)
     wanted = (entropy_weight * spread - (1 - entropy_weight) * (0.6 / 0.8) ** 2).clamp_min(0)
     found = fixed_point(target, entropy_weight, alpha, sigma, torch.ones(1).double())

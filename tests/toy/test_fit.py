@@ -9,7 +9,7 @@ from torch import Tensor
 from esd_splat.errors import RunError
 from esd_splat.losses import Esd, ScoreDistillation, Sds, Vsd
 from toy.exact import Gaussian, make_problem
-from toy.fit import Levels, distil, draw_levels, every_level, fit, learning_rate
+from toy.fit import Fit, Levels, distil, draw_levels, every_level, fit, learning_rate
 from toy.settings import Settings
 
 
@@ -28,13 +28,13 @@ def _cubature(levels: Levels, ndim: int) -> tuple[Tensor, Tensor, Levels]:
     return points[:, :ndim], points[:, ndim:], Levels(*repeated)
 
 
-def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 600) -> float:
-    """Distance of mean and covariance to those expected after exact descent, per largest variance."""
+def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 300) -> float:
+    """How far exact descent ends from the closed form, over the target's largest variance."""
     ndim = 2
     target, start = make_problem(torch.Generator().manual_seed(seed), ndim, 1.0)
     draws = _cubature(levels, ndim)
     mean, factor = start.mean.clone().requires_grad_(), start.factor.clone().requires_grad_()
-    optimizer = torch.optim.Adam([mean, factor], lr=0.05)
+    optimizer = torch.optim.Adam([mean, factor], lr=0.1)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -47,32 +47,49 @@ def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 60
     spread, axes = torch.linalg.eigh(target.cov)
     wanted = (weight * spread - (1 - weight) * noise_share).clamp_min(0)
     fitted = Gaussian(mean.detach(), factor.detach())
-    off = max((fitted.cov - (axes * wanted) @ axes.T).abs().max(), (mean - target.mean).abs().max())
-    return float(off / spread[-1])
+    wrong = (fitted.cov - (axes * wanted) @ axes.T, fitted.mean - target.mean)
+    return max(w.abs().max().item() for w in wrong) / spread[-1].item()
 
 
-@pytest.mark.parametrize("timestep", [100, 300, 500])
 @pytest.mark.parametrize(
-    "loss", [Sds(), Vsd(), Esd(0.0), Esd(0.5), Esd(0.75), Esd(1.0), Esd(1.5)], ids=str
+    ("loss", "timestep"),
+    [
+        *((loss, 300) for loss in (Sds(), Vsd(), Esd(0.5), Esd(0.75), Esd(1.0), Esd(1.5))),
+        (Esd(0.5), 100),
+        (Esd(0.9), 500),
+        (Esd(1.0), 700),
+    ],
+    ids=str,
 )
 def test_fixed_point_at_one_noise_level(loss: ScoreDistillation, timestep: int) -> None:
     """S_q = max(0, lambda S_p - (1 - lambda) (sigma / alpha)^2 I), and the mean arrives."""
-    assert _descend(loss, every_level(timestep), seed=timestep) < 0.02
+    assert _descend(loss, every_level(timestep), seed=timestep) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("method", "lambda_coeff"), [("sds", 1.0), ("vsd", 1.0), ("esd", 0.9), ("esd", 1.0)]
-)
-def test_the_default_run_arrives(method: str, lambda_coeff: float) -> None:
-    run = fit(Settings(method, lambda_coeff=lambda_coeff, logging_steps=2000))
+def _errors(run: Fit) -> tuple[float, float]:
+    """Of the covariance, over the target's largest variance, and of the mean."""
     assert run.expected_cov is not None
-    largest = torch.linalg.eigvalsh(run.target.cov)[-1]
-    assert (run.fitted.cov - run.expected_cov).abs().max() < 0.02 * largest
-    assert (run.fitted.mean - run.target.mean).abs().max() < 0.02
-    if method == "esd" and lambda_coeff == 1:
-        torch.testing.assert_close(run.expected_cov, run.target.cov)
-    elif method != "esd":
-        assert torch.linalg.eigvalsh(run.fitted.cov)[-1] < 1e-3, "collapsed"
+    cov = (run.fitted.cov - run.expected_cov).abs().max() / torch.linalg.eigvalsh(run.target.cov)[
+        -1
+    ]
+    return cov.item(), (run.fitted.mean - run.target.mean).abs().max().item()
+
+
+@pytest.mark.parametrize("method", ["vsd", "esd"])
+def test_the_default_run_arrives(method: str) -> None:
+    run = fit(Settings(method))
+    cov_error, mean_error = _errors(run)
+    assert cov_error < 0.02
+    assert mean_error < 0.02
+    assert run.expected_cov is not None
+    wanted = run.target.cov if method == "esd" else torch.zeros(2, 2, dtype=torch.float64)
+    torch.testing.assert_close(run.expected_cov, wanted)
+
+
+@pytest.mark.parametrize("timestep", [None, 300])
+def test_a_sampled_run_between_vsd_and_the_marginal_arrives(timestep: int | None) -> None:
+    config = Settings(lambda_coeff=0.9, timestep=timestep, dist_0=2.0, total_steps=700)
+    assert max(_errors(fit(config))) < 0.03
 
 
 def _gradients(
@@ -126,40 +143,31 @@ def test_the_path_keeps_the_past() -> None:
 
 @pytest.mark.parametrize(
     ("method", "lambda_coeff", "mean", "variances"),
-    # gaussian_example.py at b79d7f2, its plotting removed: --device cpu --method METHOD
-    # --lambda_coeff LAMBDA, seed 0, torch 2.13; it works in float32.
+    # Printed by gaussian_example.py at b79d7f2, its plotting removed: --device cpu
+    # --total_steps 300 --dist_0 3 --method METHOD --lambda_coeff LAMBDA; seed 0, torch 2.13.
     [
-        ("sds", 1.0, [0.5927699, 1.4037702], [1.5254743e-05, 4.4079963e-03]),
-        ("vsd", 1.0, [0.5761188, 1.3820875], [1.4566166e-04, 2.5008229e-04]),
-        ("esd", 1.0, [0.5756695, 1.3775343], [1.0272213, 2.9186163]),
-        ("esd", 0.5, [0.5763550, 1.3823518], [6.4150430e-04, 0.1959836]),
+        ("sds", 1.0, [0.8514693, 1.8884310], [1.3816761e-03, 2.3247225e-02]),
+        ("vsd", 1.0, [0.7535065, 1.8352097], [6.8490335e-06, 2.0706878e-04]),
+        ("esd", 1.0, [0.7549390, 1.8369250], [1.0287420, 2.9595437]),
+        ("esd", 0.5, [0.7541197, 1.8356453], [1.9371137e-04, 1.7806265e-01]),
     ],
 )
 def test_paper_mode_repeats_the_papers_script(
     method: str, lambda_coeff: float, mean: list[float], variances: list[float]
 ) -> None:
-    run = fit(Settings(method, lambda_coeff=lambda_coeff, paper=True, logging_steps=2000))
+    config = Settings(method, None, 2, 3.0, lambda_coeff, 0, 300, paper=True)
+    run = fit(config)
     torch.testing.assert_close(run.fitted.mean.tolist(), mean, rtol=0, atol=5e-5)
     found = torch.linalg.eigvalsh(run.fitted.cov).tolist()
     torch.testing.assert_close(found, variances, rtol=1e-3, atol=0)
 
 
 def test_the_papers_sds_is_right_on_average_and_far_noisier() -> None:
-    """As found by hand at one level; over its whole schedule the noise is a multiple too."""
-
-    def batches(paper: bool) -> Tensor:
-        runs = [Settings(seed=s, dist_0=0.0, batch_size=64, paper=True) for s in range(300)]
-        return torch.stack([_gradients(Sds(), c, paper)[0] for c in runs])
-
-    # The right noise under the paper's schedule and gradient is its own VSD.
-    right = torch.stack(
-        [
-            _gradients(Vsd(), Settings(seed=s, dist_0=0.0, batch_size=64, paper=True), True)[0]
-            for s in range(300)
-        ]
-    )
-    wrong = batches(True)
-    error = (wrong.std(0) + right.std(0)) / 300**0.5
+    """Its noise has the wrong sign and scale: no bias, but no control variate either."""
+    configs = [Settings(seed=seed, dist_0=0.0, batch_size=64, paper=True) for seed in range(200)]
+    wrong = torch.stack([_gradients(Sds(), config, paper=True)[0] for config in configs])
+    right = torch.stack([_gradients(Vsd(), config, paper=True)[0] for config in configs])
+    error = (wrong.std(0) + right.std(0)) / 200**0.5
     assert ((wrong - right).mean(0).abs() < 4 * error).all()
     assert (wrong.var(0) > 2 * right.var(0)).all()
 

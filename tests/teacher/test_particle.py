@@ -1,0 +1,121 @@
+"""The particle inside the teacher's network: asleep unless asked, and exact to restore."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from esd_splat.cameras import Orbit
+from esd_splat.teacher import AttachedParticle, Particle, StableDiffusion, Teacher
+from tests.tiny import save_tiny
+
+SHOWN, HIDDEN = torch.tensor([False, False]), torch.tensor([True, True])
+T = torch.tensor([50, 800])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def teacher(folder: Path) -> Teacher:
+    return StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+
+
+def _draw(seed: int) -> Tensor:
+    return torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def _c2w() -> Tensor:
+    return Orbit().sample(2, torch.Generator().manual_seed(0)).c2w
+
+
+def _train(
+    particle: AttachedParticle, teacher: Teacher, times: int, seed: int = 0
+) -> list[float]:
+    generator, words = torch.Generator().manual_seed(seed), teacher.embed(["a red owl"] * 2)
+    return [particle.train(_draw(7), words, _c2w(), generator) for _ in range(times)]
+
+
+def test_a_fresh_particle_predicts_what_the_teacher_does(teacher: Teacher) -> None:
+    words, noisy = teacher.embed(["a red owl"] * 2), _draw(0)
+    with torch.no_grad():
+        before = teacher.eps(noisy, T, words)
+    particle = Particle(rank=2).attach(teacher, seed=0)
+    for hidden in (SHOWN, HIDDEN):
+        torch.testing.assert_close(particle.eps(noisy, T, words, _c2w(), hidden), before)
+
+
+@pytest.mark.parametrize("layers", ["attention", "attention+convolution"])
+def test_training_moves_the_particle_and_never_the_teacher(teacher: Teacher, layers: str) -> None:
+    words, noisy = teacher.embed(["a red owl"] * 2), _draw(0)
+    with torch.no_grad():
+        before = teacher.eps(noisy, T, words)
+    config = Particle(rank=2, layers=layers, lr=1e-2, warmup=0, camera_dropout=0.5)  # pyright: ignore
+    particle = config.attach(teacher, seed=0)
+    frozen = [p for p in teacher.unet.parameters() if not any(p is q for q in particle.parameters)]
+    copies = [p.clone() for p in frozen]
+    losses = _train(particle, teacher, 60)
+    assert sum(losses[-15:]) < sum(losses[:15])
+    with torch.no_grad():
+        assert torch.equal(teacher.eps(noisy, T, words), before), "the adapters are asleep"
+    assert all(torch.equal(a, b) for a, b in zip(frozen, copies, strict=True))
+    shown, hidden = (particle.eps(noisy, T, words, _c2w(), h) for h in (SHOWN, HIDDEN))
+    assert not torch.allclose(shown, before)
+    assert not torch.allclose(shown, hidden), "it tells cameras from none"
+
+
+def test_a_hidden_camera_is_a_vector_of_zeros(teacher: Teacher) -> None:
+    particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
+    _train(particle, teacher, 3)
+    words, noisy = teacher.embed(["a red owl"] * 2), _draw(0)
+    zero = torch.zeros(2, 4, 4)
+    torch.testing.assert_close(
+        particle.eps(noisy, T, words, _c2w(), HIDDEN), particle.eps(noisy, T, words, zero, SHOWN)
+    )
+
+
+def test_cameras_are_dropped_sample_by_sample(teacher: Teacher) -> None:
+    """With a share of one half, both kinds must occur within single batches."""
+    particle = Particle(rank=1, camera_dropout=0.5).attach(teacher, seed=0)
+    seen: list[list[bool]] = []
+    particle.camera.register_forward_hook(lambda m, inputs, out: seen.append(inputs[1].tolist()))
+    _train(particle, teacher, 40)
+    assert any(a != b for a, b in seen)
+    share = sum(map(sum, seen)) / 80
+    assert 0.3 < share < 0.7
+
+
+def test_a_restored_particle_goes_on_to_the_same_bits(folder: Path) -> None:
+    config, results = Particle(rank=2, warmup=5, steps=2), []
+    for cut in (False, True):
+        teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+        particle = config.attach(teacher, seed=3)
+        _train(particle, teacher, 4)
+        if cut:
+            state = particle.state()
+            teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+            particle = config.attach(teacher, seed=4)
+            particle.restore(state)
+        _train(particle, teacher, 3, seed=1)
+        results.append([p.detach().clone() for p in particle.parameters])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_the_start_depends_on_the_seed_alone(folder: Path) -> None:
+    starts = []
+    for seed in (0, 0, 1):
+        torch.rand(3)  # the global generator is somewhere else each time, and stays there
+        before = torch.get_rng_state()
+        teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+        starts.append(torch.cat([p.flatten() for p in Particle().attach(teacher, seed).parameters]))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+
+
+def test_wrong_values_are_reported_together() -> None:
+    with pytest.raises(ValueError, match=r"(?s)rank: must be at least 1, got 0.*lr: .*got 0"):
+        Particle(rank=0, lr=0.0)

@@ -1,0 +1,147 @@
+"""Loading and asking a Stable Diffusion folder. The folder is a small one made here."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from esd_splat.errors import PromptError, TeacherError
+from esd_splat.noise import add_noise, alpha_sigma
+from esd_splat.teacher import StableDiffusion, Teacher
+from tests.tiny import IMAGE_SIZE, save_tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def teacher(folder: Path) -> Teacher:
+    return StableDiffusion(model=str(folder)).load(CPU, torch.float32)
+
+
+def _latents(seed: int, count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def test_guidance_is_what_diffusers_defines(teacher: Teacher) -> None:
+    """u + s (c - u): at 0 the negative prompt, at 1 the prompt, linear in between and beyond."""
+    noisy, t = _latents(0), torch.tensor([10, 900])
+    red, blank = teacher.embed(["a red owl"] * 2), teacher.embed([""] * 2)
+    with torch.no_grad():
+        c, u = teacher.eps(noisy, t, red), teacher.eps(noisy, t, blank)
+        assert not torch.allclose(c, u)
+        for scale in (0.0, 1.0, 7.5):
+            torch.testing.assert_close(
+                teacher.guided(noisy, t, red, blank, scale),
+                u + scale * (c - u),
+                atol=1e-5,
+                rtol=1e-5,
+            )
+
+
+def test_no_unconditional_row_is_computed_at_guidance_one(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    eps = teacher.eps
+    monkeypatch.setattr(teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
+    one, t = teacher.embed(["a red owl"] * 2), torch.tensor([1, 2])
+    with torch.no_grad():
+        teacher.guided(_latents(0), t, one, one, 1.0)
+        teacher.guided(_latents(0), t, one, one, 2.0)
+    assert rows == [2, 4]
+
+
+def test_v_prediction_is_converted_at_the_border(folder: Path, tmp_path: Path) -> None:
+    """Both folders hold the same network; one says that it predicts v. eps = a v + s x_t."""
+    says_v = save_tiny(tmp_path / "v", prediction_type="v_prediction")
+    eps_teacher = StableDiffusion(model=str(folder)).load(CPU, torch.float32)
+    v_teacher = StableDiffusion(model=str(says_v)).load(CPU, torch.float32)
+    noisy, t, words = _latents(1), torch.tensor([100, 700]), eps_teacher.embed(["a cat"] * 2)
+    with torch.no_grad():
+        v = eps_teacher.output(noisy, t, words)
+        a, s = alpha_sigma(v_teacher.alphas_cumprod, t)
+        torch.testing.assert_close(v_teacher.eps(noisy, t, words), a * v + s * noisy)
+    clean, noise = _latents(2), _latents(3)
+    torch.testing.assert_close(v_teacher.target(clean, noise, t), a * noise - s * clean)
+    torch.testing.assert_close(eps_teacher.target(clean, noise, t), noise)
+
+
+def test_the_clean_latents_come_back_from_the_noise_that_was_drawn(teacher: Teacher) -> None:
+    clean, noise, t = _latents(0), _latents(1), torch.tensor([5, 600])
+    noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
+    torch.testing.assert_close(
+        teacher.predict_clean(noisy, noise, t), clean, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_every_text_is_encoded_once(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = teacher.embed(["a blue owl", "a red cat", "a blue owl"])
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+    monkeypatch.setattr(teacher, "_text", None)
+    assert torch.equal(teacher.embed(["a blue owl", "a red cat"]), first[:2])
+
+
+def test_latents_are_the_scaled_mean_and_carry_gradients(teacher: Teacher) -> None:
+    images = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE, requires_grad=True)
+    latents = teacher.encode(images)
+    mean = teacher._vae.encode(2 * images - 1).latent_dist.mean  # pyright: ignore
+    torch.testing.assert_close(latents, 0.5 * mean)
+    assert torch.equal(latents, teacher.encode(images)), "the mean, not a sample"
+    latents.sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+    assert teacher.encode(torch.rand(1, 3, 40, 40)).shape == (1, 4, 4, 4), "resized"
+
+
+def test_words_outside_the_vocabulary_are_refused_before_loading(folder: Path) -> None:
+    words = {"words": ["a", "red", "owl", ","], "kinds": ["owl"], "colours": ["red"]}
+    (folder / "vocabulary.json").write_text(json.dumps(words))
+    teacher = StableDiffusion(model=str(folder))
+    teacher.check(["a red owl", "A Red, owl", ""])
+    with pytest.raises(PromptError, match=r"know 'corgi', 'wearing'. It knows owl in red.*teacher"):
+        teacher.check(["a red corgi", "wearing a red owl"])
+    (folder / "vocabulary.json").unlink()
+
+
+def test_bad_folders_are_named_in_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match=r"no folder './nowhere'.*figurines"):
+        StableDiffusion(model="./nowhere").check([])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TeacherError, match="no tokenizer, text_encoder, vae, unet, scheduler"):
+        StableDiffusion(model=str(tmp_path / "empty")).check([])
+
+    cut = tmp_path / "cut"
+    shutil.copytree(folder, cut)
+    weights = cut / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(TeacherError, match="cannot load the unet") as caught:
+        StableDiffusion(model=str(cut)).load(CPU, torch.float32)
+    assert "\n" not in str(caught.value)
+
+    weights.unlink()
+    torch.save({}, cut / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(TeacherError, match="cannot load the unet"):
+        StableDiffusion(model=str(cut)).load(CPU, torch.float32)
+
+
+def test_a_hub_id_without_a_network_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    teacher = StableDiffusion(model="nobody/nothing")
+    assert teacher.folder is None
+    with pytest.raises(TeacherError, match=r"cannot load the tokenizer.*Without a network"):
+        teacher.load(CPU, torch.float32)
+
+
+def test_a_network_that_predicts_the_sample_is_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "x0", prediction_type="sample")
+    with pytest.raises(TeacherError, match="predicts 'sample'; epsilon and v_prediction"):
+        StableDiffusion(model=str(tmp_path / "x0")).load(CPU, torch.float32)

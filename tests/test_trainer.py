@@ -1,0 +1,243 @@
+"""Whole runs on a tiny teacher: what they leave, and that they resume to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typing_extensions import override
+
+from esd_splat import trainer
+from esd_splat.config import Config, load_config
+from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError
+from esd_splat.losses import LOSSES, ScoreDistillation
+from esd_splat.types import Latents
+from tests.tiny import IMAGE_SIZE, save_tiny
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def _keys(model: Path, out: Path, *more: str) -> list[str]:
+    """A run of 40 small steps in which every part of the state changes, the row count too."""
+    return [
+        "prompt=a red owl",
+        f"teacher.model={model}",
+        f"out={out}",
+        *("steps=40", "batch=2", f"cameras.size={IMAGE_SIZE}", "checkpoint_every=20"),
+        *("init.count=30", "densify.every=6", "densify.min_count=5", "densify.grow_ratio=1.0"),
+        *("loss.entropy_weight=0.5", "teacher.guidance_scale=2", "particle.rank=2"),
+        *("export.frames=2", "log.every=5", "log.sheet_every=10", "measure.views=4"),
+        *more,
+    ]
+
+
+def _config(model: Path, out: Path, *more: str) -> Config:
+    return load_config(None, _keys(model, out, *more))
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("scene.ply", "contact_sheet.png")}
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without a cut."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    trainer.run(_config(model, out), quiet=True)
+    return out
+
+
+def test_what_a_run_leaves(whole: Path) -> None:
+    files = {str(p.relative_to(whole)) for p in whole.rglob("*") if p.is_file()}
+    assert files == {
+        *("config.yaml", "scene.ply", "turntable.mp4", "contact_sheet.png", "metrics.csv"),
+        *("summary.json", "checkpoints/last.ckpt"),
+    }
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["steps"] == 40
+    assert summary["backend"] == "reference"
+    assert summary["gaussians"] != 30, "the densifier had its say"
+    rows = (whole / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(5, 41, 5))]
+    resolved = load_config(whole / "config.yaml")
+    assert resolved.steps == 40
+
+
+def test_the_same_seed_gives_the_same_bits(model: Path, whole: Path, tmp_path: Path) -> None:
+    trainer.run(_config(model, tmp_path / "again"), quiet=True)
+    assert _bytes(tmp_path / "again") == _bytes(whole)
+    trainer.run(_config(model, tmp_path / "other", "seed=1"), quiet=True)
+    assert _bytes(tmp_path / "other")["scene.ply"] != _bytes(whole)["scene.ply"]
+
+
+@pytest.mark.parametrize("until", [20, 23], ids=["at a checkpoint", "right before an edit"])
+def test_resumed_runs_end_in_the_same_bits(
+    model: Path, whole: Path, tmp_path: Path, until: int
+) -> None:
+    out = tmp_path / "cut"
+    assert trainer.run(_config(model, out), quiet=True, until=until) == {}
+    assert (out / "scene.ply").exists(), "an interrupted run leaves a scene"
+    assert not (out / "summary.json").exists()
+    trainer.run(_config(model, out, "resume=true"), quiet=True)
+    assert _bytes(out) == _bytes(whole)
+    steps = [row.split(",")[0] for row in (out / "metrics.csv").read_text().splitlines()]
+    assert steps == ["step", *map(str, range(5, 41, 5))]
+
+
+def _start(model: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "esd_splat.fit", *_keys(model, out, *more)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+def test_a_killed_run_resumes(model: Path, tmp_path: Path) -> None:
+    """Cut while it checkpoints at every step, so that the kill may hit a write."""
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    trainer.run(_config(model, whole, "checkpoint_every=1"), quiet=True)
+    process = _start(model, out, "checkpoint_every=1")
+    _wait_for(out / "checkpoints" / "last.ckpt")
+    process.kill()
+    process.communicate()
+    assert not (out / "summary.json").exists()
+    trainer.run(_config(model, out, "checkpoint_every=1", "resume=true"), quiet=True)
+    assert _bytes(out) == _bytes(whole)
+
+
+def test_ctrl_c_leaves_a_scene_and_a_run_that_resumes(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = _start(model, out, "steps=4000", "checkpoint_every=1")
+    _wait_for(out / "checkpoints" / "last.ckpt")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "resume=true" in errors
+    assert "Traceback" not in errors
+    assert (out / "scene.ply").exists()
+
+
+def test_folders_are_not_overwritten_unasked(
+    model: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _bytes(whole)
+    with pytest.raises(OutputError, match="holds a finished run; overwrite=true replaces it"):
+        trainer.run(_config(model, whole), quiet=True)
+    summary = trainer.run(_config(model, whole, "resume=true"))
+    assert "nothing left to do" in capsys.readouterr().out
+    assert summary["steps"] == 40
+    assert _bytes(whole) == before
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="resume=true goes on with it"):
+        trainer.run(_config(model, tmp_path / "mine"), quiet=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        trainer.run(_config(model, tmp_path / "file"), quiet=True)
+
+
+def test_overwriting_removes_what_a_run_left_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trainer.run(_config(model, out, "steps=2"), quiet=True)
+    (out / "notes.txt").write_text("kept")
+    trainer.run(_config(model, out, "steps=1", "overwrite=true"), quiet=True, until=1)
+    assert (out / "notes.txt").read_text() == "kept"
+    assert (out / "summary.json").exists(), "one step is all there was to do"
+    assert json.loads((out / "summary.json").read_text())["steps"] == 1
+
+
+def test_resuming_with_other_settings_is_refused(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trainer.run(_config(model, out), quiet=True, until=2)
+    with pytest.raises(CheckpointError, match="other settings for batch, optim"):
+        trainer.run(_config(model, out, "resume=true", "batch=3", "optim.sh0=0.5"), quiet=True)
+
+
+def test_a_damaged_checkpoint_starts_over_and_says_so(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    trainer.run(_config(model, out, "steps=3"), quiet=True, until=2)
+    checkpoint = out / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
+    trainer.run(_config(model, out, "steps=3", "resume=true"))
+    assert "cut short or damaged" in (said := capsys.readouterr().out)
+    assert "starting from step 0" in said
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Breaks(ScoreDistillation):
+        """Turns NaN at the third step."""
+
+        @override
+        def direction(self, teacher: Latents) -> Latents:
+            calls.append(1)
+            return teacher * (float("nan") if len(calls) == 3 else 1.0)
+
+    calls: list[int] = []
+    monkeypatch.setitem(LOSSES, "breaks", Breaks)
+    keys = [k for k in _keys(model, tmp_path / "run") if not k.startswith("loss.")]
+    config = load_config(None, [*keys, "loss.name=breaks", "checkpoint_every=1"])
+    with pytest.raises(RunError, match="step 3: direction, .*NaN"):
+        trainer.run(config, quiet=True)
+    state = trainer.load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert state["run"]["done"] == 2
+    assert all(v.isfinite().all() for v in state["run"]["optimizer"]["scene"].values())
+
+
+def test_cuda_asked_for_and_absent(model: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(BackendError, match="no CUDA device; use device=cpu"):
+        trainer.run(_config(model, tmp_path / "run", "device=cuda"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_new_loss_is_one_class_and_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for the teacher and the noise only, so no particle is made for it."""
+
+    @dataclass(frozen=True)
+    class Halfway(ScoreDistillation):
+        """Half of SDS."""
+
+        strength: float = 0.5
+
+        @override
+        def direction(self, teacher: Latents, noise: Latents) -> Latents:
+            return self.strength * (teacher - noise)
+
+    monkeypatch.setitem(LOSSES, "halfway", Halfway)
+    attached: list[Any] = []
+    monkeypatch.setattr("esd_splat.teacher.Particle.attach", lambda *a: attached.append(a))
+    keys = [k for k in _keys(model, tmp_path / "run") if not k.startswith("loss.")]
+    config = load_config(None, [*keys, "loss.name=halfway", "loss.strength=0.1", "steps=2"])
+    assert trainer.run(config, quiet=True)["steps"] == 2
+    assert attached == []
