@@ -16,9 +16,9 @@ BACKGROUND = 0.45
 """Grey behind a measured scene. Of the greys that tell poses apart well, it hides the least: 1 %
 of an average figurine's pixels are within 0.06 of it, at 0.5 three times as many."""
 TEMPLATE_SIZE = 32
-"""Pixels. With truth blurred and noised to 20 dB, 32 x 32 tells the poses of the two hard kinds
-about as often as 16 x 16, and more often than 64 x 64, where edges off by a pixel drown the small
-front."""
+"""Pixels. Of views of the two hard kinds, blurred or noised to some 20 dB, 88 % find their pose
+within 12 degrees at this size, 79 % at 64, where edges a pixel off drown the small front, and 92 %
+at 16, where little is left to tell figurines apart."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Truth:
         """
         cameras = _ring(len(backgrounds), self.orbit, self.elevation, size, -rotation_deg)
         rays = 2 if quick else _supersample(size)
-        parts = zip(
+        one_by_one = zip(
             cameras.viewmats.split(1), cameras.Ks.split(1), backgrounds.split(1), strict=True
         )
         return torch.cat(
             [
-                trace(self.kind, self.colour, viewmat, K, size, behind, rays)
-                for viewmat, K, behind in parts
+                trace(self.kind, self.colour, viewmat, K, size, background, rays)
+                for viewmat, K, background in one_by_one
             ]
         )
 
