@@ -51,7 +51,7 @@ def main() -> None:
 
     jobs = [(m, p, s) for s in args.seeds for p in args.prompts for m in args.methods]
     with ThreadPoolExecutor(args.workers) as pool:
-        rows = list(pool.map(lambda job: fit(*job, args.runs, args.overrides), jobs))
+        rows = list(pool.map(lambda job: fit(*job, runs=args.runs, overrides=args.overrides), jobs))
     args.out.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row) for row in rows)
     (args.out / "rows.jsonl").write_text("\n".join(lines) + "\n")
@@ -59,7 +59,7 @@ def main() -> None:
     print((args.out / "README.md").read_text())
 
 
-def fit(method: str, prompt: str, seed: int, runs: Path, overrides: list[str]) -> dict[str, Any]:
+def fit(method: str, prompt: str, seed: int, *, runs: Path, overrides: list[str]) -> dict[str, Any]:
     """One run's summary, as a flat row."""
     folder = runs / f"{method}-{prompt.replace(' ', '-')}-s{seed}"
     if not (folder / "summary.json").exists():

@@ -113,7 +113,10 @@ class Distillation:
             rasterize(
                 scene,
                 Cameras(
-                    cameras.viewmats[i : i + 1], cameras.Ks[i : i + 1], cameras.width, cameras.height
+                    cameras.viewmats[i : i + 1],
+                    cameras.Ks[i : i + 1],
+                    cameras.width,
+                    cameras.height,
                 ).to(self.device),
                 background[i : i + 1].to(self.device),
                 self.backend,
@@ -190,7 +193,9 @@ class Distillation:
             self.densify_state = config.densify.start(len(self.scene), self.device)
 
     def _check(self, logged: dict[str, float]) -> None:
-        finite = {name: value == value and abs(value) != float("inf") for name, value in logged.items()}
+        finite = {
+            name: value == value and abs(value) != float("inf") for name, value in logged.items()
+        }
         finite |= {name: bool(value.isfinite().all()) for name, value in vars(self.scene).items()}
         if broken := [name for name, fine in finite.items() if not fine]:
             raise RunError(

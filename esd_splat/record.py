@@ -125,7 +125,9 @@ class Record:
         if export.frames:
             frames = self._from(run, self._cameras(export.frames))
             write_video(frames, folder / "turntable.mp4", fps=export.fps)
-        measures = measure_scene(run.views, self.config.prompt, self.config.measure, self.config.cameras)
+        measures = measure_scene(
+            run.views, self.config.prompt, self.config.measure, self.config.cameras
+        )
         summary: dict[str, Any] = {
             "prompt": self.config.prompt,
             "seed": self.config.seed,

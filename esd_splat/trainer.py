@@ -1,4 +1,4 @@
-"""One run, from a config to a finished folder. The loop is Lightning's; nothing clever is in here."""
+"""One run, from a config to a finished folder. The loop is Lightning's; nothing clever here."""
 
 import dataclasses
 import json
@@ -190,7 +190,7 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
 
 
 @contextmanager
-def _interrupts(stop: Callable[[], None]):  # noqa: ANN202
+def _interrupts(stop: Callable[[], None]):
     """The first Ctrl-C ends the run after its step; a second one ends it at once."""
 
     def handle(number: int, frame: Any) -> None:
@@ -209,7 +209,7 @@ def _interrupts(stop: Callable[[], None]):  # noqa: ANN202
 
 
 @contextmanager
-def _quiet_lightning():  # noqa: ANN202
+def _quiet_lightning():
     """No advertisements, device tables or hints about workers that a range of integers lacks."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level

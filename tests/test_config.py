@@ -1,5 +1,6 @@
 """The config as a whole: its keys, its shipped files, its defaults and its checks."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -23,12 +24,12 @@ def problems(*overrides: str) -> dict[str, str]:
 
 
 def readme_commands() -> list[str]:
-    """The commands of README.md's code blocks that run ``esd_splat.fit``."""
+    """The lines of README.md that run ``esd_splat.fit``, but for those with placeholders."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    blocks = "\n".join(text.split("```")[1::2]).replace("\\\n", " ")
-    lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
-    return [line for line in lines if "-m esd_splat.fit" in line and "[" not in line]
+    lines = [line.strip().removeprefix("$ ") for line in text.replace("\\\n", " ").splitlines()]
+    commands = [line for line in lines if re.match(r"\S*python3? -m esd_splat\.fit\b", line)]
+    return [line for line in commands if "[" not in line]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

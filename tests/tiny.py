@@ -1,6 +1,7 @@
 """A Stable Diffusion folder small enough for tests: the real classes, random weights."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -11,13 +12,16 @@ WORDS = ("a", "red", "blue", "owl", "cat", "front", "side", "back", "overhead", 
 def save_tiny(folder: Path, prediction_type: str = "epsilon") -> Path:
     """16 x 16 pictures, 4 x 4 latents; the same weights every time."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    # Their annotations are narrower than what they take: tuple[str] for three block types.
+    make_vae, make_scheduler = cast(Any, AutoencoderKL), cast(Any, DDIMScheduler)
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from esd_splat.teacher.train_networks import make_tokenizer
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = AutoencoderKL(
+        vae = make_vae(
             down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3,
             block_out_channels=(4, 8, 8),
@@ -46,16 +50,16 @@ def save_tiny(folder: Path, prediction_type: str = "epsilon") -> Path:
                 num_hidden_layers=1,
                 num_attention_heads=2,
                 max_position_embeddings=12,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=cast(int, tokenizer.bos_token_id),
+                eos_token_id=cast(int, tokenizer.eos_token_id),
+                pad_token_id=cast(int, tokenizer.pad_token_id),
             )
         )
     vae.save_pretrained(folder / "vae")
     unet.save_pretrained(folder / "unet")
     text.save_pretrained(folder / "text_encoder")
     tokenizer.save_pretrained(folder / "tokenizer")
-    DDIMScheduler(
+    make_scheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",

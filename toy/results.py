@@ -148,10 +148,11 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
             done.append(folder / name)
         if TRAJECTORY not in files:
             (folder / TRAJECTORY).unlink(missing_ok=True)
-    except OutputError:
+    except OutputError as error:
         for path in done:
             path.unlink()
         if made:
             with suppress(OSError):
                 folder.rmdir()
-        raise
+        # The library's message names the library's own setting.
+        raise OutputError(str(error).replace("out=", "--output_dir")) from error

@@ -1,4 +1,4 @@
-"""What each figurine is made of: axis-aligned ellipsoids, y up, front towards +z, in a unit ball."""
+"""What each figurine is made of: axis-aligned ellipsoids, y up, front to +z, in a unit ball."""
 
 from typing import NamedTuple
 

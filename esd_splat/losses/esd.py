@@ -33,9 +33,8 @@ class Esd(ScoreDistillation):
 
     def __post_init__(self) -> None:
         if not 0 <= self.entropy_weight <= MAX_ENTROPY_WEIGHT:
-            raise ValueError(
-                f"entropy_weight: must be in [0, {MAX_ENTROPY_WEIGHT:g}], got {self.entropy_weight:g}"
-            )
+            allowed = f"[0, {MAX_ENTROPY_WEIGHT:g}]"
+            raise ValueError(f"entropy_weight: must be in {allowed}, got {self.entropy_weight:g}")
 
     @property
     @override

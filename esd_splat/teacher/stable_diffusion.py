@@ -1,10 +1,11 @@
-"""Teachers in the folder layout of diffusers' Stable Diffusion: the embedded one, a folder, a hub id."""
+"""Teachers in the layout of diffusers' Stable Diffusion: the embedded one, a folder, a hub id."""
 
 import json
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,7 @@ class StableDiffusion(TeacherConfig):
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance_scale <= 1000:
-            raise ValueError(
-                f"guidance_scale: must be in [0, 1000], got {self.guidance_scale:g}"
-            )
+            raise ValueError(f"guidance_scale: must be in [0, 1000], got {self.guidance_scale:g}")
 
     @property
     def folder(self) -> Path | None:
@@ -95,7 +94,7 @@ class StableDiffusion(TeacherConfig):
             options |= {"torch_dtype": dtype, "use_safetensors": True, "variant": self.variant}
         if name == "text_encoder":
             options["dtype"] = options.pop("torch_dtype")
-        source = self.folder or self.model
+        source = str(self.folder or self.model)
         try:
             part = kind.from_pretrained(source, **options)
             # transformers makes an empty tokenizer of a missing one, without a word.
@@ -106,7 +105,8 @@ class StableDiffusion(TeacherConfig):
         except Exception as error:
             reason = str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
             raise TeacherError(
-                f"teacher.model: cannot load the {name} of {str(source)!r}: {reason}. {self._hint()}"
+                f"teacher.model: cannot load the {name} of {source!r}: {reason}. "
+                + self._hint()
             ) from error
 
     def _hint(self) -> str:
@@ -177,9 +177,7 @@ class _Loaded(Teacher):
 
     @override
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        return self.unet(
-            noisy.to(self._dtype), t, embeddings.to(self._dtype)
-        ).sample.float()
+        return self.unet(noisy.to(self._dtype), t, embeddings.to(self._dtype)).sample.float()
 
     @override
     def target(self, clean: Latents, noise: Latents, t: Timesteps) -> Latents:
@@ -197,7 +195,9 @@ class _Loaded(Teacher):
 
 def _check_words(prompts: Sequence[str], vocabulary: dict[str, Any]) -> None:
     known = set(vocabulary["words"])
-    words = [word for prompt in prompts for word in re.findall(r"[^\W_]+|[^\w\s]|_", prompt.lower())]
+    words = [
+        word for prompt in prompts for word in re.findall(r"[^\W_]+|[^\w\s]|_", prompt.lower())
+    ]
     if unknown := sorted(set(words) - known):
         raise PromptError(
             f"prompt: the embedded teacher does not know {', '.join(map(repr, unknown))}. It knows "
@@ -207,20 +207,17 @@ def _check_words(prompts: Sequence[str], vocabulary: dict[str, Any]) -> None:
         )
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801
-    """Keeps the advice of diffusers and transformers, about things we do not use, off the screen."""
-
-    def __enter__(self) -> Any:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        self._levels = {
-            name: logging.getLogger(name).level for name in ("diffusers", "transformers")
-        }
-        for name in self._levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
-        super().__exit__(*error)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps diffusers' and transformers' advice about things we do not use off the screen."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,10 +1,11 @@
 """Train the embedded teacher from nothing: ``python -m esd_splat.teacher.train --out FOLDER``.
 
 Photographs are traced; the encoder is their principal components; the text-conditioned noise
-predictor is fitted to the latents, and a decoder to the way back. Every stage is seeded and resumes where a cut left it: batch ``i`` depends on the
-seed and on ``i`` alone. On several cores, one process each is faster than one process of several
-threads, and gives the same batches:
-``python -m torch.distributed.run --nproc-per-node 2 -m esd_splat.teacher.train --out FOLDER``.
+predictor is fitted to the latents, and a decoder to the way back. Every stage is seeded and
+resumes where a cut left it: batch ``i`` depends on the seed and on ``i`` alone. On several cores,
+one process each is faster than one process of several threads, and gives the same batches::
+
+    python -m torch.distributed.run --nproc-per-node 2 -m esd_splat.teacher.train --out FOLDER
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Recipe:
     front_share: float = 0.7
     """Share of photographs taken within 45 degrees of the front."""
     photos: int = 30_000
-    unet_steps: int = 7000
+    unet_steps: int = 5500
     unet_batch: int = 32
     unet_lr: float = 7e-4
     ema: float = 0.9985
@@ -101,13 +102,13 @@ class Training:
             self.vae = type(self.vae).from_pretrained(init / "vae")
             self.unet = type(self.unet).from_pretrained(init / "unet")
             self.text = type(self.text).from_pretrained(init / "text_encoder")
-        for network in (self.vae, self.unet):
-            network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.text.to(device)  # pyright: ignore[reportArgumentType]
+        for network in (self.vae, self.unet, self.text):
+            nn.Module.to(network, device)
+        nn.Module.to(self.unet, memory_format=torch.channels_last)
         self.latents = _cached(work / "latents.pt", self._encode_all)["latents"]
 
     def fit_unet(self) -> None:
-        """Mean squared error to the drawn noise, at uniform timesteps, captions sometimes dropped."""
+        """Mean squared error to the drawn noise; timesteps uniform, captions sometimes dropped."""
         recipe = self.recipe
         both = nn.ModuleDict({"unet": self.unet, "text": self.text})
         learner = _Learner("unet", both, recipe.unet_lr, recipe.unet_steps, recipe.ema, self.work)
@@ -248,7 +249,7 @@ def _rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def _share(batch):  # noqa: ANN001, ANN202
+def _share(batch):
     """This process's part of a batch that every process has drawn alike."""
     return batch[_rank() :: dist.get_world_size()] if dist.is_initialized() else batch
 

@@ -1,4 +1,4 @@
-"""What the embedded teacher is shown: photographs of figurines, with the captions the web would give.
+"""What the embedded teacher is shown: photographs of figurines, captioned as the web would.
 
 Cameras favour the front, as web photographs do. That bias is the cause of the Janus problem, here
 in a known dose.
@@ -85,7 +85,9 @@ def view_of(azimuth_deg: float) -> str:
     return "front" if turned < 45 else "back" if turned > 135 else "side"
 
 
-def write_captions(photos: Photos, rows: Tensor, empty_share: float, rng: random.Random) -> list[str]:
+def write_captions(
+    photos: Photos, rows: Tensor, empty_share: float, rng: random.Random
+) -> list[str]:
     """One caption per row; some name the view, some have no article, some are empty."""
     written = []
     for row in rows.tolist():

@@ -1,4 +1,4 @@
-"""The embedded teacher's networks, in the ordinary diffusers and transformers classes, untrained."""
+"""The embedded teacher's networks, untrained, in ordinary diffusers and transformers classes."""
 
 import json
 import tempfile
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
-from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from esd_splat.types import Images
@@ -57,7 +57,7 @@ def make_vae(images: Images) -> AutoencoderTiny:
         variances, vectors = torch.linalg.eigh((flat - mean).mT @ (flat - mean) / len(flat))
         chosen = vectors[:, -LATENT_CHANNELS:] / variances[-LATENT_CHANNELS:] ** 0.25
         last.weight[:, :, 1, 1] = chosen.mT.float()
-        last.bias.copy_(-(mean @ chosen).float())
+        last.bias = nn.Parameter(-(mean @ chosen).float())
         vae.register_to_config(scaling_factor=1 / ((flat - mean) @ chosen).std().item())
     vae.encoder.requires_grad_(False)
     return vae
@@ -90,18 +90,18 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             num_hidden_layers=2,
             num_attention_heads=4,
             max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=cast(int, tokenizer.bos_token_id),
+            eos_token_id=cast(int, tokenizer.eos_token_id),
+            pad_token_id=cast(int, tokenizer.pad_token_id),
         )
     )
 
 
 def make_tokenizer(vocabulary: tuple[str, ...]) -> CLIPTokenizer:
-    """A CLIP tokenizer that knows each word of ``vocabulary`` as one token, and all single bytes."""
+    """A CLIP tokenizer to which each word of ``vocabulary`` is one token; it knows all bytes."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,
@@ -144,6 +144,8 @@ def save_pipeline(
     unet: UNet2DConditionModel,
 ) -> None:
     """Write the networks as a Stable Diffusion folder, in half precision."""
+    from diffusers import StableDiffusionPipeline  # seconds, and only needed here
+
     pipeline = StableDiffusionPipeline(
         vae=vae,  # pyright: ignore[reportArgumentType]
         text_encoder=text_encoder,

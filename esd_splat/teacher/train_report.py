@@ -208,7 +208,7 @@ def _draw_all(
 ) -> tuple[Images, Int[Tensor, " n"]]:
     """``samples`` pictures of every prompt, all prompts once before any comes again."""
     asked = torch.arange(len(PROMPTS)).repeat(samples)
-    texts = [caption(*PROMPTS[i], view) for i in asked.tolist()]
+    texts = [caption(*PROMPTS[int(i)], view) for i in asked.tolist()]
     return sampler.draw(texts, guidance_scale, seed), asked
 
 

@@ -32,9 +32,7 @@ def _c2w() -> Tensor:
     return Orbit().sample(2, torch.Generator().manual_seed(0)).c2w
 
 
-def _train(
-    particle: AttachedParticle, teacher: Teacher, times: int, seed: int = 0
-) -> list[float]:
+def _train(particle: AttachedParticle, teacher: Teacher, times: int, seed: int = 0) -> list[float]:
     generator, words = torch.Generator().manual_seed(seed), teacher.embed(["a red owl"] * 2)
     return [particle.train(_draw(7), words, _c2w(), generator) for _ in range(times)]
 

@@ -76,9 +76,7 @@ def test_v_prediction_is_converted_at_the_border(folder: Path, tmp_path: Path) -
 def test_the_clean_latents_come_back_from_the_noise_that_was_drawn(teacher: Teacher) -> None:
     clean, noise, t = _latents(0), _latents(1), torch.tensor([5, 600])
     noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
-    torch.testing.assert_close(
-        teacher.predict_clean(noisy, noise, t), clean, atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(teacher.predict_clean(noisy, noise, t), clean, atol=1e-4, rtol=1e-4)
 
 
 def test_every_text_is_encoded_once(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_the_encoder_is_the_principal_components_of_patches() -> None:
     images = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
     vae = make_vae(images)
     with torch.no_grad():
-        latents = vae.encode(2 * images - 1).latents.double()
+        latents = vae.encoder(2 * images - 1).double()
     assert latents.shape == (6, LATENT_CHANNELS, 16, 16)
     patches = torch.nn.functional.pixel_unshuffle(images.double(), 4).movedim(1, -1).reshape(-1, 48)
     centred = patches - patches.mean(0)
@@ -88,9 +88,7 @@ class _Cut(Exception):
 def test_a_cut_training_ends_in_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = train.Recipe(
-        photos=58, unet_steps=4, unet_batch=2, decoder_steps=2, decoder_batch=2
-    )
+    recipe = train.Recipe(photos=58, unet_steps=4, unet_batch=2, decoder_steps=2, decoder_batch=2)
     photos = photograph(recipe.photos, recipe.front_share, recipe.seed)
     monkeypatch.setattr(train, "SAVE_EVERY", 2)
 
