@@ -17,6 +17,7 @@ from esd_splat.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.config import Config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import BackendError, CheckpointError
+from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
 from esd_splat.record import CHECKPOINT, SUMMARY, Record, open_folder, write_config
 from esd_splat.structured import load, to_yaml
@@ -45,8 +46,7 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     say: Callable[[str], None] = (lambda line: None) if quiet else print
     device = _device(config.device)
     backend = resolve_backend(config.backend, device.type)
-    texts = [*config.teacher.views.texts(config.prompt), config.prompt, config.negative_prompt]
-    config.teacher.check(texts)
+    config.teacher.check(_texts(config))
     if open_folder(config):
         say(f"{config.folder} holds a finished run: nothing left to do")
         return json.loads((config.folder / SUMMARY).read_text())
@@ -163,6 +163,15 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
             "those of its config.yaml, or choose another folder with out="
         )
     return state
+
+
+def _texts(config: Config) -> list[str]:
+    """All that the teacher will be told."""
+    views = config.teacher.views
+    seen = views.texts(config.prompt)
+    if config.cameras.elevation[1] <= views.overhead:
+        seen.pop(VIEWS.index("overhead"))  # no camera is that high
+    return [*seen, config.prompt, config.negative_prompt]
 
 
 def _device(name: str) -> torch.device:

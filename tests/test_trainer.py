@@ -118,13 +118,13 @@ def _wait_for(path: Path) -> None:
 def test_a_killed_run_resumes(model: Path, tmp_path: Path) -> None:
     """Cut while it checkpoints at every step, so that the kill may hit a write."""
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    trainer.run(_config(model, whole, "checkpoint_every=1"), quiet=True)
-    process = _start(model, out, "checkpoint_every=1")
+    trainer.run(_config(model, whole, "steps=15", "checkpoint_every=1"), quiet=True)
+    process = _start(model, out, "steps=15", "checkpoint_every=1")
     _wait_for(out / "checkpoints" / "last.ckpt")
     process.kill()
     process.communicate()
     assert not (out / "summary.json").exists()
-    trainer.run(_config(model, out, "checkpoint_every=1", "resume=true"), quiet=True)
+    trainer.run(_config(model, out, "steps=15", "checkpoint_every=1", "resume=true"), quiet=True)
     assert _bytes(out) == _bytes(whole)
 
 

@@ -105,8 +105,7 @@ class StableDiffusion(TeacherConfig):
         except Exception as error:
             reason = str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
             raise TeacherError(
-                f"teacher.model: cannot load the {name} of {source!r}: {reason}. "
-                + self._hint()
+                f"teacher.model: cannot load the {name} of {source!r}: {reason}. " + self._hint()
             ) from error
 
     def _hint(self) -> str:
@@ -130,6 +129,7 @@ class _Loaded(Teacher):
         self._text = parts["text_encoder"].to(device).eval().requires_grad_(False)
         self._vae = parts["vae"].to(device).eval().requires_grad_(False)
         self.unet = parts["unet"].to(device).eval().requires_grad_(False)
+        self.unet.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         scheduler = parts["scheduler"]
         self._predicts = scheduler.config.prediction_type
         if self._predicts not in ("epsilon", "v_prediction"):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -104,7 +105,7 @@ class Training:
             self.text = type(self.text).from_pretrained(init / "text_encoder")
         for network in (self.vae, self.unet, self.text):
             nn.Module.to(network, device)
-        nn.Module.to(self.unet, memory_format=torch.channels_last)
+        cast(Any, self.unet).to(memory_format=torch.channels_last)
         self.latents = _cached(work / "latents.pt", self._encode_all)["latents"]
 
     def fit_unet(self) -> None:

@@ -20,8 +20,8 @@ class Sampler:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, safety_checker=None
-        ).to(device)
+            folder, local_files_only=True, safety_checker=None
+        ).to(device, torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.steps, self.batch = steps, batch
 

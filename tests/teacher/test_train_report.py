@@ -9,6 +9,7 @@ import torch
 
 from esd_splat.cameras import Orbit, orbit_cameras
 from esd_splat.figurines import COLOURS, HARD_KINDS, KINDS, trace
+from esd_splat.teacher import train_report
 from esd_splat.teacher.train_data import draw_azimuths
 from esd_splat.teacher.train_looks import Looker, Looks, border_colour
 from esd_splat.teacher.train_report import (
@@ -96,9 +97,11 @@ def test_the_judge_tells_front_from_back_of_the_hard_kinds(looker: Looker, kind:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion import StableDiffusionPipeline
     from transformers import CLIPTextModel, CLIPTokenizer
+
+    from esd_splat.teacher.train_networks import make_scheduler
 
     tiny, model = save_tiny(tmp_path_factory.mktemp("tiny")), tmp_path_factory.mktemp("model")
     StableDiffusionPipeline(
@@ -106,7 +109,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text_encoder=CLIPTextModel.from_pretrained(tiny / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(tiny / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(tiny / "unet"),
-        scheduler=DDIMScheduler.from_pretrained(tiny / "scheduler"),  # pyright: ignore[reportArgumentType]
+        scheduler=make_scheduler(),  # pyright: ignore[reportArgumentType]
         safety_checker=None,  # pyright: ignore[reportArgumentType]
         feature_extractor=None,  # pyright: ignore[reportArgumentType]
         requires_safety_checker=False,
@@ -132,6 +135,7 @@ def test_the_report_is_left_beside_the_weights(
 ) -> None:
     arguments = ["--model", str(model), "--samples", "1", "--steps", "1", "--batch", "64"]
     monkeypatch.setattr(sys, "argv", ["train_report", *arguments])
+    monkeypatch.setattr(train_report, "CHECKED", 20)
     main()
     measured = json.loads((model / "measured.json").read_text())
     assert measured["judge"]["recognised"] == 1

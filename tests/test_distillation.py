@@ -1,0 +1,92 @@
+"""The step itself, on a tiny teacher."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from esd_splat.config import load_config
+from esd_splat.distillation import Distillation
+from tests.tiny import IMAGE_SIZE, save_tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def _start(model: Path, *more: str) -> Distillation:
+    keys = ["prompt=a red owl", f"teacher.model={model}", f"cameras.size={IMAGE_SIZE}", "batch=2"]
+    config = load_config(None, [*keys, "steps=10", "init.count=20", "particle.rank=2", *more])
+    teacher = config.teacher.load(torch.device("cpu"), torch.float32)
+    return Distillation(config, teacher, "reference")
+
+
+def _means(run: Distillation, steps: int) -> torch.Tensor:
+    for _ in range(steps):
+        run.step()
+    return run.scene.means.detach()
+
+
+def test_esd_without_entropy_is_vsd_to_the_bit(model: Path) -> None:
+    esd = _means(_start(model, "loss=esd", "loss.entropy_weight=0"), 4)
+    assert torch.equal(esd, _means(_start(model, "loss=vsd"), 4))
+    lora_name = _means(_start(model, "loss=esd", "loss.guidance_scale_lora=1"), 4)
+    assert torch.equal(esd, lora_name)
+    assert not torch.equal(esd, _means(_start(model, "loss=esd", "loss.entropy_weight=1"), 4))
+
+
+def test_one_batched_call_gives_what_separate_calls_would(model: Path) -> None:
+    """After training, so that camera and no camera differ."""
+    run = _start(model, "loss.entropy_weight=0.5", "particle.lr=0.01", "teacher.guidance_scale=3")
+    _means(run, 4)
+    assert run.particle is not None
+    cameras = run.config.cameras.sample(2, torch.Generator().manual_seed(0))
+    noisy = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor([30, 600])
+    together = run._predict(noisy, noisy, t, cameras)
+    assert together.keys() == {"teacher", "particle", "particle_uncond"}
+    plain = run.plain.expand(2, -1, -1)
+    for name, hidden in (("particle", False), ("particle_uncond", True)):
+        alone = run.particle.eps(noisy, t, plain, cameras.c2w, torch.tensor([hidden] * 2))
+        torch.testing.assert_close(together[name], alone, atol=1e-5, rtol=1e-4)
+    difference = together["particle"] - together["particle_uncond"]
+    assert difference.abs().max() > 1e-3
+    with torch.no_grad():
+        c = run.teacher.eps(noisy, t, plain)
+        u = run.teacher.eps(noisy, t, run.negative.expand(2, -1, -1))
+    torch.testing.assert_close(together["teacher"], u + 3 * (c - u), atol=1e-4, rtol=1e-3)
+
+
+def test_the_teacher_is_told_the_view_and_the_particle_is_not(model: Path) -> None:
+    run = _start(model, "teacher.views.enabled=true", "loss=vsd")
+    assert not torch.equal(run.positive[0], run.positive[2])
+    assert torch.equal(run.plain, run.teacher.embed(["a red owl"]))
+    cameras = run.config.cameras.turntable(4)
+    asked = []
+    guided = run.teacher.guided
+    run.teacher.guided = lambda x, t, p, n, s: asked.append(p) or guided(x, t, p, n, s)
+    noisy = torch.zeros(4, 4, 4, 4)
+    run._predict(noisy, noisy, torch.full((4,), 9), cameras)
+    front, side, back = run.teacher.embed(
+        [f"a red owl, {v} view" for v in ("front", "side", "back")]
+    )
+    assert torch.equal(asked[0], torch.stack([front, side, back, side]))
+
+
+def test_backgrounds_are_plain_and_as_asked(model: Path) -> None:
+    assert torch.equal(_start(model, "background=grey")._backgrounds(2), torch.full((2, 3), 0.5))
+    colours = _start(model)._backgrounds(500)
+    assert colours.shape == (500, 3)
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    assert colours.std(0).min() > 0.25
+
+
+def test_regularisers_reach_the_scene(model: Path) -> None:
+    run = _start(model, "loss=sds", "regularise.opacity=1")
+    assert "opacity" in run.step()
+    before = run.scene.opacities.mean().item()
+    for _ in range(9):
+        run.step()
+    assert run.scene.opacities.mean().item() < before
