@@ -50,7 +50,7 @@ def output_error(path: Path | str, error: OSError) -> OutputError:
     """The line a user reads when ``error`` kept us from writing ``path``."""
     reason = error.strerror or str(error) or type(error).__name__
     return OutputError(
-        f"{path}: cannot be written ({reason}); free space there or choose another folder with out="
+        f"{path}: cannot be written ({reason}); free space there or choose another folder"
     )
 
 

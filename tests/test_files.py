@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_target(tmp_path: Path) -> None:
         write()
     assert str(caught.value) == (
         f"{target}: cannot be written (No space left on device); "
-        "free space there or choose another folder with out="
+        "free space there or choose another folder"
     )
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["x.csv"]
@@ -116,7 +116,7 @@ with atomic_path(sys.argv[1]) as temporary:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=r"choose another folder with out="):
+    with pytest.raises(OutputError, match=r"choose another folder"):
         write_text(tmp_path / "file" / "x.csv", "new")
 
 

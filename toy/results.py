@@ -148,11 +148,10 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
             done.append(folder / name)
         if TRAJECTORY not in files:
             (folder / TRAJECTORY).unlink(missing_ok=True)
-    except OutputError as error:
+    except OutputError:
         for path in done:
             path.unlink()
         if made:
             with suppress(OSError):
                 folder.rmdir()
-        # The library's message names the library's own setting.
-        raise OutputError(str(error).replace("out=", "--output_dir")) from error
+        raise

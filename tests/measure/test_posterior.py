@@ -19,6 +19,13 @@ def test_views_that_are_each_one_pose_reach_the_bound_and_have_no_gain() -> None
     assert found == {"IQ": 0.0, "IV": pytest.approx(math.log(16)), "IG": None, "MI": found["IV"]}
 
 
+def test_the_gain_is_left_out_where_there_is_next_to_no_entropy_to_gain_on() -> None:
+    nearly = 0.9999 * torch.eye(8) + 0.0001 / 8
+    found = pose_measures(nearly)
+    assert 0 < found["IQ"] < 0.01
+    assert found["IG"] is None
+
+
 def test_a_posterior_of_two_halves() -> None:
     """Each view is one of two poses, the pairs are apart: log 2 a view, log 4 together."""
     p = torch.tensor([[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.5, 0.5]])

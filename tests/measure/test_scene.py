@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from esd_splat.cameras import Cameras, Orbit
-from esd_splat.figurines import trace
+from esd_splat.figurines import COLOURS, KINDS, trace
 from esd_splat.measure import Measure, measure_scene, measure_views
+from esd_splat.measure.truth import TEMPLATE_SIZE, templates
 from tests.measure import worlds
 
 BOUND = math.log(worlds.VIEWS)
@@ -104,6 +105,15 @@ def test_an_empty_scene_has_no_face_and_is_not_recognised() -> None:
     assert (found["faces"], found["front_share"], found["janus"]) == (0, 0.0, True)
     assert found["MI"] == 0
     assert found["recognised"] == 0
+
+
+def test_an_empty_scene_is_not_even_the_figurine_that_hides_best() -> None:
+    """Some template is always the nearest; nothing is nearer still."""
+    bank = templates(KINDS, 16, Orbit(), 15.0, TEMPLATE_SIZE)
+    small = torch.full((1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE), 0.45)
+    best = int(bank.distances(small, worlds.GREY[:1])[0].amin(-1).argmin())
+    found = _measure(worlds.nothing(), KINDS[best // 8], list(COLOURS)[best % 8])
+    assert (found["faces"], found["recognised"]) == (0, 0.0)
 
 
 @pytest.mark.parametrize(("kind", "colour"), [("cat", "red"), ("owl", "blue")])

@@ -182,7 +182,7 @@ def small_files_only() -> Iterator[None]:
 @pytest.mark.usefixtures("small_files_only")
 def test_a_disk_that_fills_up_leaves_nothing_half_done(tmp_path: Path) -> None:
     files = {"final_result.png": b"small", "result.json": b"x" * 2000}
-    with pytest.raises(OutputError, match=r"result\.json: .*another folder with --output_dir$"):
+    with pytest.raises(OutputError, match=r"result\.json: .*another folder$"):
         write(tmp_path / "out", files)
     assert not (tmp_path / "out").exists()
 
