@@ -125,9 +125,7 @@ class Record:
         if export.frames:
             frames = self._from(run, self._cameras(export.frames))
             write_video(frames, folder / "turntable.mp4", fps=export.fps)
-        measures = measure_scene(
-            run.views, self.config.prompt, self.config.measure, self.config.cameras
-        )
+        measures = self._measures(run)
         summary: dict[str, Any] = {
             "prompt": self.config.prompt,
             "seed": self.config.seed,
@@ -151,6 +149,13 @@ class Record:
         """Go on from what ``state`` returned."""
         self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
         self.seconds, self._since = state["seconds"], time.monotonic()
+
+    def _measures(self, run: Distillation) -> dict[str, Any] | None:
+        """Of figurines only: what another teacher makes of the prompt has no known truth."""
+        config = self.config
+        if not config.teacher.vocabulary:
+            return None
+        return measure_scene(run.views, config.prompt, config.measure, config.cameras)
 
     def _clock(self) -> float:
         """Seconds this run has taken, over all its parts."""

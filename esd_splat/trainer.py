@@ -194,7 +194,7 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
     if measures := summary["measures"]:
         say(", ".join(f"{name} {value}" for name, value in measures.items()))
     else:
-        say("not measured: the prompt is no figurine, whose truth would be known")
+        say("not measured: only for one figurine, by a teacher of figurines, is the truth known")
     say(f"wrote {config.folder}: " + ", ".join(sorted(p.name for p in config.folder.iterdir())))
 
 

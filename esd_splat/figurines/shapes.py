@@ -1,4 +1,4 @@
-"""What each figurine is made of: axis-aligned ellipsoids, y up, front to +z, in a unit ball."""
+"""What each figurine is made of: axis-aligned ellipsoids, y up, front to +z, radius about 1."""
 
 from typing import NamedTuple
 

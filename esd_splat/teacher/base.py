@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -89,6 +89,14 @@ class TeacherConfig(ABC):
     views: ViewPrompts
     embedded: ClassVar[str] = "figurines"
     """The name of the model that ships with the package."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> dict[str, Any] | None:
+        """What is known of the model's world, or ``None`` for a model that was shown all of ours.
+
+        ``words`` it was trained on, and ``kinds`` and ``colours`` of figurines.
+        """
 
     @abstractmethod
     def check(self, prompts: Sequence[str]) -> None:

@@ -51,6 +51,12 @@ class StableDiffusion(TeacherConfig):
         looks_local = path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", self.model)
         return path if looks_local else None
 
+    @property
+    @override
+    def vocabulary(self) -> dict[str, Any] | None:
+        file = self.folder / "vocabulary.json" if self.folder else None
+        return json.loads(file.read_text()) if file and file.exists() else None
+
     @override
     def check(self, prompts: Sequence[str]) -> None:
         folder = self.folder
@@ -66,9 +72,8 @@ class StableDiffusion(TeacherConfig):
                 f"teacher.model: {folder} is not a Stable Diffusion folder: it has no "
                 f"{', '.join(missing)}; save one with diffusers' save_pretrained"
             )
-        vocabulary = folder / "vocabulary.json"
-        if vocabulary.exists():
-            _check_words(prompts, json.loads(vocabulary.read_text()))
+        if vocabulary := self.vocabulary:
+            _check_words(prompts, vocabulary)
 
     @override
     def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
