@@ -52,7 +52,7 @@ class Recipe:
     unet_batch: int = 32
     unet_lr: float = 7e-4
     ema: float = 0.9985
-    decoder_steps: int = 2000
+    decoder_steps: int = 1500
     decoder_batch: int = 8
     decoder_lr: float = 2e-3
 
