@@ -58,14 +58,18 @@ def test_one_batched_call_gives_what_separate_calls_would(model: Path) -> None:
     torch.testing.assert_close(together["teacher"], u + 3 * (c - u), atol=1e-4, rtol=1e-3)
 
 
-def test_the_teacher_is_told_the_view_and_the_particle_is_not(model: Path) -> None:
+def test_the_teacher_is_told_the_view_and_the_particle_is_not(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = _start(model, "teacher.views.enabled=true", "loss=vsd")
     assert not torch.equal(run.positive[0], run.positive[2])
     assert torch.equal(run.plain, run.teacher.embed(["a red owl"]))
     cameras = run.config.cameras.turntable(4)
     asked = []
     guided = run.teacher.guided
-    run.teacher.guided = lambda x, t, p, n, s: asked.append(p) or guided(x, t, p, n, s)
+    monkeypatch.setattr(
+        run.teacher, "guided", lambda x, t, p, n, s: asked.append(p) or guided(x, t, p, n, s)
+    )
     noisy = torch.zeros(4, 4, 4, 4)
     run._predict(noisy, noisy, torch.full((4,), 9), cameras)
     front, side, back = run.teacher.embed(

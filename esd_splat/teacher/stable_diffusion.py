@@ -133,8 +133,8 @@ class _Loaded(Teacher):
         self._tokenizer = parts["tokenizer"]
         self._text = parts["text_encoder"].to(device).eval().requires_grad_(False)
         self._vae = parts["vae"].to(device).eval().requires_grad_(False)
-        self.unet = parts["unet"].to(device).eval().requires_grad_(False)
-        self.unet.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+        unet = parts["unet"].to(device).eval().requires_grad_(False)
+        self.unet = unet.to(memory_format=torch.channels_last)  # convolutions are fastest so
         scheduler = parts["scheduler"]
         self._predicts = scheduler.config.prediction_type
         if self._predicts not in ("epsilon", "v_prediction"):
