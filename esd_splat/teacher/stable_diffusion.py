@@ -215,14 +215,19 @@ def _check_words(prompts: Sequence[str], vocabulary: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps diffusers' and transformers' advice about things we do not use off the screen."""
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("transformers").setLevel(logging.ERROR)  # speaks while it is imported
+        import diffusers
+        import transformers
+
+        libraries = (diffusers.utils.logging, transformers.utils.logging)
+        levels = [library.get_verbosity() for library in libraries]
+        for library in libraries:
+            library.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        try:
             yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        finally:
+            for library, level in zip(libraries, levels, strict=True):
+                library.set_verbosity(level)
