@@ -104,7 +104,7 @@ class Training:
             self.unet = type(self.unet).from_pretrained(init / "unet")
             self.text = type(self.text).from_pretrained(init / "text_encoder")
         for network in (self.vae, self.unet, self.text):
-            nn.Module.to(network, device)
+            nn.Module.to(network, device, torch.float32)  # saved weights come back in half
         cast(Any, self.unet).to(memory_format=torch.channels_last)
         self.latents = _cached(work / "latents.pt", self._encode_all)["latents"]
 
