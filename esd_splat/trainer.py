@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,18 @@ FREE_TO_CHANGE = {"out", "resume", "overwrite", "view", "checkpoint_every", "mea
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
 
 
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Faint splats are full of them, and a CPU stumbles over each. The caller's come back after."""
+    before = sys.float_info.min / 2 == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@_denormals_flushed()
 def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dict[str, Any]:
     """Fit a scene as ``config`` says and write its folder.
 
@@ -52,7 +64,6 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         return json.loads((config.folder / SUMMARY).read_text())
     saved = _saved_state(config, say) if config.resume else None
 
-    torch.set_flush_denormal(True)  # faint splats are full of them, and a CPU stumbles over each
     teacher = config.teacher.load(device, DTYPES[config.precision])
     distillation, record = Distillation(config, teacher, backend), Record(config)
     if saved is not None:

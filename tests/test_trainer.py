@@ -76,6 +76,11 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert resolved.steps == 40
 
 
+def test_a_run_leaves_its_caller_denormals(whole: Path) -> None:
+    assert whole.exists()
+    assert sys.float_info.min / 2 > 0
+
+
 def test_the_same_seed_gives_the_same_bits(model: Path, whole: Path, tmp_path: Path) -> None:
     trainer.run(_config(model, tmp_path / "again"), quiet=True)
     assert _bytes(tmp_path / "again") == _bytes(whole)
