@@ -36,6 +36,7 @@ LATENT_NOISE = 0.05
 """Deviation of the noise on latents that the decoder learns to forgive."""
 SAVE_EVERY = 250
 """Steps between the checkpoints of a stage."""
+VOCABULARY_FILE = "vocabulary.json"
 BALANCE = 0.4
 """Power of the signal-to-noise ratio that the squared error falls with as noise grows: it was
 0.34 at timestep 5, 0.006 at 980. Divided out, every noise level counts alike; left in, the high
@@ -52,11 +53,11 @@ class Recipe:
     front_share: float = 0.7
     """Share of photographs taken within 45 degrees of the front."""
     photos: int = 30_000
-    unet_steps: int = 5500
+    unet_steps: int = 14_000
     unet_batch: int = 32
     unet_lr: float = 7e-4
     ema: float = 0.9985
-    decoder_steps: int = 1500
+    decoder_steps: int = 4000
     decoder_batch: int = 8
     decoder_lr: float = 2e-3
 
@@ -97,6 +98,7 @@ class Training:
         self, recipe: Recipe, photos: Photos, work: Path, device: str, init: Path | None
     ) -> None:
         self.recipe, self.photos, self.work, self.device = recipe, photos, work, device
+        self.before = json.loads((init / VOCABULARY_FILE).read_text())["recipe"] if init else None
         torch.manual_seed(recipe.seed)
         self.tokenizer = networks.make_tokenizer(VOCABULARY)
         some = torch.arange(0, recipe.photos, max(1, recipe.photos // PCA_PHOTOS))
@@ -161,9 +163,9 @@ class Training:
             "colours": list(COLOURS),
             "held_out": sorted(" ".join((colour, kind)) for kind, colour in HELD_OUT),
             "cameras": {"distance": orbit.distance, "elevation": orbit.elevation, "fov": orbit.fov},
-            "recipe": vars(self.recipe),
+            "recipe": vars(self.recipe) | {"gone_on_from": self.before},
         }
-        (out / "vocabulary.json").write_text(json.dumps(about, indent=1) + "\n")
+        (out / VOCABULARY_FILE).write_text(json.dumps(about, indent=1) + "\n")
 
     def _pixels(self, rows: Tensor) -> Tensor:
         x = self.photos.images[rows].to(self.device).float() / 127.5 - 1

@@ -20,6 +20,8 @@ def page(measured: dict[str, Any]) -> str:
         "",
         f"*One sample per prompt at guidance {scale}: kinds down, colours across.*",
         "",
+        _training(measured["recipe"]),
+        "",
         f"Measured {measured['date']} with `{measured['command']}` ({measured['machine']}, "
         f"{measured['seconds']} s): {measured['samples_per_prompt']} samples per prompt, "
         f"{measured['steps']} DDIM steps, seed {measured['seed']}.",
@@ -94,6 +96,18 @@ def page(measured: dict[str, Any]) -> str:
         f"{plain['rms_to_nearest_template']:.3f} (guidance 1).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _training(recipe: dict[str, Any]) -> str:
+    """How the weights came to be."""
+    told = (
+        f"Its UNet was trained for {recipe['unet_steps']} steps of {recipe['unet_batch']} of "
+        f"{recipe['photos']} photographs, {recipe['front_share']:.0%} of them from within 45 "
+        "degrees of the front"
+    )
+    if before := recipe["gone_on_from"]:
+        told += f", going on (`--init`) from weights that had had {before['unet_steps']} steps"
+    return told + "."
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:

@@ -75,10 +75,11 @@ def _report(args: argparse.Namespace) -> None:
         "samples_per_prompt": args.samples,
         "steps": args.steps,
         "seed": args.seed,
+        "recipe": recipe_of(args.model),
         "judge": judge_the_judge(looker, CHECKED, args.seed + 2),
         "guided": guided,
         "unguided": plain,
-        "poses": poses(looks, asked, front_share(args.model)),
+        "poses": poses(looks, asked, recipe_of(args.model)["front_share"]),
         "view_words": {
             f"{scale:g}": view_words(sampler, looker, few, scale, args.seed + 3)
             for scale in dict.fromkeys((args.guidance, 1.0))
@@ -197,10 +198,9 @@ def total_variation(p: Float[Tensor, " bins"], q: Float[Tensor, " bins"]) -> flo
     return 0.5 * (p - q).abs().sum().item()
 
 
-def front_share(model: Path) -> float:
-    """The front bias that the model was trained with, by the recipe in its folder."""
-    about = json.loads((model / "vocabulary.json").read_text())
-    return about["recipe"]["front_share"]
+def recipe_of(model: Path) -> dict[str, Any]:
+    """What the model was trained with, by the file in its folder."""
+    return json.loads((model / "vocabulary.json").read_text())["recipe"]
 
 
 def _draw_all(

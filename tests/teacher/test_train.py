@@ -122,7 +122,13 @@ def test_a_cut_training_ends_in_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
     model = tmp_path / "whole" / "model"
-    assert json.loads((model / "vocabulary.json").read_text())["recipe"]["photos"] == 58
+    about = json.loads((model / "vocabulary.json").read_text())
+    assert about["recipe"]["photos"] == 58
+    further = train.Training(recipe, photos, tmp_path / "whole", "cpu", init=model)
+    assert further.before == about["recipe"]
+    assert further.unet.dtype == torch.float32, "saved weights come back in half"
+    name, saved = next(iter(whole.items()))
+    torch.testing.assert_close(further.unet.state_dict()[name], saved.half().float())
     config = StableDiffusion(model=str(model))
     config.check(["a red owl, front view"])
     teacher = config.load(torch.device("cpu"), torch.float32)

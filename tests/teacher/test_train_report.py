@@ -15,15 +15,23 @@ from esd_splat.teacher.train_looks import Looker, Looks, border_colour
 from esd_splat.teacher.train_report import (
     PROMPTS,
     _recognised,
-    front_share,
     histogram,
     judge_the_judge,
     main,
     poses,
+    recipe_of,
     total_variation,
 )
 from esd_splat.teacher.train_sample import Sampler
 from tests.tiny import save_tiny
+
+RECIPE = {
+    "front_share": 0.7,
+    "photos": 58,
+    "unet_steps": 4,
+    "unet_batch": 2,
+    "gone_on_from": {"unet_steps": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +122,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         feature_extractor=None,  # pyright: ignore[reportArgumentType]
         requires_safety_checker=False,
     ).save_pretrained(model)
-    (model / "vocabulary.json").write_text(json.dumps({"recipe": {"front_share": 0.7}}))
+    (model / "vocabulary.json").write_text(json.dumps({"recipe": RECIPE}))
     return model
 
 
@@ -146,6 +154,8 @@ def test_the_report_is_left_beside_the_weights(
     text = (model / "README.md").read_text()
     assert measured["command"] in text
     assert "held out: a purple owl" in text
+    assert "4 steps of 2 of 58 photographs, 70%" in text
+    assert "weights that had had 3 steps" in text
     assert (model / "samples.png").stat().st_size > 0
     assert "recognised" in capsys.readouterr().out
 
@@ -159,4 +169,4 @@ def test_a_folder_without_a_model_is_one_line(
 
 
 def test_the_bias_is_read_from_the_recipe(model: Path) -> None:
-    assert front_share(model) == 0.7
+    assert recipe_of(model)["front_share"] == 0.7
