@@ -68,6 +68,17 @@ class Build(build_ext):
         return str(target)
 
 
+def cuda_home() -> Path:
+    """Where the CUDA toolkit is; nvcc on the path may be a wrapper that stands elsewhere."""
+    nvcc = shutil.which("nvcc")
+    assert nvcc
+    places = [os.environ.get("CUDA_HOME"), Path(nvcc).resolve().parent.parent, "/usr/local/cuda"]
+    for place in filter(None, places):
+        if (Path(place) / "lib64" / "libcudart_static.a").exists():
+            return Path(place)
+    sys.exit("nvcc is here, but libcudart_static.a is not: set CUDA_HOME, or ESD_SPLAT_BUILD=cpu")
+
+
 def extension(build: str) -> Extension:
     """``esd_splat._C`` against torch's stable interface and Python's limited one."""
     ext = Extension(
@@ -79,20 +90,17 @@ def extension(build: str) -> Extension:
             ("Py_LIMITED_API", PYTHON_TARGET),
         ],
         extra_compile_args=["-std=c++20", "-O3", "-g0", "-fvisibility=hidden"],
-        # Symbols of libtorch_cuda are looked up at run time; these two must be named as needed.
-        extra_link_args=["-Wl,--no-as-needed"] if sys.platform == "linux" else [],
-        libraries=["torch", "torch_cpu"],
+        # By name: some linkers drop a library of which they see no symbol used.
+        extra_link_args=["-Wl,--no-as-needed"] * (sys.platform == "linux")
+        + ["-ltorch", "-ltorch_cpu"],
         language="c++",
         py_limited_api=True,
         optional="ESD_SPLAT_BUILD" not in os.environ,
     )
     if build == "cuda":
-        nvcc = shutil.which("nvcc")
-        assert nvcc
-        home = Path(os.environ.get("CUDA_HOME", Path(nvcc).resolve().parent.parent))
         ext.sources += sorted(map(str, SOURCES.glob("cuda/*.cu")))
         ext.define_macros.append(("ESD_SPLAT_CUDA", "1"))
-        ext.library_dirs += [str(home / "lib64")]
+        ext.library_dirs += [str(cuda_home() / "lib64")]
         ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
     return ext
 

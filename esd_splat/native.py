@@ -5,9 +5,6 @@ from typing import Any
 
 import torch
 
-BUILD = "pip install --no-build-isolation -e ."
-"""The command that compiles them, in a checkout."""
-
 
 def _load() -> str:
     """What keeps the extension from loading; empty when nothing does."""
@@ -20,6 +17,8 @@ def _load() -> str:
 
 MISSING = _load()
 """Why there are no compiled kernels, or empty."""
+WAY_OUT = "compile them with `pip install --no-build-isolation .`, or choose backend=reference"
+"""What to do about it."""
 
 ops: Any = torch.ops.esd_splat
-"""The operators. Using one while ``MISSING`` raises an ``AttributeError``."""
+"""The operators. Asking for one while there are no kernels is an ``AttributeError``."""
