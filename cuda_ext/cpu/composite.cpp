@@ -166,10 +166,11 @@ Drawn draw_all(const Size& size, const Tensor& means2d, const Tensor& conics, co
   Tensor alphas = empty({size.views, size.height, size.width});
   Tensor left = empty({tiles, PIXELS});
   Tensor last = torch::stable::new_empty(means2d, {tiles, PIXELS}, ScalarType::Int);
+  const Compositor<T>& kernels = compositor<T>();
   parallel(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t view = i / size.tiles();
-      compositor<T>().draw(
+      kernels.draw(
           tile_at<T>(i, size, splats.data(), bins.rows, bins.offsets, background, last, left),
           data<T>(images) + view * 3 * plane, data<T>(alphas) + view * plane);
     }
@@ -241,6 +242,7 @@ Pulled pull_all(const Size& size, const Tensor& means2d, const Tensor& conics,
   std::vector<Slot<T>> slots(pairs);
   std::vector<T> absolute(absgrad ? 2 * pairs : 0);
   std::vector<T> d_background(3 * tiles);
+  const Compositor<T>& kernels = compositor<T>();
   parallel(tiles, 1, [&](int64_t begin, int64_t end) {
     std::vector<Slot<T>*> to;
     std::vector<T*> to_absolute;
@@ -257,9 +259,8 @@ Pulled pull_all(const Size& size, const Tensor& means2d, const Tensor& conics,
         to[j] = slots.data() + k;
         if (absgrad) to_absolute[j] = absolute.data() + 2 * k;
       }
-      compositor<T>().pull(tile, data<T>(d_images) + view * 3 * plane,
-                           data<T>(d_alphas) + view * plane, to.data(),
-                           absgrad ? to_absolute.data() : nullptr, d_background.data() + 3 * i);
+      kernels.pull(tile, data<T>(d_images) + view * 3 * plane, data<T>(d_alphas) + view * plane,
+                   to.data(), absgrad ? to_absolute.data() : nullptr, d_background.data() + 3 * i);
     }
   });
   Tensor d_means2d = torch::stable::empty_like(means2d), d_conics = torch::stable::empty_like(conics);
