@@ -2,6 +2,9 @@
 # make test   environment, lint, types, tests
 # make clean  remove what these made, but for finished runs in outputs/
 #
+# With a C++ compiler the native kernels are built, with nvcc also those for CUDA;
+# ESD_SPLAT_BUILD=cuda|cpu|none insists.
+#
 # A machine without an NVIDIA GPU saves some gigabytes with torch's CPU build:
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -14,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
-SETUP := pyproject.toml setup.py constraints.txt
+SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f)
 
 .PHONY: demo test lint clean
 
@@ -32,14 +35,16 @@ lint: $(VENV)/.installed-test
 # The stamps say which set-up an environment was made for; a changed one is installed again.
 $(VENV)/.installed: $(SETUP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) setuptools torch
+	$(PIP) --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.installed-test: $(SETUP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e ".[test]"
+	$(PIP) setuptools torch
+	$(PIP) --no-build-isolation -e ".[test]"
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
+	rm -rf $(VENV) build dist esd_splat/*.so *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

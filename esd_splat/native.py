@@ -17,7 +17,7 @@ def _load() -> str:
 
 MISSING = _load()
 """Why there are no compiled kernels, or empty."""
-WAY_OUT = "compile them with `pip install --no-build-isolation .`, or choose backend=reference"
+COMPILE = "compile them with `pip install --no-build-isolation .` in a checkout"
 """What to do about it."""
 
 ops: Any = torch.ops.esd_splat

@@ -8,7 +8,7 @@ from esd_splat.cameras import Cameras
 from esd_splat.errors import BackendError
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Rasterizer, Render
-from esd_splat.rasterize.cpu import rasterize_cpu
+from esd_splat.rasterize.cpu import rasterize_cpu, require_cpu
 from esd_splat.rasterize.gsplat import rasterize_gsplat
 from esd_splat.rasterize.reference import rasterize_reference
 
@@ -85,9 +85,8 @@ def resolve_backend(name: str, device_type: str) -> str:
             f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
             "choose backend=auto or backend=reference"
         )
-    if name == "cpu" and (native.MISSING or device_type != "cpu"):
-        why = "the compiled kernels" if native.MISSING else f"the CPU, and this is on {device_type}"
-        raise BackendError(f"backend=cpu needs {why}; {native.WAY_OUT}")
+    if name == "cpu":
+        require_cpu(device_type)
     if name not in RASTERIZERS:
         raise BackendError(f"backend={name} is not one of auto, {', '.join(sorted(RASTERIZERS))}")
     return name

@@ -14,6 +14,22 @@ from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Render
 
 
+def require_cpu(device_type: str) -> None:
+    """Refuse what cannot run.
+
+    Raises:
+        BackendError: the kernels were not compiled, or the tensors are not on the CPU.
+    """
+    if native.MISSING:
+        raise BackendError(
+            f"backend=cpu needs the compiled kernels; {native.COMPILE}, or choose backend=reference"
+        )
+    if device_type != "cpu":
+        raise BackendError(
+            f"backend=cpu needs the CPU, and this run is on {device_type}; choose backend=auto"
+        )
+
+
 def rasterize_cpu(
     gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
 ) -> Render:
@@ -22,12 +38,9 @@ def rasterize_cpu(
     The image and its gradients are the same bits at any number of threads.
 
     Raises:
-        BackendError: the kernels were not compiled, or the tensors are not on the CPU.
+        BackendError: see ``require_cpu``.
     """
-    device = gaussians.means.device.type
-    if native.MISSING or device != "cpu":
-        why = "the compiled kernels" if native.MISSING else f"tensors on the CPU, not on {device}"
-        raise BackendError(f"backend=cpu needs {why}; {native.WAY_OUT}")
+    require_cpu(gaussians.means.device.type)
     means2d, conics, colors, log_opacities, halves, depths, visible = _Project.apply(
         *(value.contiguous() for value in vars(gaussians).values()),
         cameras.viewmats.contiguous(),

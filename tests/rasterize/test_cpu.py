@@ -208,5 +208,5 @@ def test_more_overlaps_than_can_be_counted_are_refused() -> None:
 
 def test_tensors_elsewhere_are_refused() -> None:
     scene = both(splat((0, 0, 0), 0.5, 1.0)).map(lambda v: v.to("meta"))
-    with pytest.raises(BackendError, match="backend=cpu needs the CPU, and this is on meta"):
+    with pytest.raises(BackendError, match="backend=cpu needs the CPU, and this run is on meta"):
         rasterize(scene, camera(), background(camera()), "cpu")
