@@ -1,5 +1,6 @@
 # make demo   a red owl from nothing: environment, one run, outputs/demo
 # make test   environment, lint, types, tests
+# make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # make clean  remove what these made, but for finished runs in outputs/
 #
 # With a C++ compiler the native kernels are built, with nvcc also those for CUDA;
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m esd_splat.fit --config configs/esd.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
@@ -31,6 +32,16 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+SANITIZE := -fsanitize=address,undefined
+NATIVE_TESTS := tests/rasterize tests/densify
+
+sanitize: $(VENV)/.installed-test
+	CFLAGS="-g $(SANITIZE) -fno-sanitize-recover=undefined" LDFLAGS="$(SANITIZE)" \
+	  ESD_SPLAT_BUILD=cpu $(BIN)/python setup.py build_ext --inplace --force
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NATIVE_TESTS)
+	$(BIN)/python setup.py build_ext --inplace --force
 
 # The stamps say which set-up an environment was made for; a changed one is installed again.
 $(VENV)/.installed: $(SETUP)
