@@ -1,7 +1,7 @@
-# make demo   a red owl from nothing: environment, one run, outputs/demo
-# make test   environment, lint, types, tests
+# make demo      a red owl from nothing: environment, one run, outputs/demo
+# make test      environment, lint, types, tests
 # make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
-# make clean  remove what these made, but for finished runs in outputs/
+# make clean     remove what these made, but for finished runs in outputs/
 #
 # With a C++ compiler the native kernels are built, with nvcc also those for CUDA;
 # ESD_SPLAT_BUILD=cuda|cpu|none insists.
