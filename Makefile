@@ -1,6 +1,10 @@
-# make demo   a red owl from nothing: environment, one run, outputs/demo
-# make test   environment, lint, types, tests
-# make clean  remove what these made, but for finished runs in outputs/
+# make demo      a red owl from nothing: environment, one run, outputs/demo
+# make test      environment, lint, types, tests
+# make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make clean     remove what these made, but for finished runs in outputs/
+#
+# With a C++ compiler the native kernels are built, with nvcc also those for CUDA;
+# ESD_SPLAT_BUILD=cuda|cpu|none insists.
 #
 # A machine without an NVIDIA GPU saves some gigabytes with torch's CPU build:
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -14,9 +18,9 @@ export OMP_NUM_THREADS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
-SETUP := pyproject.toml setup.py constraints.txt
+SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m esd_splat.fit --config configs/esd.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
@@ -29,17 +33,29 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+SANITIZE := -fsanitize=address,undefined
+NATIVE_TESTS := tests/rasterize tests/densify
+
+sanitize: $(VENV)/.installed-test
+	CFLAGS="-g $(SANITIZE) -fno-sanitize-recover=undefined" LDFLAGS="$(SANITIZE)" \
+	  ESD_SPLAT_BUILD=cpu $(BIN)/python setup.py build_ext --inplace --force
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NATIVE_TESTS)
+	$(BIN)/python setup.py build_ext --inplace --force
+
 # The stamps say which set-up an environment was made for; a changed one is installed again.
 $(VENV)/.installed: $(SETUP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) setuptools torch
+	$(PIP) --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.installed-test: $(SETUP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e ".[test]"
+	$(PIP) setuptools torch
+	$(PIP) --no-build-isolation -e ".[test]"
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
+	rm -rf $(VENV) build dist esd_splat/*.so *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

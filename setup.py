@@ -1,8 +1,115 @@
-"""What pyproject.toml cannot say: the shipped configs lie beside the package, not inside it."""
+"""What pyproject.toml cannot say: configs lie beside the package, and there are kernels to compile.
 
-from setuptools import find_packages, setup
+``ESD_SPLAT_BUILD`` is ``cuda`` (needs nvcc), ``cpu`` (needs a C++ compiler and torch) or ``none``;
+unset, it is the most that is possible here. Only what was asked for by name may fail.
+"""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+TORCH_TARGET = "0x020a000000000000"
+"""torch 2.10, the first whose stable interface has what we need: the result runs on all later."""
+PYTHON_TARGET = "0x030a0000"
+ARCHITECTURES = (80, 90)
+SOURCES = Path("cuda_ext")
+
+
+def decide() -> str:
+    """``cuda``, ``cpu`` or ``none``, and why not more in one line."""
+    asked = os.environ.get("ESD_SPLAT_BUILD", "")
+    if asked not in ("", "cuda", "cpu", "none"):
+        sys.exit(f"ESD_SPLAT_BUILD={asked}: must be cuda, cpu or none")
+    nvcc = shutil.which("nvcc") is not None
+    try:
+        import torch  # noqa: F401  a build dependency that pip cannot choose: CPU or CUDA
+    except ImportError:
+        missing = "torch, which pip's isolated builds hide (--no-build-isolation shows it)"
+    else:
+        missing = "nvcc" if asked == "cuda" and not nvcc else ""
+    if not missing:
+        return asked or ("cuda" if nvcc else "cpu")
+    if asked in ("cuda", "cpu"):
+        sys.exit(f"ESD_SPLAT_BUILD={asked} needs {missing}")
+    if not asked:
+        print(f"no native kernels: they need {missing}", file=sys.stderr)
+    return "none"
+
+
+class Build(build_ext):
+    """Compiles the CUDA files with nvcc, and links them to the rest."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """As usual, with what nvcc made."""
+        import torch
+        from torch.utils.cpp_extension import include_paths, library_paths
+
+        assert torch.__version__
+        ext.include_dirs += [*include_paths(), str(SOURCES)]
+        ext.library_dirs += library_paths()
+        for source in [s for s in ext.sources if s.endswith(".cu")]:
+            ext.sources.remove(source)
+            ext.extra_objects.append(self._nvcc(Path(source)))
+        super().build_extension(ext)
+
+    def _nvcc(self, source: Path) -> str:
+        target = Path(self.build_temp) / f"{source.stem}_cuda.o"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+        newest = ARCHITECTURES[-1]
+        codes.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+        options = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", f"-I{SOURCES}", *codes]
+        subprocess.check_call(["nvcc", "-c", str(source), "-o", str(target), *options])
+        return str(target)
+
+
+def cuda_home() -> Path:
+    """Where the CUDA toolkit is; nvcc on the path may be a wrapper that stands elsewhere."""
+    nvcc = shutil.which("nvcc")
+    assert nvcc
+    places = [os.environ.get("CUDA_HOME"), Path(nvcc).resolve().parent.parent, "/usr/local/cuda"]
+    for place in filter(None, places):
+        if (Path(place) / "lib64" / "libcudart_static.a").exists():
+            return Path(place)
+    sys.exit("nvcc is here, but libcudart_static.a is not: set CUDA_HOME, or ESD_SPLAT_BUILD=cpu")
+
+
+def extension(build: str) -> Extension:
+    """``esd_splat._C`` against torch's stable interface and Python's limited one."""
+    ext = Extension(
+        "esd_splat._C",
+        sorted(str(p) for p in [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]),
+        depends=sorted(map(str, SOURCES.rglob("*.h"))),
+        define_macros=[
+            ("TORCH_TARGET_VERSION", TORCH_TARGET),
+            ("Py_LIMITED_API", PYTHON_TARGET),
+        ],
+        extra_compile_args=["-std=c++20", "-O3", "-g0", "-fvisibility=hidden"],
+        # By name: some linkers drop a library of which they see no symbol used.
+        extra_link_args=["-Wl,--no-as-needed"] * (sys.platform == "linux")
+        + ["-ltorch", "-ltorch_cpu"],
+        language="c++",
+        py_limited_api=True,
+        optional="ESD_SPLAT_BUILD" not in os.environ,
+    )
+    if build == "cuda":
+        ext.sources += sorted(map(str, SOURCES.glob("cuda/*.cu")))
+        ext.define_macros.append(("ESD_SPLAT_CUDA", "1"))
+        ext.library_dirs += [str(cuda_home() / "lib64")]
+        ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
+    return ext
+
+
+chosen = decide()
 setup(
     packages=[*find_packages(include=["esd_splat", "esd_splat.*"]), "esd_splat.configs"],
     package_dir={"esd_splat.configs": "configs"},
+    ext_modules=[] if chosen == "none" else [extension(chosen)],
+    cmdclass={"build_ext": Build},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if chosen != "none" else {},
 )

@@ -103,7 +103,8 @@ class Config:
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
     """Of the networks' arithmetic, bits; the scene itself is always float32."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
-    """What draws the Gaussians; auto takes gsplat on CUDA and the reference elsewhere."""
+    """What draws the Gaussians; auto takes gsplat on CUDA, our own kernels (cpu) on the CPU
+    where they are compiled, and the reference elsewhere."""
     background: Literal["random", "white", "grey", "black"] = "random"
     """Colour behind the scene while it is optimized; random draws one for every view."""
     version: int = VERSION

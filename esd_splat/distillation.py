@@ -24,10 +24,11 @@ from esd_splat.losses import surrogate_loss
 from esd_splat.noise import add_noise
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
 from esd_splat.rasterize import rasterize
-from esd_splat.teacher import Teacher
+from esd_splat.teacher import Teacher, guide
 from esd_splat.types import Images, Latents, Timesteps
 
-PARTICLE_INPUTS = {"particle", "particle_uncond"}
+PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
+"""What the particle predicts, and whether its camera is hidden for it."""
 STREAMS = ("cameras", "background", "noise", "particle")
 """What is drawn at random in a step, each from a generator of its own."""
 PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
@@ -50,7 +51,7 @@ class Distillation:
         self.positive = teacher.embed(views.texts(config.prompt))
         self.negative = teacher.embed([config.negative_prompt])
         self.plain = teacher.embed([config.prompt])
-        wanted = config.loss.needs & PARTICLE_INPUTS
+        wanted = config.loss.needs & PARTICLE_INPUTS.keys()
         self.particle = config.particle.attach(teacher, config.seed) if wanted else None
         self.done = 0
 
@@ -156,34 +157,44 @@ class Distillation:
     def _predict(
         self, noisy: Latents, noise: Latents, t: Timesteps, cameras: Cameras
     ) -> dict[str, Latents]:
-        """What the loss asks for, and nothing else."""
+        """What the loss asks for, and nothing else, in one pass through the network."""
         config, count = self.config, len(noisy)
-        predictions: dict[str, Latents] = {}
-        if "noise" in config.loss.needs:
-            predictions["noise"] = noise
-        if "teacher" in config.loss.needs:
+        needs, scale = config.loss.needs, config.teacher.guidance_scale
+        texts: dict[str, Tensor] = {}  # of each branch; the teacher's own come first
+        if "teacher" in needs:
             view = config.teacher.views.indices(cameras.azimuth_deg, cameras.elevation_deg)
-            predictions["teacher"] = self.teacher.guided(
-                noisy,
-                t,
-                self.positive[view],
-                self.negative.expand(count, -1, -1),
-                config.teacher.guidance_scale,
-            )
-        hides = {"particle": False, "particle_uncond": True}
-        wanted = {name: hide for name, hide in hides.items() if name in config.loss.needs}
-        if wanted:
-            assert self.particle is not None
-            rows = len(wanted)
-            eps = self.particle.eps(
-                noisy.repeat(rows, 1, 1, 1),
-                t.repeat(rows),
-                self.plain.expand(rows * count, -1, -1),
-                cameras.c2w.repeat(rows, 1, 1),
-                torch.tensor(list(wanted.values()), device=self.device).repeat_interleave(count),
-            )
-            predictions |= dict(zip(wanted, eps.chunk(rows), strict=True))
+            texts["teacher"] = self.positive[view]
+            if scale != 1:
+                texts["teacher_uncond"] = self.negative.expand(count, -1, -1)
+        hidden = {name: hides for name, hides in PARTICLE_INPUTS.items() if name in needs}
+        texts |= dict.fromkeys(hidden, self.plain.expand(count, -1, -1))
+
+        predictions = self._ask(noisy, t, texts, hidden, cameras) if texts else {}
+        if "teacher_uncond" in predictions:
+            unconditional = predictions.pop("teacher_uncond")
+            predictions["teacher"] = guide(predictions["teacher"], unconditional, scale)
+        if "noise" in needs:
+            predictions["noise"] = noise
         return predictions
+
+    def _ask(
+        self,
+        noisy: Latents,
+        t: Timesteps,
+        texts: dict[str, Tensor],
+        hidden: dict[str, bool],
+        cameras: Cameras,
+    ) -> dict[str, Latents]:
+        """The noise that each branch predicts; ``hidden`` names the particle's, at the end."""
+        rows, count = len(texts), len(noisy)
+        asked = noisy.repeat(rows, 1, 1, 1), t.repeat(rows), torch.cat(list(texts.values()))
+        if self.particle is None:
+            eps = self.teacher.eps(*asked)
+        else:
+            hides = torch.tensor(list(hidden.values()), device=self.device)
+            c2w = cameras.c2w.repeat(len(hidden), 1, 1)
+            eps = self.particle.eps(*asked, c2w, hides.repeat_interleave(count))
+        return dict(zip(texts, eps.chunk(rows), strict=True))
 
     def _densify(self) -> None:
         config, scene = self.config, self.scene

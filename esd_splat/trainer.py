@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from esd_splat import native
 from esd_splat.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.config import Config
 from esd_splat.distillation import Distillation
@@ -58,6 +59,8 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     say: Callable[[str], None] = (lambda line: None) if quiet else print
     device = _device(config.device)
     backend = resolve_backend(config.backend, device.type)
+    if config.backend == "auto" and device.type == "cpu" and native.MISSING:
+        say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
     config.teacher.check(_texts(config))
     if open_folder(config):
         say(f"{config.folder} holds a finished run: nothing left to do")

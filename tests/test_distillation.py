@@ -36,26 +36,39 @@ def test_esd_without_entropy_is_vsd_to_the_bit(model: Path) -> None:
     assert not torch.equal(esd, _means(_start(model, "loss=esd", "loss.entropy_weight=1"), 4))
 
 
-def test_one_batched_call_gives_what_separate_calls_would(model: Path) -> None:
-    """After training, so that camera and no camera differ."""
-    run = _start(model, "loss.entropy_weight=0.5", "particle.lr=0.01", "teacher.guidance_scale=3")
+@pytest.mark.parametrize("loss", ["sds", "vsd", "esd"])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_one_pass_gives_what_separate_calls_would(
+    model: Path, monkeypatch: pytest.MonkeyPatch, loss: str, weight: float, scale: float
+) -> None:
+    """After training, so that camera and no camera differ; and no row is computed for nothing."""
+    keys = [f"loss={loss}", f"teacher.guidance_scale={scale}", "particle.lr=0.01"]
+    run = _start(model, *keys, *[f"loss.entropy_weight={weight}"] * (loss == "esd"))
     _means(run, 4)
-    assert run.particle is not None
     cameras = run.config.cameras.sample(2, torch.Generator().manual_seed(0))
     noisy = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     t = torch.tensor([30, 600])
-    together = run._predict(noisy, noisy, t, cameras)
-    assert together.keys() == {"teacher", "particle", "particle_uncond"}
+    rows: list[int] = []
+    eps = run.teacher.eps
+    with monkeypatch.context() as patch:
+        patch.setattr(run.teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
+        together = run._predict(noisy, noisy, t, cameras)
+    assert together.keys() == run.config.loss.needs
+    branches = len(together.keys() - {"noise"}) + (scale != 1)
+    assert rows == [2 * branches]
+
     plain = run.plain.expand(2, -1, -1)
     for name, hidden in (("particle", False), ("particle_uncond", True)):
-        alone = run.particle.eps(noisy, t, plain, cameras.c2w, torch.tensor([hidden] * 2))
-        torch.testing.assert_close(together[name], alone, atol=1e-5, rtol=1e-4)
-    difference = together["particle"] - together["particle_uncond"]
-    assert difference.abs().max() > 1e-3
+        if name in together:
+            assert run.particle is not None
+            alone = run.particle.eps(noisy, t, plain, cameras.c2w, torch.tensor([hidden] * 2))
+            torch.testing.assert_close(together[name], alone, atol=1e-5, rtol=1e-4)
+    if {"particle", "particle_uncond"} <= together.keys():
+        assert (together["particle"] - together["particle_uncond"]).abs().max() > 1e-3
     with torch.no_grad():
-        c = run.teacher.eps(noisy, t, plain)
-        u = run.teacher.eps(noisy, t, run.negative.expand(2, -1, -1))
-    torch.testing.assert_close(together["teacher"], u + 3 * (c - u), atol=1e-4, rtol=1e-3)
+        c, u = eps(noisy, t, plain), eps(noisy, t, run.negative.expand(2, -1, -1))
+    torch.testing.assert_close(together["teacher"], u + scale * (c - u), atol=1e-4, rtol=1e-3)
 
 
 def test_the_teacher_is_told_the_view_and_the_particle_is_not(
@@ -63,19 +76,14 @@ def test_the_teacher_is_told_the_view_and_the_particle_is_not(
 ) -> None:
     run = _start(model, "teacher.views.enabled=true", "loss=vsd")
     assert not torch.equal(run.positive[0], run.positive[2])
-    assert torch.equal(run.plain, run.teacher.embed(["a red owl"]))
     cameras = run.config.cameras.turntable(4)
     asked = []
-    guided = run.teacher.guided
-    monkeypatch.setattr(
-        run.teacher, "guided", lambda x, t, p, n, s: asked.append(p) or guided(x, t, p, n, s)
-    )
+    eps = run.teacher.eps
+    monkeypatch.setattr(run.teacher, "eps", lambda x, t, e: asked.append(e) or eps(x, t, e))
     noisy = torch.zeros(4, 4, 4, 4)
     run._predict(noisy, noisy, torch.full((4,), 9), cameras)
-    front, side, back = run.teacher.embed(
-        [f"a red owl, {v} view" for v in ("front", "side", "back")]
-    )
-    assert torch.equal(asked[0], torch.stack([front, side, back, side]))
+    views = [f"a red owl, {v} view" for v in ("front", "side", "back", "side")]
+    assert torch.equal(asked[0], run.teacher.embed([*views, *["a red owl"] * 4]))
 
 
 def test_backgrounds_are_plain_and_as_asked(model: Path) -> None:

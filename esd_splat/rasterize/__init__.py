@@ -3,14 +3,17 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat import native
 from esd_splat.cameras import Cameras
 from esd_splat.errors import BackendError
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Rasterizer, Render
+from esd_splat.rasterize.cpu import rasterize_cpu, require_cpu
 from esd_splat.rasterize.gsplat import rasterize_gsplat
 from esd_splat.rasterize.reference import rasterize_reference
 
 RASTERIZERS: dict[str, Rasterizer] = {
+    "cpu": rasterize_cpu,
     "gsplat": rasterize_gsplat,
     "reference": rasterize_reference,
 }
@@ -70,21 +73,20 @@ def resolve_backend(name: str, device_type: str) -> str:
         BackendError: naming what can be chosen instead.
 
     Example:
-        >>> resolve_backend("auto", "cpu"), resolve_backend("auto", "cuda")
-        ('reference', 'gsplat')
+        >>> resolve_backend("auto", "cuda"), resolve_backend("reference", "cpu")
+        ('gsplat', 'reference')
     """
     if name == "auto":
-        return "gsplat" if device_type == "cuda" else "reference"
+        if device_type == "cuda":
+            return "gsplat"
+        return "cpu" if device_type == "cpu" and not native.MISSING else "reference"
     if name == "gsplat" and device_type != "cuda":
         raise BackendError(
             f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
             "choose backend=auto or backend=reference"
         )
     if name == "cpu":
-        raise BackendError(
-            "backend=cpu needs the compiled rasterizer, which this installation does not have; "
-            "choose backend=auto or backend=reference"
-        )
+        require_cpu(device_type)
     if name not in RASTERIZERS:
         raise BackendError(f"backend={name} is not one of auto, {', '.join(sorted(RASTERIZERS))}")
     return name

@@ -1,6 +1,6 @@
 """Diffusion teachers. To add one: write its file, then add its line here."""
 
-from esd_splat.teacher.base import Teacher, TeacherConfig
+from esd_splat.teacher.base import Teacher, TeacherConfig, guide
 from esd_splat.teacher.particle import AttachedParticle, Particle
 from esd_splat.teacher.stable_diffusion import StableDiffusion
 
@@ -15,4 +15,5 @@ __all__ = [
     "StableDiffusion",
     "Teacher",
     "TeacherConfig",
+    "guide",
 ]

@@ -55,31 +55,18 @@ class Teacher(ABC):
     def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
         """The noise prediction, whatever the network predicts."""
 
-    def guided(
-        self,
-        noisy: Latents,
-        t: Timesteps,
-        positive: Embeddings,
-        negative: Embeddings,
-        guidance_scale: float,
-    ) -> Latents:
-        """Classifier-free guidance (Ho & Salimans, arXiv:2207.12598) as diffusers defines it.
-
-        ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction, and costs one
-        evaluation instead of two.
-        """
-        if guidance_scale == 1:
-            return self.eps(noisy, t, positive)
-        both = self.eps(
-            torch.cat([noisy, noisy]), torch.cat([t, t]), torch.cat([positive, negative])
-        )
-        conditional, unconditional = both.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
-
     def predict_clean(self, noisy: Latents, eps: Latents, t: Timesteps) -> Latents:
         """The clean latents that ``eps`` implies: ``(noisy - sigma eps) / alpha``."""
         a, s = alpha_sigma(self.alphas_cumprod, t)
         return (noisy - s * eps) / a
+
+
+def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -> Latents:
+    """Classifier-free guidance (Ho & Salimans, arXiv:2207.12598) as diffusers defines it.
+
+    ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction.
+    """
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 class TeacherConfig(ABC):

@@ -99,7 +99,11 @@ class AttachedParticle:
             self.camera = CameraEmbedding(time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
         self._layers = [m for m in teacher.unet.modules() if isinstance(m, BaseTunerLayer)]
+        for layer in self._layers:
+            layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
+            layer.lora_B[ADAPTER].register_forward_hook(self._pad_update)
         self._embedded: Tensor | None = None
+        self._asleep = 0
         time_embedding.register_forward_hook(self._add_camera)
         adapters = [p for n, p in teacher.unet.named_parameters() if f".{ADAPTER}." in n]
         for parameter in adapters:
@@ -115,11 +119,19 @@ class AttachedParticle:
         noisy: Latents,
         t: Timesteps,
         embeddings: Embeddings,
-        c2w: Float[Tensor, "b 4 4"],
-        hidden: Bool[Tensor, " b"],
+        c2w: Float[Tensor, "p 4 4"],
+        hidden: Bool[Tensor, " p"],
     ) -> Latents:
-        """The particle's noise prediction, with the camera where it is not ``hidden``."""
-        with torch.no_grad(), self._awake(c2w, hidden):
+        """Noise predictions: of the particle in the last ``p`` rows, of the teacher in the others.
+
+        One pass for both: a network's weights are read once, and a device is kept busy.
+
+        Args:
+            noisy: latents of all rows, as ``t`` and ``embeddings``.
+            c2w: cameras of the particle's rows.
+            hidden: which of these cameras it is not shown.
+        """
+        with torch.no_grad(), self._awake(c2w, hidden, asleep=len(noisy) - len(c2w)):
             return self.teacher.eps(noisy, t, embeddings)
 
     def train(
@@ -177,10 +189,13 @@ class AttachedParticle:
         self.trained = state["trained"]
 
     @contextmanager
-    def _awake(self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"]) -> Iterator[None]:
+    def _awake(
+        self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"], asleep: int = 0
+    ) -> Iterator[None]:
+        """Adapters and camera act on all rows of a batch but the first ``asleep``."""
         for layer in self._layers:
             layer.enable_adapters(enabled=True)
-        self._embedded = self.camera(c2w, hidden)
+        self._embedded, self._asleep = self.camera(c2w, hidden), asleep
         try:
             yield
         finally:
@@ -192,4 +207,17 @@ class AttachedParticle:
             layer.enable_adapters(enabled=False)
 
     def _add_camera(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output if self._embedded is None else output + self._embedded.to(output.dtype)
+        if self._embedded is None:
+            return output
+        return output + _pad_rows(self._embedded.to(output.dtype), self._asleep)
+
+    def _skip_rows(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0][self._asleep :],)
+
+    def _pad_update(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return _pad_rows(output, self._asleep)
+
+
+def _pad_rows(x: Tensor, count: int) -> Tensor:
+    """``x`` after ``count`` rows of zeros."""
+    return nn.functional.pad(x, (0, 0) * (x.ndim - 1) + (count, 0)) if count else x

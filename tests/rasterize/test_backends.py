@@ -1,15 +1,19 @@
 import pytest
 import torch
 
+from esd_splat import native
 from esd_splat.errors import BackendError
 from esd_splat.rasterize import RASTERIZERS, rasterize, resolve_backend
 from tests.rasterize.scenes import background, camera, random_scene
 
 
-def test_auto_draws_with_gsplat_on_cuda_and_with_the_reference_elsewhere() -> None:
+def test_auto_takes_the_fastest_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_backend("auto", "cuda") == "gsplat"
-    assert resolve_backend("auto", "cpu") == "reference"
     assert resolve_backend("auto", "mps") == "reference"
+    monkeypatch.setattr(native, "MISSING", "")
+    assert resolve_backend("auto", "cpu") == "cpu"
+    monkeypatch.setattr(native, "MISSING", "not compiled")
+    assert resolve_backend("auto", "cpu") == "reference"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -22,11 +26,14 @@ def test_what_was_asked_for_is_used_wherever_it_runs(device: str) -> None:
     ("name", "says"),
     [
         ("gsplat", "needs a CUDA device, and this run is on cpu; choose backend=auto"),
-        ("cpu", "needs the compiled rasterizer"),
-        ("cuda", "is not one of auto, gsplat, reference"),
+        ("cpu", "needs the compiled kernels; compile them with"),
+        ("cuda", "is not one of auto, cpu, gsplat, reference"),
     ],
 )
-def test_what_cannot_run_is_refused_with_the_way_out(name: str, says: str) -> None:
+def test_what_cannot_run_is_refused_with_the_way_out(
+    name: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "MISSING", "not compiled")
     with pytest.raises(BackendError, match=says) as error:
         resolve_backend(name, "cpu")
     assert "\n" not in str(error.value)
@@ -42,4 +49,5 @@ def test_gsplat_is_never_reached_without_cuda() -> None:
 def test_auto_is_the_backend_it_resolves_to() -> None:
     scene, cameras = random_scene(4), camera()
     auto = rasterize(scene, cameras, background(cameras), "auto").images
-    assert torch.equal(auto, rasterize(scene, cameras, background(cameras), "reference").images)
+    resolved = resolve_backend("auto", "cpu")
+    assert torch.equal(auto, rasterize(scene, cameras, background(cameras), resolved).images)

@@ -1,0 +1,90 @@
+"""Where the time of a step goes: ``python -m benchmarks.step``.
+
+One run of the ordinary loop on the embedded teacher, its parts timed where they stand. The network
+passes cannot be avoided; everything else should be small beside them.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from esd_splat import distillation
+from esd_splat.config import load_config
+from esd_splat.distillation import Distillation
+from esd_splat.rasterize import resolve_backend
+
+NETWORK = ("one pass for all branches", "particle's training")
+
+
+class Stopwatch:
+    """Wall time spent inside of functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def inside(self, owner: Any, attribute: str, name: str) -> Iterator[None]:
+        """While open, calls of ``owner.attribute`` count for ``name``."""
+        function = getattr(owner, attribute)
+        self.seconds[name] = 0.0
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[name] += time.perf_counter() - start
+
+        with mock.patch.object(owner, attribute, timed):
+            yield
+
+
+def main() -> None:
+    """Time the parts and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="esd")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    config = load_config(args.config, ["prompt=a red owl", *args.overrides])
+    teacher = config.teacher.load(torch.device("cpu"), torch.float32)
+    run = Distillation(config, teacher, resolve_backend(config.backend, "cpu"))
+    for _ in range(5):
+        run.step()
+    watch = Stopwatch()
+    with (
+        watch.inside(run, "_ask", NETWORK[0]),
+        watch.inside(distillation, "rasterize", "drawing, forward"),
+        watch.inside(teacher, "encode", "encoding, forward"),
+        watch.inside(torch.Tensor, "backward", "backward, of scene and particle"),
+        watch.inside(run.optimizer, "step", "Adam on the scene"),
+    ):
+        if run.particle is None:
+            total = _time(run, args.steps)
+        else:
+            with watch.inside(run.particle, "train", NETWORK[1]):
+                total = _time(run, args.steps)
+    network = sum(watch.seconds.get(name, 0.0) for name in NETWORK)
+    print(f"{args.steps} steps drawn by {run.backend} on {args.threads} threads, ms per step")
+    for name, seconds in (watch.seconds | {"whole step": total}).items():
+        print(f"{name:32} {1e3 * seconds / args.steps:8.1f}")
+    print(f"whole step over its network passes: {total / network:.3f}")
+
+
+def _time(run: Distillation, steps: int) -> float:
+    start = time.perf_counter()
+    for _ in range(steps):
+        run.step()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

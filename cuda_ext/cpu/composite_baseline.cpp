@@ -1,0 +1,4 @@
+#include "cpu/splat.h"
+
+#define ESD_ISA baseline
+#include "cpu/composite.inc"

@@ -1,0 +1,212 @@
+"""The compiled rasterizer against the reference, and what only it promises."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from esd_splat import native
+from esd_splat.cameras import Cameras, Orbit
+from esd_splat.errors import BackendError
+from esd_splat.gaussians import Gaussians
+from esd_splat.rasterize import rasterize
+from tests.rasterize.scenes import F64, background, both, camera, random_scene, splat
+
+pytestmark = pytest.mark.skipif(bool(native.MISSING), reason=native.MISSING or "-")
+
+
+def _views(width: int, height: int, count: int, seed: int, dtype: torch.dtype) -> Cameras:
+    """Wide views at close quarters: much lies behind a camera or beside its picture."""
+    orbit = Orbit(distance=(1.2, 3.0), fov=(30.0, 110.0))
+    cameras = orbit.sample(count, torch.Generator().manual_seed(seed))
+    Ks = cameras.Ks.to(dtype) / 64 * max(width, height)
+    Ks[:, 0, 2], Ks[:, 1, 2], Ks[:, 2, 2] = 0.4 * width, 0.6 * height, 1
+    return Cameras(cameras.viewmats.to(dtype), Ks, width, height)
+
+
+def _drawn(scene: Gaussians, cameras: Cameras, backend: str) -> dict[str, Tensor]:
+    """Pictures, and the gradients of a random loss on them."""
+    generator = torch.Generator().manual_seed(7)
+    dtype = scene.means.dtype
+
+    def rand(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=dtype, generator=generator)
+
+    leaf = scene.map(lambda v: v.detach().clone().requires_grad_())
+    rgb = rand(len(cameras), 3).sigmoid().requires_grad_()
+    render = rasterize(leaf, cameras, rgb, backend)
+    render.means2d.retain_grad()
+    loss = (render.images * rand(*render.images.shape)).sum()
+    (loss + (render.alphas * rand(*render.alphas.shape)).sum()).backward()
+    out = {"images": render.images, "alphas": render.alphas, "visible": render.visible.to(dtype)}
+    leaves = vars(leaf) | {"background": rgb, "means2d": render.means2d}
+    return out | {
+        f"d {name}": value.grad for name, value in leaves.items() if value.grad is not None
+    }
+
+
+@given(
+    count=st.integers(0, 40),
+    k=st.sampled_from([0, 3, 8, 15]),
+    spread=st.sampled_from([0.05, 0.4, 1.5]),
+    scale=st.sampled_from([1e-4, 0.03, 0.3, 3.0]),
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
+    views=st.integers(0, 3),
+    seed=st.integers(0, 1000),
+)
+def test_agrees_with_the_reference_in_double(
+    count: int, k: int, spread: float, scale: float, width: int, height: int, views: int, seed: int
+) -> None:
+    scene = random_scene(count, seed, k, spread, scale)
+    cameras = _views(width, height, views, seed, F64)
+    expected, got = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
+    for name, value in expected.items():
+        size = value.abs().max().clamp(min=1e-6) if value.numel() else 1.0
+        torch.testing.assert_close(got[name] / size, value / size, rtol=1e-6, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("k", [0, 15])
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_the_reference_in_single(seed: int, k: int) -> None:
+    """Within 1e-4, but for pixels where alpha crosses the cut: rare, and one 8-bit step at most."""
+    scene = random_scene(600, seed, k, 0.4, 0.06).map(Tensor.float)
+    cameras = _views(72, 50, 3, seed, torch.float32)
+    expected, got = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
+    off = (got["images"] - expected["images"]).abs()
+    assert (off > 1e-4).double().mean() < 1e-3
+    assert off.max() < 5e-3
+    assert torch.equal(got["visible"], expected["visible"])
+    for name in [name for name in expected if name.startswith("d ")]:
+        error = (got[name] - expected[name]).norm() / expected[name].norm()
+        assert error < 1e-3, name
+
+
+def test_deep_stacks_end_where_the_reference_ends_them() -> None:
+    """Hundreds of opaque layers in each pixel: what lies behind the end has no gradient."""
+    scene = random_scene(800, 1, 0, 0.2, 0.4).map(Tensor.float)
+    scene = Gaussians(**{**vars(scene), "opacity_logits": scene.opacity_logits + 2})
+    cameras = _views(40, 40, 1, 0, torch.float32)
+    expected, got = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
+    assert (expected["d sh0"] == 0).any()
+    assert (expected["alphas"] > 0.999).any()
+    torch.testing.assert_close(got["images"], expected["images"], rtol=0, atol=1e-4)
+    error = (got["d means"] - expected["d means"]).norm() / expected["d means"].norm()
+    assert error < 1e-3
+
+
+def test_bits_do_not_depend_on_threads() -> None:
+    """Above the sizes at which the sort is cut into parts."""
+    scene = random_scene(20_000, 2, 0, 0.4, 0.02).map(Tensor.float)
+    cameras = _views(64, 64, 2, 0, torch.float32)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 8):
+            torch.set_num_threads(threads)
+            results.append(_drawn(scene, cameras, "cpu"))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(results[0][name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees(isa: str) -> None:
+    """In a process of its own: which one is used is settled once."""
+    code = """if True:
+        import torch
+        from tests.rasterize.test_cpu import _drawn, _views, random_scene
+        scene = random_scene(300, 0, 3, 0.4, 0.06).map(torch.Tensor.float)
+        cameras = _views(50, 40, 2, 0, torch.float32)
+        a, b = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
+        for name in a:
+            assert (a[name] - b[name]).norm() <= 1e-3 * a[name].norm(), name
+    """
+    env = os.environ | {"ESD_SPLAT_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    if "this processor and build have" in done.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_absolute_gradients_are_summed_over_pixels() -> None:
+    scene, cameras = random_scene(6), camera(size=7)
+    render = rasterize(scene.map(Tensor.requires_grad_), cameras, background(cameras), "reference")
+    weight = torch.randn(1, 3, 7, 7, dtype=F64, generator=torch.Generator().manual_seed(0))
+    per_pixel = (render.images * weight).sum(1).flatten()
+    absolute = sum(
+        torch.autograd.grad(pixel, render.means2d, retain_graph=True)[0].abs()
+        for pixel in per_pixel
+    )
+    values = [v.detach() for v in vars(scene).values()]
+    out = native.ops.project(*values, cameras.viewmats, cameras.Ks, 7, 7)
+    bg = background(cameras)
+    _, _, *bins = native.ops.composite(*out[:6], bg, 7, 7)
+    pulled = native.ops.composite_backward(
+        *out[:5], bg, *bins, weight, torch.zeros(1, 7, 7, dtype=F64), True
+    )
+    torch.testing.assert_close(pulled[5], absolute)
+
+
+def test_a_million_on_one_pixel() -> None:
+    one = splat((0, 0, 0), 0.01, 1.0, scale=1e-3).map(Tensor.float)
+    many = one.map(lambda v: v.expand(1_000_000, *v.shape[1:]).contiguous())
+    cameras = camera(size=16).to("cpu")
+    cameras = Cameras(cameras.viewmats.float(), cameras.Ks.float(), 16, 16)
+    drawn = _drawn(many, cameras, "cpu")
+    assert drawn["images"].isfinite().all()
+    assert 0.999 < drawn["alphas"].max() <= 1
+    assert drawn["d sh0"].isfinite().all()
+
+
+def _inputs() -> dict[str, Tensor]:
+    scene, cameras = random_scene(3).map(Tensor.float), Orbit(size=8).turntable(2)
+    return vars(scene) | {"viewmats": cameras.viewmats, "Ks": cameras.Ks}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("means", lambda v: v[:, :2], r"means: must have shape \[3, 3\], got \[3, 2\]"),
+        ("means", lambda v: v.flatten(), r"means: must have shape \[n, 3\], got \[9\]"),
+        ("means", Tensor.half, "means: must be float32 or float64"),
+        ("quats", Tensor.double, "quats: must be float32, got float64"),
+        ("quats", lambda v: v[:2], r"quats: must have shape \[3, 4\], got \[2, 4\]"),
+        ("log_scales", lambda v: v.repeat(1, 2)[:, ::2], "log_scales: must be contiguous"),
+        ("opacity_logits", Tensor.long, "opacity_logits: must be float32, got int64"),
+        ("shN", lambda v: v[:, :2].contiguous(), "shN: must hold 0, 3, 8 or 15 bands, got 2"),
+        ("viewmats", lambda v: v[0], r"viewmats: must have shape \[b, 4, 4\], got \[4, 4\]"),
+        ("Ks", lambda v: v[:1], r"Ks: must have shape \[2, 3, 3\], got \[1, 3, 3\]"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(
+    name: str, change: Callable[[Tensor], Tensor], says: str
+) -> None:
+    inputs = _inputs()
+    inputs[name] = change(inputs[name])
+    with pytest.raises(RuntimeError, match=f"^{says}") as error:
+        native.ops.project(*inputs.values(), 8, 8)
+    assert "\n" not in str(error.value)
+
+
+def test_more_overlaps_than_can_be_counted_are_refused() -> None:
+    """Before anything is allocated for them: 40,000 that fill 65,536 tiles each."""
+    huge = splat((0, 0, 0), 0.5, 1.0, scale=1e4).map(Tensor.float)
+    many = huge.map(lambda v: v.expand(40_000, *v.shape[1:]).contiguous())
+    cameras = camera(size=4096)
+    cameras = Cameras(cameras.viewmats.float(), cameras.Ks.float(), 4096, 4096)
+    with pytest.raises(RuntimeError, match="too many overlaps: the Gaussians touch 2621440000"):
+        rasterize(many, cameras, torch.zeros(1, 3), "cpu")
+
+
+def test_tensors_elsewhere_are_refused() -> None:
+    scene = both(splat((0, 0, 0), 0.5, 1.0)).map(lambda v: v.to("meta"))
+    with pytest.raises(BackendError, match="backend=cpu needs the CPU, and this run is on meta"):
+        rasterize(scene, camera(), background(camera()), "cpu")
