@@ -98,7 +98,9 @@ class AttachedParticle:
             time_embedding: Any = teacher.unet.time_embedding
             self.camera = CameraEmbedding(time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
-        self._layers = [m for m in teacher.unet.modules() if isinstance(m, BaseTunerLayer)]
+        self._layers: list[Any] = [
+            m for m in teacher.unet.modules() if isinstance(m, BaseTunerLayer)
+        ]
         for layer in self._layers:
             layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
             layer.lora_B[ADAPTER].register_forward_hook(self._pad_update)
