@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from esd_splat.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.config import Config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import BackendError, CheckpointError
+from esd_splat.processor import denormals_flushed
 from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
 from esd_splat.record import CHECKPOINT, SUMMARY, Record, open_folder, write_config
@@ -29,18 +30,7 @@ FREE_TO_CHANGE = {"out", "resume", "overwrite", "view", "checkpoint_every", "mea
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
 
 
-@contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Faint splats are full of them, and a CPU stumbles over each. The caller's come back after."""
-    before = sys.float_info.min / 2 == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-@_denormals_flushed()
+@denormals_flushed()
 def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dict[str, Any]:
     """Fit a scene as ``config`` says and write its folder.
 

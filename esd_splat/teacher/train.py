@@ -27,6 +27,7 @@ from esd_splat.cameras import Orbit
 from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, VOCABULARY
 from esd_splat.files import atomic_path
 from esd_splat.noise import add_noise
+from esd_splat.processor import denormals_flushed
 from esd_splat.teacher import train_networks as networks
 from esd_splat.teacher.train_data import Photos, photograph, write_captions
 
@@ -62,6 +63,7 @@ class Recipe:
     decoder_lr: float = 2e-3
 
 
+@denormals_flushed()
 def main() -> None:
     """Run every stage that the work folder does not hold yet, then write the model folder."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,7 +77,6 @@ def main() -> None:
     args = parser.parse_args()
     recipe = Recipe(**{name: getattr(args, name) for name in vars(Recipe())})
     torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
     args.work.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from esd_splat.cameras import Orbit
 from esd_splat.errors import EsdSplatError
 from esd_splat.figurines import COLOURS, HARD_KINDS, HELD_OUT, KINDS, caption
 from esd_splat.files import atomic_path, write_text
+from esd_splat.processor import denormals_flushed
 from esd_splat.teacher.train_data import PAIRS, draw_azimuths, photograph, view_of
 from esd_splat.teacher.train_looks import Looker, Looks
 from esd_splat.teacher.train_page import page
@@ -38,6 +39,7 @@ CHECKED = 400
 """True photographs shown to the judge, whose own mistakes bound what can be said."""
 
 
+@denormals_flushed()
 def main() -> None:
     """Measure, and write what was found beside the weights."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -51,7 +53,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
     try:
         _report(args)
     except EsdSplatError as error:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -170,19 +171,21 @@ def test_refuses_a_folder_before_any_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.fixture
-def small_files_only() -> Iterator[None]:
-    """No file can grow beyond 1000 bytes, as if the disk were full."""
+@contextmanager
+def _small_files_only() -> Iterator[None]:
+    """No file can grow beyond 1000 bytes, as if the disk were full; pytest's own output neither."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_a_disk_that_fills_up_leaves_nothing_half_done(tmp_path: Path) -> None:
     files = {"final_result.png": b"small", "result.json": b"x" * 2000}
-    with pytest.raises(OutputError, match=r"result\.json: .*another folder$"):
+    refused = pytest.raises(OutputError, match=r"result\.json: .*another folder$")
+    with _small_files_only(), refused:
         write(tmp_path / "out", files)
     assert not (tmp_path / "out").exists()
 
