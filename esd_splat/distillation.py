@@ -23,14 +23,16 @@ from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
 from esd_splat.noise import add_noise
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
-from esd_splat.rasterize import rasterize
+from esd_splat.rasterize import contributions, rasterize
 from esd_splat.teacher import Teacher, guide
 from esd_splat.types import Images, Latents, Timesteps
 
 PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
 """What the particle predicts, and whether its camera is hidden for it."""
-STREAMS = ("cameras", "background", "noise", "particle")
+STREAMS = ("cameras", "background", "noise", "particle", "importance")
 """What is drawn at random in a step, each from a generator of its own."""
+IMPORTANCE_VIEWS = 16
+"""Views that the importance of a Gaussian is measured in, when densification asks for it."""
 PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
 
 
@@ -93,7 +95,7 @@ class Distillation:
 
         grad2d = render.means2d.grad
         assert grad2d is not None
-        self.densify_state = config.densify.observe(self.densify_state, render, grad2d)
+        config.densify.observe(self.densify_state, render, grad2d)
         clip_gradients(self.optimizer, config.optim)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -197,11 +199,18 @@ class Distillation:
         return dict(zip(texts, eps.chunk(rows), strict=True))
 
     def _densify(self) -> None:
-        config, scene = self.config, self.scene
-        edit = config.densify.edit(scene, self.densify_state, self.done, config.steps, config.seed)
+        config, scene, now = self.config, self.scene, (self.done, self.config.steps)
+        lr = config.optim.rate("means", (self.done - 1) / config.steps)
+        config.densify.nudge(scene.map(Tensor.detach), lr, *now, config.seed)
+        edit = config.densify.edit(scene, self.densify_state, self._importance, *now, config.seed)
         if edit is not None:
             apply_edit(self.optimizer, edit)
             self.densify_state = config.densify.start(len(self.scene), self.device)
+
+    def _importance(self) -> Float[Tensor, " n"]:
+        """Light that each Gaussian sends to the pixels of some new views."""
+        cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
+        return contributions(self.scene, cameras.to(self.device), self.backend)
 
     def _check(self, logged: dict[str, float]) -> None:
         finite = {

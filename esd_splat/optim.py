@@ -4,10 +4,15 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from esd_splat.densify import Edit
+from esd_splat.densify import Edit, Rows
 from esd_splat.gaussians import Gaussians
+
+MOMENTS = {"exp_avg", "exp_avg_sq"}
+"""What Adam remembers of every row."""
+GROWTH = 1.5
+"""Room made at a time, over the rows there are: few edits have to move the whole scene."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,35 @@ def clip_gradients(optimizer: torch.optim.Optimizer, config: Optim) -> None:
 
 
 def apply_edit(optimizer: torch.optim.Optimizer, edit: Edit) -> None:
-    """Replace the optimized scene; moments follow ``parent`` and restart where ``fresh``."""
+    """Edit the optimized scene and its moments in place, and show the optimizer the new rows."""
+    fields: dict[str, Tensor] = {}
+    moments: list[tuple[dict[str, Tensor], str, Tensor]] = []
+    room = max(edit.count, len(scene_of(optimizer)))
     for group in optimizer.param_groups:
         (old,) = group["params"]
-        new = nn.Parameter(getattr(edit.gaussians, group["name"]).detach().clone())
-        state = optimizer.state.pop(old, {})
-        for key in state.keys() & {"exp_avg", "exp_avg_sq"}:
-            state[key] = state[key][edit.parent]
-            state[key][edit.fresh] = 0
-        if state:
-            optimizer.state[new] = state
+        fields[group["name"]] = _with_room(old.detach(), room)
+        state = optimizer.state.get(old, {})
+        for key in sorted(state.keys() & MOMENTS):
+            moments.append((state, key, _with_room(state[key], room)))
+    edit.carry_out(Rows(Gaussians(**fields), [buffer for _, _, buffer in moments]))
+    for state, key, buffer in moments:
+        state[key] = buffer[: edit.count]
+    for group in optimizer.param_groups:
+        (old,) = group["params"]
+        new = nn.Parameter(fields[group["name"]][: edit.count])
+        if old in optimizer.state:
+            optimizer.state[new] = optimizer.state.pop(old)
         group["params"] = [new]
+
+
+def _with_room(rows: Tensor, room: int) -> Tensor:
+    """``rows`` and meaningless ones up to ``room``; moved if the memory behind them ends before.
+
+    Only the memory knows how much was reserved: nothing else has to be kept or saved.
+    """
+    shape, width = rows.shape[1:], rows.stride(0)
+    if width and rows.untyped_storage().nbytes() >= room * width * rows.itemsize:
+        return rows.as_strided((room, *shape), rows.stride())
+    larger = rows.new_empty(max(room, int(GROWTH * len(rows))), *shape)
+    larger[: len(rows)] = rows
+    return larger[:room]

@@ -43,11 +43,12 @@ def _advance(
         ((scene.means.square().sum(1) + shape) * noise).sum().backward()
         assert scene.means.grad is not None
         grad2d = scene.means.grad[None, :, :2]
-        state = DENSIFY.observe(state, seen_by_all(1, len(scene)), grad2d)
+        DENSIFY.observe(state, seen_by_all(1, len(scene)), grad2d)
         optimizer.step()
-        if edit := DENSIFY.edit(scene_of(optimizer), state, step, STEPS, seed=3):
+        light = scene.opacities.detach
+        if edit := DENSIFY.edit(scene_of(optimizer), state, light, step, STEPS, seed=3):
             apply_edit(optimizer, edit)
-            state = DENSIFY.start(len(edit.gaussians))
+            state = DENSIFY.start(edit.count)
     return state
 
 

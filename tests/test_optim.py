@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from esd_splat.densify import Edit, select
+from esd_splat.densify.growth import CLONE, DROP, KEEP, SPLIT, Growth
 from esd_splat.gaussians import Gaussians
 from esd_splat.optim import Optim, apply_edit, clip_gradients, make_adam, scene_of, set_lr
 
@@ -30,62 +30,78 @@ def _assert_equal(a: Gaussians, b: Gaussians) -> None:
         torch.testing.assert_close(x, y, rtol=0, atol=0)
 
 
+def _edit(*actions: int) -> Growth:
+    action = torch.tensor(actions, dtype=torch.uint8)
+    count = len(action) + int((action >= CLONE).sum()) - int((action == DROP).sum())
+    return Growth(action, count, seed=0, step=1)
+
+
 @pytest.mark.parametrize("sh", [0, 3])
 def test_pruning_commutes_with_stepping(sh: int) -> None:
     """Adam is elementwise, so dropping rows before or after a step must give the same rows."""
-    keep = torch.tensor([0, 2, 3])
     scenes = []
     for prune_at in (0, 1, 2):
         optimizer = make_adam(_scene(5, sh), CONFIG)
         for i in range(3):
             if i == prune_at:
-                survivors = select(scene_of(optimizer), keep)
-                apply_edit(optimizer, Edit(survivors, keep, torch.zeros(3, dtype=torch.bool)))
+                apply_edit(optimizer, _edit(KEEP, DROP, KEEP, KEEP, DROP))
             _step(optimizer)
         scenes.append(scene_of(optimizer))
+    assert len(scenes[0]) == 3
     _assert_equal(scenes[0], scenes[1])
     _assert_equal(scenes[1], scenes[2])
 
 
-def test_fresh_rows_restart_and_clones_inherit() -> None:
+def test_fresh_rows_restart_and_sources_keep_their_moments() -> None:
     optimizer = make_adam(_scene(2), CONFIG)
     _step(optimizer)
     before = {k: v.clone() for k, v in optimizer.state[scene_of(optimizer).means].items()}
-    parent = torch.tensor([0, 1, 1])
-    edited = select(scene_of(optimizer), parent)
-    apply_edit(optimizer, Edit(edited, parent, torch.tensor([False, False, True])))
+    apply_edit(optimizer, _edit(KEEP, CLONE))
     after = optimizer.state[scene_of(optimizer).means]
     for key in ("exp_avg", "exp_avg_sq"):
         assert before[key].all()
         expected = torch.cat([before[key], torch.zeros(1, 3)])
         torch.testing.assert_close(after[key], expected, rtol=0, atol=0)
     assert after["step"] == before["step"] == 1
-    assert len(optimizer.state) == len(vars(edited)), "no state is left behind for dead parameters"
+    assert len(optimizer.state) == len(FIELDS), "no state is left behind for dead parameters"
 
 
 def test_as_many_rows_as_adam_has_counters() -> None:
     """One row makes moments of shape [1]; the step counter must not be taken for one of them."""
     optimizer = make_adam(_scene(1), CONFIG)
     _step(optimizer)
-    row = torch.tensor([0])
-    apply_edit(optimizer, Edit(select(scene_of(optimizer), row), row, torch.tensor([True])))
+    apply_edit(optimizer, _edit(SPLIT))
     for state in optimizer.state.values():
         assert state["step"] == 1
 
 
-def test_the_edited_scene_is_a_copy_that_can_be_trained() -> None:
+def test_the_edited_scene_can_be_trained() -> None:
     optimizer = make_adam(_scene(3), CONFIG)
     _step(optimizer)
-    rows = torch.arange(3)
-    edit = Edit(select(scene_of(optimizer), rows), rows, torch.zeros(3, dtype=torch.bool))
-    kept = edit.gaussians.map(lambda v: v.detach().clone())
-    apply_edit(optimizer, edit)
+    apply_edit(optimizer, _edit(KEEP, CLONE, DROP))
+    before = scene_of(optimizer).map(lambda v: v.detach().clone())
     _step(optimizer)
-    _assert_equal(edit.gaussians, kept)
     assert all(
         value.is_leaf and value.requires_grad for value in vars(scene_of(optimizer)).values()
     )
-    assert not torch.equal(scene_of(optimizer).means, kept.means)
+    assert not torch.equal(scene_of(optimizer).means, before.means)
+
+
+def test_nothing_is_copied_while_there_is_room() -> None:
+    """Growth reserves half as much again; until that is full, rows stay where they are."""
+    optimizer = make_adam(_scene(10, sh=3), CONFIG)
+    _step(optimizer)
+    apply_edit(optimizer, _edit(*[KEEP] * 9, CLONE))
+    homes = [v.data_ptr() for v in vars(scene_of(optimizer)).values()]
+    moments = [s["exp_avg"].data_ptr() for s in optimizer.state.values()]
+    apply_edit(optimizer, _edit(*[CLONE] * 4, *[KEEP] * 7))
+    assert len(scene_of(optimizer)) == 15
+    apply_edit(optimizer, _edit(*[DROP] * 14, KEEP))
+    apply_edit(optimizer, _edit(SPLIT))
+    assert [v.data_ptr() for v in vars(scene_of(optimizer)).values()] == homes
+    assert [s["exp_avg"].data_ptr() for s in optimizer.state.values()] == moments
+    apply_edit(optimizer, _edit(*[CLONE] * 2))
+    assert [v.data_ptr() for v in vars(scene_of(optimizer)).values()] == homes
 
 
 def test_the_first_step_of_a_new_row_is_one_learning_rate_long() -> None:
@@ -94,13 +110,12 @@ def test_the_first_step_of_a_new_row_is_one_learning_rate_long() -> None:
     for _ in range(3000):  # long enough that Adam's own correction of 0.99^t has gone
         scene_of(optimizer).means.grad = torch.ones(1, 3)
         optimizer.step()
-    row = torch.tensor([0])
-    apply_edit(optimizer, Edit(select(scene_of(optimizer), row), row, torch.tensor([True])))
+    apply_edit(optimizer, _edit(SPLIT))
     before = scene_of(optimizer).means.detach().clone()
-    scene_of(optimizer).means.grad = torch.full((1, 3), 1e-6)
+    scene_of(optimizer).means.grad = torch.full((2, 3), 1e-6)
     optimizer.step()
     moved = before - scene_of(optimizer).means.detach()
-    torch.testing.assert_close(moved, torch.full((1, 3), CONFIG.means), rtol=1e-3, atol=0.0)
+    torch.testing.assert_close(moved, torch.full((2, 3), CONFIG.means), rtol=1e-3, atol=0.0)
 
 
 def test_the_loss_weight_does_not_change_the_path() -> None:

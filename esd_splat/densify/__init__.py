@@ -1,6 +1,6 @@
 """Densification strategies. To add one: write its file, then add its line here."""
 
-from esd_splat.densify.base import Densifier, Edit, State, concatenate, select
+from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State
 from esd_splat.densify.clone_split import CloneSplit
 from esd_splat.densify.none import NoDensify
 
@@ -14,8 +14,8 @@ __all__ = [
     "CloneSplit",
     "Densifier",
     "Edit",
+    "Importance",
     "NoDensify",
+    "Rows",
     "State",
-    "concatenate",
-    "select",
 ]

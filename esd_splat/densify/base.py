@@ -1,10 +1,15 @@
-"""What a densification strategy decides. Carrying it out is ``optim.apply_edit``'s business."""
+"""What a densification strategy decides, and what it decides about.
+
+Rows are edited in place: tensors keep room for more rows than they show, so nothing is copied that
+does not change.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.gaussians import Gaussians
@@ -13,23 +18,45 @@ from esd_splat.rasterize.base import Render
 State = dict[str, Tensor]
 """What a strategy remembers between steps: plain tensors, one row per Gaussian."""
 
+Importance = Callable[[], Float[Tensor, " n"]]
+"""How much light each Gaussian sends to pixels of some views; only computed when asked."""
+
 
 @dataclass(frozen=True)
-class Edit:
-    """A new scene, and where each of its rows came from."""
+class Rows:
+    """Everything with a row per Gaussian, in buffers with room for more than there are."""
 
-    gaussians: Gaussians
-    parent: Int[Tensor, " m"]
-    """Row of the old scene that each new row descends from."""
-    fresh: Bool[Tensor, " m"]
-    """Rows whose optimizer moments restart at zero."""
+    scene: Gaussians
+    """Of as many rows as there is room for."""
+    moments: list[Tensor]
+    """The optimizer's running means, each as tall as the scene."""
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """All of them."""
+        return [*vars(self.scene).values(), *self.moments]
+
+
+class Edit(ABC):
+    """What becomes of the rows."""
+
+    count: int
+    """Rows there will be."""
+
+    @abstractmethod
+    def carry_out(self, rows: Rows) -> None:
+        """Write the new rows in place; those from ``count`` on become meaningless.
+
+        Args:
+            rows: with room for ``count``.
+        """
 
 
 class Densifier(ABC):
     """When and how the scene's number of Gaussians changes.
 
-    A subclass is a frozen dataclass: its fields are its configuration, and its state is passed in
-    and returned. Once per step: ``observe``, then the optimizer's step, then ``edit``; after an
+    A subclass is a frozen dataclass: its fields are its configuration, and its state is passed in.
+    Once per step: ``observe``, then the optimizer's step, then ``nudge``, then ``edit``; after an
     edit the old state is meaningless, and ``start`` gives the new one.
     """
 
@@ -38,8 +65,8 @@ class Densifier(ABC):
         """The state of a scene of ``count`` rows of which nothing has been seen."""
 
     @abstractmethod
-    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> State:
-        """The state after one step; never waits for the device, and leaves ``state`` as it was.
+    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> None:
+        """Note one step in ``state``, in place; never waits for the device.
 
         Args:
             render: all views of the step.
@@ -47,13 +74,31 @@ class Densifier(ABC):
         """
 
     @abstractmethod
-    def edit(self, scene: Gaussians, state: State, step: int, steps: int, seed: int) -> Edit | None:
+    def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
+        """Change the scene in place, after the optimizer did.
+
+        Args:
+            scene: tensors that may be written to.
+            lr: learning rate of the means in this step, world units.
+            step: as in ``edit``, like ``steps`` and ``seed``.
+        """
+
+    @abstractmethod
+    def edit(
+        self,
+        scene: Gaussians,
+        state: State,
+        importance: Importance,
+        step: int,
+        steps: int,
+        seed: int,
+    ) -> Edit | None:
         """What becomes of the scene, or ``None`` where it stays and ``state`` goes on.
 
         A pure function: the same arguments give the same bits, on every run.
 
         Args:
-            scene: detached or not; the edit's tensors never require gradients.
+            importance: of the rows of ``scene``.
             step: optimizer steps done so far, so 1 after the first.
             steps: how many the run will have.
             seed: the run's, for strategies that draw.
@@ -61,15 +106,3 @@ class Densifier(ABC):
         Raises:
             RunError: nothing would be left.
         """
-
-
-def select(gaussians: Gaussians, rows: Int[Tensor, " m"]) -> Gaussians:
-    """The scene made of ``rows``, which may repeat."""
-    return gaussians.map(lambda value: value[rows])
-
-
-def concatenate(*scenes: Gaussians) -> Gaussians:
-    """The rows of all ``scenes``, in order."""
-    return Gaussians(
-        **{name: torch.cat([vars(s)[name] for s in scenes]) for name in vars(scenes[0])}
-    )

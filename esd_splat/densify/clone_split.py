@@ -11,18 +11,17 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.densify.base import Densifier, Edit, State, concatenate, select
-from esd_splat.densify.random import normals
+from esd_splat import native
+from esd_splat.densify.base import Densifier, Edit, Importance, State
+from esd_splat.densify.classify import Limits, classify, observe_native, observe_torch
+from esd_splat.densify.growth import DROP, KEEP, Growth
 from esd_splat.errors import RunError
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Render, drawable
-
-SPLIT_SHRINK = 1.6
-"""A split's children are smaller than their parent by this factor (3DGS)."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,14 @@ class CloneSplit(Densifier):
     """Gaussians less opaque than this are dropped, in [0, 1)."""
     prune_size: float = 0.5
     """Gaussians with a standard deviation above this are dropped, world units."""
+    opacity_decay: float = 0.0
+    """Share of its opacity that each Gaussian loses per step until the last edit, in [0, 1): what
+    the images do not ask for fades. Does the work of 3DGS's opacity reset, without its jolt."""
     min_count: int = 100
     """Pruning leaves at least this many Gaussians, if there were as many: the most important."""
     max_count: int = 20_000
-    """Above this many Gaussians the least important are dropped."""
+    """Above this many Gaussians the least important are dropped: those that send the least light
+    to the pixels of some random views."""
 
     def __post_init__(self) -> None:
         first, last = self.window
@@ -63,6 +66,7 @@ class CloneSplit(Densifier):
             "split_size": (self.split_size > 0, "above 0"),
             "prune_opacity": (0 <= self.prune_opacity < 1, "in [0, 1)"),
             "prune_size": (self.prune_size > 0, "above 0"),
+            "opacity_decay": (0 <= self.opacity_decay < 1, "in [0, 1)"),
             "min_count": (self.min_count >= 1, "at least 1"),
             "max_count": (self.max_count >= self.min_count, "at least min_count"),
         }
@@ -77,121 +81,103 @@ class CloneSplit(Densifier):
     def start(self, count: int, device: torch.device | str = "cpu") -> State:
         return {
             "gradient": torch.zeros(count, dtype=torch.float64, device=device),
-            "seen": torch.zeros(count, dtype=torch.int64, device=device),
-        }
-
-    @override
-    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> State:
-        lengths = grad2d.detach().double().norm(dim=-1)
-        # where(), not a product: what a rasterizer leaves in a hidden row's gradient may be NaN.
-        lengths = torch.where(render.visible, lengths, 0.0)
-        return {
-            "gradient": state["gradient"] + lengths.sum(0),
-            "seen": state["seen"] + render.visible.sum(0),
+            "seen": torch.zeros(count, dtype=torch.int32, device=device),
         }
 
     @override
     @torch.no_grad()
-    def edit(self, scene: Gaussians, state: State, step: int, steps: int, seed: int) -> Edit | None:
-        """Prune, grow what is left, then cap.
+    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> None:
+        note = observe_native if native.has("observe", grad2d) else observe_torch
+        note(state["gradient"], state["seen"], grad2d, render.visible)
 
-        Rows keep their order. After the surviving ones that were not split come the clones, then
-        the first child of every split, then the second. Clones start at rest beside a source that
-        keeps its moments.
-        """
+    @override
+    @torch.no_grad()
+    def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
+        """Opacity decay: ``o (1 - d)`` has the odds ``(1 - d) / (exp(-logit) + d)``."""
+        d = self.opacity_decay
+        if d and step <= self.window[1] * steps:
+            logits = scene.opacity_logits
+            left = torch.logaddexp(-logits, torch.full_like(logits, math.log(d)))
+            logits.copy_(math.log1p(-d) - left)
+
+    @override
+    @torch.no_grad()
+    def edit(
+        self,
+        scene: Gaussians,
+        state: State,
+        importance: Importance,
+        step: int,
+        steps: int,
+        seed: int,
+    ) -> Edit | None:
+        """Prune, then let the steepest grow, then make room among those that do not."""
         first, last = self.window
         if step % self.every or not first * steps <= step <= last * steps:
             return None
-        keep = self._keep(scene, step)
-        grow = self._grow(scene, state, keep)
-        large = scene.log_scales.amax(-1) > math.log(self.split_size)
-        edit = _grown(scene, keep, grow & ~large, grow & large, step, seed)
-        if len(edit.parent) <= self.max_count:
-            return edit
-        rows = _importance(edit.gaussians).sort(descending=True, stable=True).indices
-        rows = rows[: self.max_count].sort().values
-        return Edit(select(edit.gaussians, rows), edit.parent[rows], edit.fresh[rows])
+        limits = self._limits()
+        action, kept, growing = classify(scene, state["gradient"], state["seen"], limits)
+        if kept == 0:
+            raise RunError(self._nothing_left(scene, step))
+        if kept < min(self.min_count, len(scene)):
+            keep = self._floor(scene, action != DROP, importance())
+            action, kept, growing = classify(scene, state["gradient"], state["seen"], limits, keep)
 
-    def _keep(self, scene: Gaussians, step: int) -> Bool[Tensor, " n"]:
+        quota = min(int(self.max_growth * len(scene)), self.max_count // 2)
+        if growing > quota:
+            steepness = state["gradient"] / state["seen"].clamp(min=1)
+            wanting = action > KEEP
+            action[wanting & ~most(steepness, wanting, quota)] = KEEP
+            growing = quota
+        excess = max(0, kept + growing - self.max_count)
+        if excess:
+            action[most(-importance(), action == KEEP, excess)] = DROP
+        return Growth(action, kept + growing - excess, seed, step)
+
+    def _limits(self) -> Limits:
+        return Limits(
+            largest=math.log(self.prune_size),
+            faintest=_logit(self.prune_opacity),
+            # Opaque enough to be halved.
+            faintest_to_grow=_logit(min(1.0, 2 * self.prune_opacity)),
+            split_above=math.log(self.split_size),
+            grow_ratio=self.grow_ratio,
+        )
+
+    def _floor(
+        self, scene: Gaussians, keep: Bool[Tensor, " n"], importance: Float[Tensor, " n"]
+    ) -> Bool[Tensor, " n"]:
+        """``min_count`` rows: all of ``keep``, then of the faint, then of the large."""
+        whole = drawable(scene)
+        small = scene.log_scales.amax(-1) <= math.log(self.prune_size)
+        chosen = keep
+        for tier in (whole & small, whole):
+            room = self.min_count - int(chosen.sum())
+            rest = tier & ~chosen
+            chosen = chosen | most(importance, rest, min(room, int(rest.sum())))
+        return chosen
+
+    def _nothing_left(self, scene: Gaussians, step: int) -> str:
         whole = drawable(scene)
         small = whole & (scene.log_scales.amax(-1) <= math.log(self.prune_size))
-        keep = small & (scene.opacities >= self.prune_opacity)
-        if not keep.any():
-            raise RunError(
-                f"step {step}: all {len(scene)} Gaussians vanished: {int((~whole).sum())} are not "
-                f"finite, {int((whole & ~small).sum())} are above densify.prune_size="
-                f"{self.prune_size:g} and {int((small & ~keep).sum())} below "
-                f"densify.prune_opacity={self.prune_opacity:g}; lower the learning rates (optim) "
-                "or the weights in regularise, or set densify=none"
-            )
-        # The floor is filled with the most important of the faint, then of the large.
-        tier = keep.int() + small.int() + whole.int()
-        order = _importance(scene).sort(descending=True, stable=True).indices
-        order = order[tier[order].sort(descending=True, stable=True).indices]
-        floor = torch.zeros_like(keep)
-        floor[order[: self.min_count]] = True
-        return keep | (floor & whole)
-
-    def _grow(self, scene: Gaussians, state: State, keep: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """Rows to clone or split: steep, opaque enough to be halved, at most ``max_growth``."""
-        steepness = state["gradient"] / state["seen"].clamp(min=1)
-        usual = steepness[keep & (state["seen"] > 0)].mean()
-        opaque = scene.opacities >= 2 * self.prune_opacity
-        grow = keep & opaque & (steepness > self.grow_ratio * usual)
-        order = torch.where(grow, steepness, -1.0).sort(descending=True, stable=True).indices
-        steepest = torch.zeros_like(grow)
-        steepest[order[: int(self.max_growth * len(scene))]] = True
-        return grow & steepest
+        return (
+            f"step {step}: all {len(scene)} Gaussians vanished: {int((~whole).sum())} are not "
+            f"finite, {int((whole & ~small).sum())} are above densify.prune_size="
+            f"{self.prune_size:g} and {int(small.sum())} below "
+            f"densify.prune_opacity={self.prune_opacity:g}; lower the learning rates (optim) "
+            "or the weights in regularise, or set densify=none"
+        )
 
 
-def _grown(
-    scene: Gaussians,
-    keep: Bool[Tensor, " n"],
-    clone: Bool[Tensor, " n"],
-    split: Bool[Tensor, " n"],
-    step: int,
-    seed: int,
-) -> Edit:
-    logits = scene.opacity_logits
-    halved = Gaussians(
-        **vars(scene) | {"opacity_logits": torch.where(clone, _halved(logits), logits)}
-    )
-    old, cloned, parents = (m.nonzero().squeeze(-1) for m in (keep & ~split, clone, split))
-    children = [_children(select(scene, parents), parents, copy, step, seed) for copy in (0, 1)]
-    parent = torch.cat([old, cloned, parents, parents])
-    return Edit(
-        concatenate(select(halved, old), select(halved, cloned), *children),
-        parent,
-        torch.arange(len(parent), device=parent.device) >= len(old),
-    )
+def most(values: Float[Tensor, " n"], among: Bool[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
+    """The ``k`` largest ``values`` of the rows ``among``; of equal ones the first."""
+    if k == 0:
+        return torch.zeros_like(among)
+    candidates = values[among]
+    bound = candidates.kthvalue(len(candidates) - k + 1).values
+    above, equal = among & (values > bound), among & (values == bound)
+    return above | (equal & (equal.cumsum(0) <= k - above.sum()))
 
 
-def _children(
-    parents: Gaussians, rows: Int[Tensor, " m"], copy: int, step: int, seed: int
-) -> Gaussians:
-    """One smaller Gaussian for each of ``parents``, drawn from it; ``rows`` key the draw."""
-    noise = normals(seed, step, rows, copy).to(parents.means)
-    offset = (parents.covariance_factors @ noise[..., None]).squeeze(-1)
-    return Gaussians(
-        **vars(parents)
-        | {
-            "means": parents.means + offset,
-            "log_scales": parents.log_scales - math.log(SPLIT_SHRINK),
-        }
-    )
-
-
-def _halved(opacity_logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Logits of ``1 - sqrt(1 - o)``: two of these in front of one another are as opaque as ``o``.
-
-    Rota Bulo et al., "Revising densification in Gaussian splatting", arXiv:2404.06109. Without it
-    every clone makes the picture more opaque.
-    """
-    log_clear = torch.nn.functional.logsigmoid(-opacity_logits) / 2
-    return (-torch.expm1(log_clear)).log() - log_clear
-
-
-def _importance(scene: Gaussians) -> Float[Tensor, " n"]:
-    """Logarithm of opacity times largest cross-section, up to a constant."""
-    area = scene.log_scales.sum(-1) - scene.log_scales.amin(-1)
-    return torch.nn.functional.logsigmoid(scene.opacity_logits) + area
+def _logit(share: float) -> float:
+    return math.inf if share == 1 else -math.inf if share == 0 else math.log(share / (1 - share))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.densify.base import Densifier, Edit, State
+from esd_splat.densify.base import Densifier, Edit, Importance, State
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Render
 
@@ -21,9 +21,21 @@ class NoDensify(Densifier):
         return {}
 
     @override
-    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> State:
-        return state
+    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> None:
+        pass
 
     @override
-    def edit(self, scene: Gaussians, state: State, step: int, steps: int, seed: int) -> Edit | None:
+    def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
+        pass
+
+    @override
+    def edit(
+        self,
+        scene: Gaussians,
+        state: State,
+        importance: Importance,
+        step: int,
+        steps: int,
+        seed: int,
+    ) -> Edit | None:
         return None

@@ -1,12 +1,13 @@
 """Gaussians and cameras in, images out. Nothing here has heard of diffusion."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat import native
 from esd_splat.cameras import Cameras
 from esd_splat.errors import BackendError
-from esd_splat.gaussians import Gaussians
+from esd_splat.gaussians import SH_C0, Gaussians
 from esd_splat.rasterize.base import Rasterizer, Render
 from esd_splat.rasterize.cpu import rasterize_cpu, require_cpu
 from esd_splat.rasterize.gsplat import rasterize_gsplat
@@ -18,7 +19,14 @@ RASTERIZERS: dict[str, Rasterizer] = {
     "reference": rasterize_reference,
 }
 
-__all__ = ["RASTERIZERS", "Rasterizer", "Render", "rasterize", "resolve_backend"]
+__all__ = [
+    "RASTERIZERS",
+    "Rasterizer",
+    "Render",
+    "contributions",
+    "rasterize",
+    "resolve_backend",
+]
 
 
 def rasterize(
@@ -60,6 +68,20 @@ def rasterize(
     """
     resolved = resolve_backend(backend, gaussians.means.device.type)
     return RASTERIZERS[resolved](gaussians, cameras, background)
+
+
+def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float[Tensor, " n"]:
+    """Light that each Gaussian sends to all pixels of all ``cameras``: the sum of its weights.
+
+    A pixel is the sum of ``alpha_i T_i c_i``, so that weight is its derivative by the colour.
+    """
+    fixed = gaussians.map(Tensor.detach)
+    sh0 = torch.zeros_like(fixed.sh0, requires_grad=True)
+    grey = Gaussians(**vars(fixed) | {"sh0": sh0, "shN": sh0[:, :0]})
+    with torch.enable_grad():
+        images = rasterize(grey, cameras, sh0.new_zeros(len(cameras), 3), backend).images
+    (grad,) = torch.autograd.grad(images[:, 0].sum(), sh0)
+    return grad[:, 0, 0] / SH_C0
 
 
 def resolve_backend(name: str, device_type: str) -> str:

@@ -1,8 +1,11 @@
 """Scenes and renders that the densifiers' tests share."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from esd_splat.densify import Edit, Rows
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Render
 
@@ -27,6 +30,38 @@ def with_rows(scene: Gaussians, **changes: dict[int, object]) -> Gaussians:
         for row, value in rows.items():
             fields[name][row] = torch.as_tensor(value)
     return Gaussians(**fields)
+
+
+def with_room(value: Tensor, room: int) -> Tensor:
+    """``value`` in a buffer of ``room`` rows, the unused ones NaN."""
+    return torch.cat([value, torch.full((room - len(value), *value.shape[1:]), torch.nan)])
+
+
+@dataclass
+class Outcome:
+    """A scene after an edit, and for each of its rows the old one it descends from."""
+
+    gaussians: Gaussians
+    parent: list[int]
+    fresh: list[bool]
+    """Rows whose moments restarted."""
+
+
+def outcome(scene: Gaussians, edit: Edit) -> Outcome:
+    """Carry ``edit`` out, twice: on ``scene``, and with every row's number for its colour."""
+    room, count = max(len(scene), edit.count), edit.count
+    numbers = torch.arange(float(len(scene)))
+    tagged = Gaussians(**vars(scene) | {"sh0": numbers[:, None, None].expand(-1, 1, 3)})
+    after = []
+    for one in (scene, tagged):
+        rows = Rows(one.map(lambda v: with_room(v.detach(), room)), [with_room(numbers + 1, room)])
+        edit.carry_out(rows)
+        after.append(rows)
+    return Outcome(
+        after[0].scene.map(lambda v: v[:count]),
+        after[1].scene.sh0[:count, 0, 0].int().tolist(),
+        (after[1].moments[0][:count] == 0).tolist(),
+    )
 
 
 def render_of(visible: Tensor) -> Render:

@@ -5,25 +5,45 @@ import pytest
 import torch
 from torch import Tensor
 
-from esd_splat.densify import CloneSplit, Edit
-from esd_splat.densify.clone_split import SPLIT_SHRINK
+from esd_splat.densify import CloneSplit
+from esd_splat.densify.growth import SPLIT_SHRINK
 from esd_splat.densify.random import normals
 from esd_splat.errors import RunError
 from esd_splat.gaussians import Gaussians, quats_to_rotmats
-from tests.densify.scenes import render_of, scene_of_rows, seen_by_all, with_rows
+from esd_splat.rasterize.base import Render
+from tests.densify.scenes import (
+    Outcome,
+    outcome,
+    render_of,
+    scene_of_rows,
+    seen_by_all,
+    with_rows,
+)
 
 SMALL = CloneSplit(every=1, window=(0.0, 1.0), min_count=1)
 """Edits at every step; the thresholds are the defaults."""
 
 
 def _edit(
-    strategy: CloneSplit, scene: Gaussians, grad2d: Tensor, seed: int = 0, step: int = 1
-) -> Edit:
+    strategy: CloneSplit,
+    scene: Gaussians,
+    grad2d: Tensor,
+    render: Render | None = None,
+    importance: Tensor | None = None,
+    seed: int = 0,
+    step: int = 1,
+) -> Outcome:
     views, count, _ = grad2d.shape
-    state = strategy.observe(strategy.start(count), seen_by_all(views, count), grad2d)
-    edit = strategy.edit(scene, state, step, 10, seed)
+    state = strategy.start(count)
+    strategy.observe(state, render or seen_by_all(views, count), grad2d)
+    ask = _never if importance is None else lambda: importance
+    edit = strategy.edit(scene, state, ask, step, 10, seed)
     assert edit is not None
-    return edit
+    return outcome(scene, edit)
+
+
+def _never() -> Tensor:
+    raise AssertionError("importance costs a rendering: only a scene at its limits asks for it")
 
 
 def _steep(count: int, rows: list[int], ratio: float = 50.0) -> Tensor:
@@ -41,9 +61,9 @@ def test_statistic_is_the_mean_over_the_views_that_saw_a_gaussian() -> None:
     state = SMALL.start(3)
     first = torch.tensor([[[3.0, 4.0], [5.0, 12.0], [9.0, 9.0]], [[6.0, 8.0], [7.0, 7.0], [9, 9]]])
     seen = torch.tensor([[True, True, False], [True, False, False]])
-    state = SMALL.observe(state, render_of(seen), first)
+    SMALL.observe(state, render_of(seen), first)
     second = torch.tensor([[[0.0, 0.0], [7.0, 7.0], [math.nan, 0.0]]])
-    state = SMALL.observe(state, render_of(torch.tensor([[True, False, False]])), second)
+    SMALL.observe(state, render_of(torch.tensor([[True, False, False]])), second)
     assert state["gradient"].tolist() == [15.0, 13.0, 0.0]
     assert state["seen"].tolist() == [3, 1, 0]
 
@@ -52,20 +72,18 @@ def test_being_seen_by_few_views_is_no_disadvantage() -> None:
     """Row 17 is seen by one view of four, and twice as steep there as the others."""
     grad2d, visible = torch.ones(4, 40, 2), torch.ones(4, 40, dtype=torch.bool)
     grad2d[0, 17], visible[1:, 17] = 2.0, False
-    state = SMALL.observe(SMALL.start(40), render_of(visible), grad2d)
-    edit = SMALL.edit(scene_of_rows(40), state, 1, 10, seed=0)
-    assert edit is not None
-    assert edit.parent.tolist() == [*range(40), 17]
+    edit = _edit(SMALL, scene_of_rows(40), grad2d, render_of(visible))
+    assert edit.parent == [*range(40), 17]
 
 
 def test_all_views_of_a_batch_count() -> None:
     """A Gaussian that only the first of four views wants to change grows all the same."""
     grad2d = torch.ones(4, 40, 2)
     grad2d[0, 17] = 100.0
-    assert _edit(SMALL, scene_of_rows(40), grad2d).parent.tolist() == [*range(40), 17]
+    assert _edit(SMALL, scene_of_rows(40), grad2d).parent == [*range(40), 17]
 
 
-def _decisions(strategy: CloneSplit, grad2d: Tensor) -> Tensor:
+def _decisions(strategy: CloneSplit, grad2d: Tensor) -> list[int]:
     scene = scene_of_rows(grad2d.shape[1])
     large = scene.log_scales.amax(-1) > -3.8
     strategy = dataclasses.replace(strategy, split_size=math.exp(-3.8))
@@ -82,10 +100,10 @@ def test_whatever_multiplies_the_gradient_changes_no_decision(max_growth: float)
     parent = _decisions(strategy, grad2d)
     assert len(parent) > 300
     for factor in (2.0**-60, 2.0**40, 1e-12, 100.0, 4 / 7):
-        assert torch.equal(_decisions(strategy, grad2d * factor), parent), factor
+        assert _decisions(strategy, grad2d * factor) == parent, factor
     doubled = torch.cat([grad2d, grad2d]) / 2
-    assert torch.equal(_decisions(strategy, doubled), parent), "the same views twice, mean loss"
-    assert not torch.equal(_decisions(strategy, grad2d.flip(1)), parent), "the test can fail"
+    assert _decisions(strategy, doubled) == parent, "the same views twice, mean loss"
+    assert _decisions(strategy, grad2d.flip(1)) != parent, "the test can fail"
 
 
 def test_more_steps_of_the_same_change_no_decision() -> None:
@@ -93,34 +111,34 @@ def test_more_steps_of_the_same_change_no_decision() -> None:
     grad2d = torch.randn(2, 50, 2, generator=torch.Generator().manual_seed(0)).exp()
     state, parents = SMALL.start(50), []
     for step in range(1, 4):
-        state = SMALL.observe(state, seen_by_all(2, 50), grad2d)
-        edit = SMALL.edit(scene, state, step, 10, seed=0)
+        SMALL.observe(state, seen_by_all(2, 50), grad2d)
+        edit = SMALL.edit(scene, state, _never, step, 10, seed=0)
         assert edit is not None
-        parents.append(edit.parent)
-    assert torch.equal(parents[0], parents[2])
+        parents.append(outcome(scene, edit).parent)
+    assert len(parents[0]) > 50
+    assert parents[0] == parents[2]
 
 
 def test_equal_or_absent_gradients_grow_nothing() -> None:
     scene = scene_of_rows(30)
     for grad2d in (torch.ones(2, 30, 2), torch.zeros(2, 30, 2)):
-        assert _edit(SMALL, scene, grad2d).parent.tolist() == [*range(30)]
-    unseen = SMALL.edit(scene, SMALL.start(30), 1, 10, seed=0)
+        assert _edit(SMALL, scene, grad2d).parent == [*range(30)]
+    unseen = SMALL.edit(scene, SMALL.start(30), _never, 1, 10, seed=0)
     assert unseen is not None
-    assert unseen.parent.tolist() == [*range(30)]
+    assert outcome(scene, unseen).parent == [*range(30)]
 
 
 # What grows.
 
 
-def test_order_of_the_rows_and_which_are_fresh() -> None:
-    """Survivors in order, then clones, then first children, then second children."""
+def test_where_rows_go_and_which_are_fresh() -> None:
+    """Rows 0 and 30 leave holes, which the first two of four new rows fill; splits start anew."""
     scene = with_rows(
         scene_of_rows(40), log_scales={2: -2.0, 9: -2.0}, opacity_logits={0: -9.0, 30: -9.0}
     )
     edit = _edit(SMALL, scene, _steep(40, [0, 2, 5, 9, 20]))
-    old = [row for row in range(40) if row not in (0, 2, 9, 30)]
-    assert edit.parent.tolist() == [*old, 5, 20, 2, 9, 2, 9]
-    assert edit.fresh.tolist() == [False] * len(old) + [True] * 6
+    assert edit.parent == [2, *range(1, 30), 5, *range(31, 40), 9, 20]
+    assert [row for row, fresh in enumerate(edit.fresh) if fresh] == [0, 2, 9, 30, 40, 41]
 
 
 def test_a_clone_is_its_source_and_together_they_are_as_opaque() -> None:
@@ -152,9 +170,9 @@ def test_children_are_drawn_from_their_parent() -> None:
     """By the definition: mean + R diag(s) n, n keyed by seed, step, row of the old scene, copy."""
     scene = with_rows(scene_of_rows(60, sh=8), log_scales={33: [-1.0, -2.0, -3.0], 50: -2.0})
     edit = _edit(SMALL, scene, _steep(60, [33, 50]), seed=11, step=3)
-    assert edit.parent[58:].tolist() == [33, 50, 33, 50]
-    for copy in (0, 1):
-        child = edit.gaussians.map(lambda v, row=58 + 2 * copy: v[row : row + 1])
+    assert edit.parent == [*range(60), 33, 50]
+    for copy, row in ((0, 33), (1, 60)):
+        child = edit.gaussians.map(lambda v, row=row: v[row : row + 1])
         parent = scene.map(lambda v: v[33:34])
         noise = normals(11, 3, torch.tensor([33]), copy)
         local = parent.log_scales.exp() * noise
@@ -171,7 +189,7 @@ def test_children_spread_as_their_parent_does() -> None:
     scene = scene.map(lambda v: torch.cat([v[7:8].expand(3000, *v.shape[1:]), v]))
     eager = dataclasses.replace(SMALL, grow_ratio=0.99, max_growth=1.0)
     edit = _edit(eager, scene, _steep(3060, [*range(3000)]))
-    means = edit.gaussians.means[edit.parent < 3000]
+    means = edit.gaussians.means[torch.tensor(edit.parent) < 3000]
     assert len(means) == 6000
     torch.testing.assert_close(means.mean(0), scene.means[0], rtol=0.0, atol=0.03)
     torch.testing.assert_close(means.T.cov(), scene.covariances[0], rtol=0.0, atol=0.01)
@@ -181,15 +199,15 @@ def test_the_steepest_grow_when_growth_is_limited() -> None:
     grad2d = _steep(40, [3, 8, 21, 30], ratio=20.0)
     grad2d[:, 21], grad2d[:, 8] = 40.0, 30.0
     limited = dataclasses.replace(SMALL, max_growth=0.05)
-    assert _edit(limited, scene_of_rows(40), grad2d).parent.tolist() == [*range(40), 8, 21]
+    assert _edit(limited, scene_of_rows(40), grad2d).parent == [*range(40), 8, 21]
     none = dataclasses.replace(SMALL, max_growth=0.0)
-    assert _edit(none, scene_of_rows(40), grad2d).parent.tolist() == [*range(40)]
+    assert _edit(none, scene_of_rows(40), grad2d).parent == [*range(40)]
 
 
 def test_nothing_is_cloned_below_what_would_be_pruned() -> None:
     floor = math.log(0.015 / 0.985)
     scene = with_rows(scene_of_rows(40), opacity_logits={5: floor})
-    assert _edit(SMALL, scene, _steep(40, [5])).parent.tolist() == [*range(40)]
+    assert _edit(SMALL, scene, _steep(40, [5])).parent == [*range(40)]
 
 
 # What goes.
@@ -204,7 +222,7 @@ def test_faint_huge_and_broken_rows_go() -> None:
         sh0={4: math.inf},
     )
     for grad2d in (torch.ones(1, 40, 2), _steep(40, [1, 2, 3, 4])):
-        assert _edit(SMALL, scene, grad2d).parent.tolist() == [0, *range(5, 40)]
+        assert _edit(SMALL, scene, grad2d).parent == [0, 36, 37, 38, 39, *range(5, 36)]
 
 
 def test_pruned_rows_do_not_set_the_standard() -> None:
@@ -212,41 +230,28 @@ def test_pruned_rows_do_not_set_the_standard() -> None:
     scene = with_rows(scene_of_rows(40), opacity_logits={0: -9.0})
     grad2d = _steep(40, [5])
     grad2d[:, 0] = 1e6
-    assert _edit(SMALL, scene, grad2d).parent.tolist() == [*range(1, 40), 5]
+    assert _edit(SMALL, scene, grad2d).parent == [5, *range(1, 40)]
 
 
-def test_the_cap_keeps_the_most_important() -> None:
-    """Opacity times cross-section; equal rows are kept in their order."""
-    scene = scene_of_rows(6).map(torch.zeros_like)
-    scene = with_rows(
-        scene,
-        quats={row: [1.0, 0.0, 0.0, 0.0] for row in range(6)},
-        log_scales={
-            0: [-4.0, -4.0, -4.0],
-            1: [-2.0, -4.0, -9.0],  # a needle: area e^-6, volume e^-15
-            2: [-3.0, -3.0, -9.0],  # a disk: area e^-6
-            3: [-4.0, -4.0, -4.0],
-            4: [-4.0, -4.0, -4.0],
-            5: [-4.0, -4.0, -3.0],
-        },
-        opacity_logits={0: -2.0, 5: 3.0},
-    )
+def test_the_cap_drops_what_sends_the_least_light() -> None:
+    """Row 3, and of equal ones the first; the last two rows close the holes."""
+    light = torch.tensor([1.0, 5.0, 3.0, 0.5, 1.0, 2.0])
     capped = dataclasses.replace(SMALL, max_count=4)
-    assert _edit(capped, scene, torch.ones(1, 6, 2)).parent.tolist() == [1, 2, 3, 5]
+    edit = _edit(capped, scene_of_rows(6), torch.ones(1, 6, 2), importance=light)
+    assert edit.parent == [4, 1, 2, 5]
 
 
-def test_the_cap_counts_what_has_grown() -> None:
-    scene = scene_of_rows(40)
+def test_the_cap_makes_room_for_what_grows() -> None:
+    """40 rows, five of which grow, into 42: of the others the three least important go."""
+    light = torch.arange(40.0).flip(0)
+    light[1:6] = 0.0
     capped = dataclasses.replace(SMALL, max_count=42)
-    edit = _edit(capped, scene, _steep(40, [1, 2, 3, 4, 5]))
-    assert len(edit.parent) == 42
-    parent = edit.parent.tolist()
-    assert edit.fresh.tolist() == [row in parent[:i] for i, row in enumerate(parent)]
-    importance = edit.gaussians.opacities * edit.gaussians.log_scales.exp().topk(2).values.prod(-1)
-    free = _edit(SMALL, scene, _steep(40, [1, 2, 3, 4, 5])).gaussians
-    assert len(free) == 45
-    everyone = free.opacities * free.log_scales.exp().topk(2).values.prod(-1)
-    torch.testing.assert_close(importance.sort().values, everyone.sort().values[3:])
+    steep = _steep(40, [1, 2, 3, 4, 5])
+    edit = _edit(capped, scene_of_rows(40), steep, importance=light)
+    assert edit.parent == [*range(37), 1, 2, 3, 4, 5]
+    full = dataclasses.replace(SMALL, max_count=8)
+    edit = _edit(full, scene_of_rows(40), steep, importance=light)
+    assert sorted(edit.parent) == [1, 1, 2, 2, 3, 3, 4, 4], "growers are half of a full scene"
 
 
 def test_pruning_stops_at_the_floor() -> None:
@@ -256,11 +261,25 @@ def test_pruning_stops_at_the_floor() -> None:
         opacity_logits=dict(enumerate([-9.0, -6.0, -7.0, -8.0, 0.0, 0.0, 9.0, math.nan])),
         log_scales=dict(enumerate([-4.0] * 5 + [0.0, 0.1, -4.0])),
     )
+    light = torch.tensor([1.0, 4.0, 3.0, 2.0, 9.0, 5.0, 6.0, 9.0])
     kept = {}
     for floor in (1, 3, 6, 8):
         strategy = dataclasses.replace(SMALL, min_count=floor)
-        kept[floor] = _edit(strategy, scene, torch.ones(1, 8, 2)).parent.tolist()
+        edit = _edit(strategy, scene, torch.ones(1, 8, 2), importance=light)
+        kept[floor] = sorted(edit.parent)
     assert kept == {1: [4], 3: [1, 2, 4], 6: [0, 1, 2, 3, 4, 6], 8: [0, 1, 2, 3, 4, 5, 6]}
+
+
+def test_opacity_decays_by_its_share_until_the_last_edit() -> None:
+    fading = dataclasses.replace(SMALL, opacity_decay=0.1, window=(0.0, 0.5))
+    scene = with_rows(scene_of_rows(4), opacity_logits={0: -20.0, 1: 20.0, 2: -100.0})
+    before = scene.opacity_logits.double().sigmoid()
+    fading.nudge(scene, 0.1, 5, 10, 0)
+    torch.testing.assert_close(scene.opacity_logits.double().sigmoid(), 0.9 * before)
+    after = scene.opacity_logits.clone()
+    fading.nudge(scene, 0.1, 6, 10, 0)
+    SMALL.nudge(scene, 0.1, 1, 10, 0)
+    assert torch.equal(scene.opacity_logits, after)
 
 
 def test_a_scene_without_survivors_is_an_error() -> None:

@@ -1,0 +1,57 @@
+// The operators of densification as both devices see them: arguments checked, tables of pointers.
+#pragma once
+
+#include <vector>
+
+#include "densify.h"
+#include "ops.h"
+
+namespace esd {
+
+// Checks the scene's fields and turns them into a table. Rows may be more than `rows`.
+inline Tables tables_of(const std::vector<Tensor>& fields, const std::vector<Tensor>& moments,
+                        int64_t rows, bool cuda) {
+  static const char* const names[FIELDS] = {"means", "quats", "log_scales", "opacity_logits",
+                                            "sh0", "shN"};
+  static const int widths[FIELDS] = {3, 4, 3, 1, 3, -1};
+  if (fields.size() != FIELDS) fail("fields: must be ", FIELDS, " tensors, got ", fields.size());
+  if (moments.size() > MAX_MOMENTS)
+    fail("moments: at most ", MAX_MOMENTS, " tensors, got ", moments.size());
+  Tables t{};
+  auto table = [&](const char* name, const Tensor& x, int64_t width) {
+    if (x.dim() < 1 || x.size(0) < rows)
+      fail(name, ": must have at least ", rows, " rows, got ", shape_of(x));
+    int64_t found = 1;
+    for (int64_t axis = 1; axis < x.dim(); axis++) found *= x.size(axis);
+    if (width >= 0 && found != width)
+      fail(name, ": must have ", width, " numbers a row, got ", shape_of(x));
+    if (x.scalar_type() != ScalarType::Float)
+      fail(name, ": must be float32, got ", name_of(x.scalar_type()));
+    if (cuda ? !x.is_cuda() : !x.is_cpu())
+      fail(name, ": must be on ", cuda ? "a CUDA device" : "the CPU");
+    if (!x.is_contiguous()) fail(name, ": must be contiguous");
+    return Table{data<float>(x), int32_t(found)};
+  };
+  for (int f = 0; f < FIELDS; f++) t.field[f] = table(names[f], fields[f], widths[f]);
+  for (const Tensor& moment : moments) t.moment[t.moments++] = table("moments", moment, -1);
+  return t;
+}
+
+inline int64_t rows_of(const Tensor& x, const char* name) {
+  if (x.dim() < 1) fail(name, ": must have a row per Gaussian, got ", shape_of(x));
+  if (x.size(0) > INT32_MAX) fail(name, ": at most 2^31 - 1 Gaussians, got ", x.size(0));
+  return x.size(0);
+}
+
+// What `grow` relies on, beside the tables: no row is read or written out of bounds.
+struct Totals {
+  int64_t rows, drops, grows, count;
+  void check() const {
+    if (rows - drops + grows != count)
+      fail("count: ", rows, " rows of which ", drops, " are dropped and ", grows,
+           " grow make ", rows - drops + grows, ", got ", count);
+  }
+  int64_t room() const { return count > rows ? count : rows; }
+};
+
+}  // namespace esd
