@@ -84,7 +84,7 @@ def extension(build: str) -> Extension:
     ext = Extension(
         "esd_splat._C",
         sorted(str(p) for p in [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]),
-        depends=sorted(map(str, SOURCES.rglob("*.h"))),
+        depends=sorted(str(p) for p in SOURCES.rglob("*") if p.suffix in (".h", ".cuh", ".inc")),
         define_macros=[
             ("TORCH_TARGET_VERSION", TORCH_TARGET),
             ("Py_LIMITED_API", PYTHON_TARGET),
@@ -98,8 +98,8 @@ def extension(build: str) -> Extension:
         optional="ESD_SPLAT_BUILD" not in os.environ,
     )
     if build == "cuda":
-        ext.sources += sorted(map(str, SOURCES.glob("cuda/*.cu")))
-        ext.define_macros.append(("ESD_SPLAT_CUDA", "1"))
+        ext.sources += sorted(str(p) for p in SOURCES.glob("cuda/*") if p.suffix in (".cpp", ".cu"))
+        ext.include_dirs.append(str(cuda_home() / "include"))
         ext.library_dirs += [str(cuda_home() / "lib64")]
         ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
     return ext

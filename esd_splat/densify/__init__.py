@@ -2,10 +2,12 @@
 
 from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State
 from esd_splat.densify.clone_split import CloneSplit
+from esd_splat.densify.mcmc import Mcmc
 from esd_splat.densify.none import NoDensify
 
 DENSIFIERS: dict[str, type[Densifier]] = {
     "clone_split": CloneSplit,
+    "mcmc": Mcmc,
     "none": NoDensify,
 }
 
@@ -15,6 +17,7 @@ __all__ = [
     "Densifier",
     "Edit",
     "Importance",
+    "Mcmc",
     "NoDensify",
     "Rows",
     "State",

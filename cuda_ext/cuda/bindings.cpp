@@ -1,0 +1,95 @@
+// Operators observe, classify and grow on CUDA; their schemas are in cpu/densify.cpp. Nothing here
+// waits for the device.
+#include "cuda/densify.cuh"
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "densify_ops.h"
+
+// In libtorch_cuda, which a CPU build of torch lacks: there it stays null, and is never called.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t,
+                                                                                   void**);
+
+namespace esd {
+namespace {
+
+// The device of a tensor, and the stream that torch uses on it.
+struct Launch {
+  explicit Launch(const Tensor& x) : guard(x.get_device_index()) {
+    void* found = nullptr;
+    if (!aoti_torch_get_current_cuda_stream ||
+        aoti_torch_get_current_cuda_stream(x.get_device_index(), &found))
+      fail("torch has no CUDA stream");
+    stream = static_cast<cudaStream_t>(found);
+  }
+  void check() const {
+    if (const cudaError_t error = cudaGetLastError()) fail("CUDA: ", cudaGetErrorString(error));
+  }
+  torch::stable::accelerator::DeviceGuard guard;
+  cudaStream_t stream;
+};
+
+Tensor bytes(const Tensor& like, int64_t count) {
+  return torch::stable::new_empty(like, {count}, ScalarType::Byte);
+}
+
+void observe(Tensor gradient, Tensor seen, const Tensor grad2d, const Tensor visible) {
+  const int64_t n = rows_of(gradient, "gradient");
+  if (grad2d.dim() != 3) fail("grad2d: must have shape [b, n, 2], got ", shape_of(grad2d));
+  const int64_t views = grad2d.size(0);
+  expect("gradient", gradient, ScalarType::Double, {n}, true);
+  expect("seen", seen, ScalarType::Int, {n}, true);
+  expect("grad2d", grad2d, ScalarType::Float, {views, n, 2}, true);
+  expect("visible", visible, ScalarType::Bool, {views, n}, true);
+  const Launch on(gradient);
+  observe_cuda(data<double>(gradient), data<int32_t>(seen), data<float>(grad2d),
+               data<bool>(visible), n, views, on.stream);
+  on.check();
+}
+
+std::tuple<Tensor, Tensor> classify(const std::vector<Tensor> fields, const Tensor gradient,
+                                    const Tensor seen, const std::optional<Tensor> keep,
+                                    double largest, double faintest, double faintest_to_grow,
+                                    double split_above, double grow_ratio) {
+  const int64_t n = rows_of(gradient, "gradient");
+  const Tables t = tables_of(fields, {}, n, true);
+  expect("gradient", gradient, ScalarType::Double, {n}, true);
+  expect("seen", seen, ScalarType::Int, {n}, true);
+  if (keep) expect("keep", *keep, ScalarType::Bool, {n}, true);
+  const Launch on(gradient);
+  const Tensor action = bytes(gradient, n), scratch = bytes(gradient, classify_scratch(n));
+  const Tensor counts = torch::stable::new_empty(gradient, {2}, ScalarType::Long);
+  classify_cuda(t, data<double>(gradient), data<int32_t>(seen),
+                keep ? data<bool>(*keep) : nullptr,
+                {largest, faintest, faintest_to_grow, split_above, grow_ratio}, n,
+                data<uint8_t>(action), data<int64_t>(counts), scratch.data_ptr(), on.stream);
+  on.check();
+  return {action, counts};
+}
+
+void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> moments,
+          int64_t count, int64_t seed, int64_t step) {
+  const int64_t n = rows_of(action, "action");
+  expect("action", action, ScalarType::Byte, {n}, true);
+  const Tables t = tables_of(fields, moments, count > n ? count : n, true);
+  const Launch on(action);
+  const Tensor scratch = bytes(action, grow_scratch(n));
+  grow_cuda(t, data<uint8_t>(action), n, count, uint64_t(seed), uint32_t(step),
+            scratch.data_ptr(), on.stream);
+  on.check();
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(esd_splat, CUDA, m) {
+  m.impl("observe", TORCH_BOX(&observe));
+  m.impl("classify", TORCH_BOX(&classify));
+  m.impl("grow", TORCH_BOX(&grow));
+}
+
+}  // namespace esd
