@@ -155,6 +155,36 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
     torch.testing.assert_close(pulled[5], absolute)
 
 
+@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize("absgrad", [False, True])
+def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bool) -> None:
+    """Without running them, and through ``torch.compile``'s tracing; on pictures of cut tiles."""
+    ops, size = native.ops, (37, 22)
+    scene, cameras = random_scene(30, k=8).map(Tensor.float), _views(*size, views, 0, torch.float32)
+    leaf = vars(scene.map(lambda v: v.clone().requires_grad_())).values()
+    torch.library.opcheck(ops.project.default, (*leaf, cameras.viewmats, cameras.Ks, *size))
+    inputs = *vars(scene).values(), cameras.viewmats, cameras.Ks
+    *shown, depths, _ = ops.project(*inputs, *size)
+    torch.library.opcheck(
+        ops.project_backward.default, (*inputs, *map(torch.ones_like, shown[:4]), *size)
+    )
+    rgb = torch.rand(views, 3)
+    leaf = [v.clone().requires_grad_() for v in (*shown, depths, rgb)]
+    torch.library.opcheck(ops.composite.default, (*leaf, *size))
+    images, alphas, *bins = ops.composite(*shown, depths, rgb, *size)
+    torch.library.opcheck(
+        ops.composite_backward.default, (*shown, rgb, *bins, images, alphas, absgrad)
+    )
+
+
+def test_a_second_derivative_is_refused() -> None:
+    scene, cameras = random_scene(3).map(Tensor.requires_grad_), camera()
+    images = rasterize(scene, cameras, background(cameras), "cpu").images
+    (grad,) = torch.autograd.grad(images.square().sum(), scene.means, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 def test_a_million_on_one_pixel() -> None:
     one = splat((0, 0, 0), 0.01, 1.0, scale=1e-3).map(Tensor.float)
     many = one.map(lambda v: v.expand(1_000_000, *v.shape[1:]).contiguous())
