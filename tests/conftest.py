@@ -1,4 +1,4 @@
-"""What all tests share: threads, reproducible random examples, and skipping without a GPU."""
+"""What all tests share: threads, reproducible random examples, devices, skipping without a GPU."""
 
 import os
 
@@ -20,3 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device in turn: a test that takes it holds on all of them."""
+    return request.param
