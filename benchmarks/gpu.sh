@@ -49,8 +49,9 @@ install() {
   lacking=$("$PYTHON" - <<'PY'
 from importlib.util import find_spec
 
-names = """beartype diffusers gsplat hypothesis imageio imageio_ffmpeg jaxtyping lightning ninja numpy
-omegaconf peft PIL plyfile pytest rich safetensors setuptools tensorboard tqdm transformers"""
+names = """beartype diffusers gsplat hypothesis imageio imageio_ffmpeg importlib_metadata jaxtyping
+lightning ninja numpy omegaconf peft PIL plyfile pytest rich safetensors setuptools tensorboard tqdm
+transformers"""
 print(*(name for name in names.split() if find_spec(name) is None))
 PY
   )
