@@ -1,7 +1,8 @@
-# make demo      a red owl from nothing: environment, one run, outputs/demo
-# make test      environment, lint, types, tests
-# make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
-# make clean     remove what these made, but for finished runs in outputs/
+# make demo        a red owl from nothing: environment, one run, outputs/demo
+# make test        environment, lint, types, tests
+# make sanitize    the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make wheel-test  the native tests on the wheel built here, under another Python and torch
+# make clean       remove what these made, but for finished runs in outputs/
 #
 # With a C++ compiler the native kernels are built, with nvcc also those for CUDA;
 # ESD_SPLAT_BUILD=cuda|cpu|none insists.
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f)
 
-.PHONY: demo test lint sanitize clean
+.PHONY: demo test lint sanitize wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m esd_splat.fit --config configs/esd.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
@@ -42,6 +43,19 @@ sanitize: $(VENV)/.installed-test
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NATIVE_TESTS)
 	$(BIN)/python setup.py build_ext --inplace --force
+
+OTHER_PYTHON ?= python3.12
+OTHER_TORCH ?= 2.11.0
+WHEEL := build/wheel-test
+
+# The tests are copied away from the package's sources, else they would import those.
+wheel-test: $(VENV)/.installed-test
+	rm -rf build && mkdir -p $(WHEEL)
+	ESD_SPLAT_BUILD=cpu $(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL)
+	$(OTHER_PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/pip install $(PIP_FLAGS) torch==$(OTHER_TORCH) "$$(ls $(WHEEL)/*.whl)[test]"
+	cp -r tests pyproject.toml $(WHEEL)
+	cd $(WHEEL) && venv/bin/python -c "import torch, esd_splat._C" && venv/bin/python -m pytest $(NATIVE_TESTS)
 
 # The stamps say which set-up an environment was made for; a changed one is installed again.
 $(VENV)/.installed: $(SETUP)

@@ -1,12 +1,13 @@
 """Where the time of a step goes: ``python -m benchmarks.step``.
 
 One run of the ordinary loop on the embedded teacher, its parts timed where they stand. The network
-passes cannot be avoided; everything else should be small beside them.
+passes cannot be avoided; everything else should be small beside them. On CUDA every part is waited
+for, so that its time is its own; the last line is of steps that run as they do otherwise.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -24,8 +25,10 @@ NETWORK = ("one pass for all branches", "particle's training")
 class Stopwatch:
     """Wall time spent inside of functions, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Callable[[], None]) -> None:
         self.seconds: dict[str, float] = {}
+        self.settle = settle
+        """Returns when the device has nothing left to do."""
 
     @contextmanager
     def inside(self, owner: Any, attribute: str, name: str) -> Iterator[None]:
@@ -34,10 +37,12 @@ class Stopwatch:
         self.seconds[name] = 0.0
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            self.settle()
             start = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
+                self.settle()
                 self.seconds[name] += time.perf_counter() - start
 
         with mock.patch.object(owner, attribute, timed):
@@ -50,16 +55,18 @@ def main() -> None:
     parser.add_argument("--config", default="esd")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     config = load_config(args.config, ["prompt=a red owl", *args.overrides])
-    teacher = config.teacher.load(torch.device("cpu"), torch.float32)
-    run = Distillation(config, teacher, resolve_backend(config.backend, "cpu"))
+    teacher = config.teacher.load(torch.device(args.device), torch.float32)
+    run = Distillation(config, teacher, resolve_backend(config.backend, args.device))
     for _ in range(5):
         run.step()
-    watch = Stopwatch()
+    settle = torch.cuda.synchronize if args.device == "cuda" else lambda: None
+    watch = Stopwatch(settle)
     with (
         watch.inside(run, "_ask", NETWORK[0]),
         watch.inside(distillation, "rasterize", "drawing, forward"),
@@ -68,21 +75,27 @@ def main() -> None:
         watch.inside(run.optimizer, "step", "Adam on the scene"),
     ):
         if run.particle is None:
-            total = _time(run, args.steps)
+            total = _time(run, args.steps, settle)
         else:
             with watch.inside(run.particle, "train", NETWORK[1]):
-                total = _time(run, args.steps)
+                total = _time(run, args.steps, settle)
     network = sum(watch.seconds.get(name, 0.0) for name in NETWORK)
-    print(f"{args.steps} steps drawn by {run.backend} on {args.threads} threads, ms per step")
+    how = f"drawn by {run.backend}, {args.threads} threads"
+    print(f"{args.steps} steps on {args.device}, {how}, ms per step")
     for name, seconds in (watch.seconds | {"whole step": total}).items():
         print(f"{name:32} {1e3 * seconds / args.steps:8.1f}")
     print(f"whole step over its network passes: {total / network:.3f}")
+    if args.device == "cuda":
+        alone = 1e3 * _time(run, args.steps, settle) / args.steps
+        print(f"whole step, its parts not waited for: {alone:.1f} ms")
 
 
-def _time(run: Distillation, steps: int) -> float:
+def _time(run: Distillation, steps: int, settle: Callable[[], None]) -> float:
+    settle()
     start = time.perf_counter()
     for _ in range(steps):
         run.step()
+    settle()
     return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: threads, reproducible random examples, and skipping without a GPU."""
+"""What all tests share: threads, reproducible random examples, devices, skipping without a GPU."""
 
 import os
 
@@ -10,7 +10,9 @@ import pytest
 import torch
 
 # Examples come from the test's own source, so a failure on one machine is a failure on all.
-hypothesis.settings.register_profile("here", deadline=None, derandomize=True, max_examples=50)
+# Fewer where each takes long: under a GPU's sanitizer.
+examples = int(os.environ.get("ESD_SPLAT_EXAMPLES", "50"))
+hypothesis.settings.register_profile("here", deadline=None, derandomize=True, max_examples=examples)
 hypothesis.settings.load_profile("here")
 
 
@@ -20,3 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device in turn: a test that takes it holds on all of them."""
+    return request.param

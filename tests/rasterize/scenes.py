@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from esd_splat.cameras import Cameras, look_at_origin
+from esd_splat.cameras import Cameras, Orbit, look_at_origin
 from esd_splat.gaussians import Gaussians
+from esd_splat.rasterize import rasterize
 
 F64 = torch.float64
 
@@ -60,3 +61,35 @@ def random_scene(
         sh0=randn(n, 1, 3),
         shN=0.3 * randn(n, k, 3),
     )
+
+
+def wide_views(
+    width: int, height: int, count: int, seed: int, dtype: torch.dtype = torch.float32
+) -> Cameras:
+    """Wide views at close quarters: much lies behind a camera or beside its picture."""
+    orbit = Orbit(distance=(1.2, 3.0), fov=(30.0, 110.0))
+    cameras = orbit.sample(count, torch.Generator().manual_seed(seed))
+    Ks = cameras.Ks.to(dtype) / 64 * max(width, height)
+    Ks[:, 0, 2], Ks[:, 1, 2], Ks[:, 2, 2] = 0.4 * width, 0.6 * height, 1
+    return Cameras(cameras.viewmats.to(dtype), Ks, width, height)
+
+
+def drawn(scene: Gaussians, cameras: Cameras, backend: str) -> dict[str, Tensor]:
+    """Pictures, and the gradients of a random loss on them."""
+    generator = torch.Generator().manual_seed(7)
+    dtype, device = scene.means.dtype, scene.means.device
+
+    def rand(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=dtype, generator=generator).to(device)
+
+    leaf = scene.map(lambda v: v.detach().clone().requires_grad_())
+    rgb = rand(len(cameras), 3).sigmoid().requires_grad_()
+    render = rasterize(leaf, cameras, rgb, backend)
+    render.means2d.retain_grad()
+    loss = (render.images * rand(*render.images.shape)).sum()
+    (loss + (render.alphas * rand(*render.alphas.shape)).sum()).backward()
+    out = {"images": render.images, "alphas": render.alphas, "visible": render.visible.to(dtype)}
+    leaves = vars(leaf) | {"background": rgb, "means2d": render.means2d}
+    return out | {
+        f"d {name}": value.grad for name, value in leaves.items() if value.grad is not None
+    }

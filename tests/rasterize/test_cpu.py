@@ -1,4 +1,4 @@
-"""The compiled rasterizer against the reference, and what only it promises."""
+"""The compiled CPU rasterizer against the reference in double, and what only it promises."""
 
 import os
 import subprocess
@@ -14,41 +14,19 @@ from torch import Tensor
 from esd_splat import native
 from esd_splat.cameras import Cameras, Orbit
 from esd_splat.errors import BackendError
-from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize import rasterize
-from tests.rasterize.scenes import F64, background, both, camera, random_scene, splat
+from tests.rasterize.scenes import (
+    F64,
+    background,
+    both,
+    camera,
+    drawn,
+    random_scene,
+    splat,
+    wide_views,
+)
 
 pytestmark = pytest.mark.skipif(bool(native.MISSING), reason=native.MISSING or "-")
-
-
-def _views(width: int, height: int, count: int, seed: int, dtype: torch.dtype) -> Cameras:
-    """Wide views at close quarters: much lies behind a camera or beside its picture."""
-    orbit = Orbit(distance=(1.2, 3.0), fov=(30.0, 110.0))
-    cameras = orbit.sample(count, torch.Generator().manual_seed(seed))
-    Ks = cameras.Ks.to(dtype) / 64 * max(width, height)
-    Ks[:, 0, 2], Ks[:, 1, 2], Ks[:, 2, 2] = 0.4 * width, 0.6 * height, 1
-    return Cameras(cameras.viewmats.to(dtype), Ks, width, height)
-
-
-def _drawn(scene: Gaussians, cameras: Cameras, backend: str) -> dict[str, Tensor]:
-    """Pictures, and the gradients of a random loss on them."""
-    generator = torch.Generator().manual_seed(7)
-    dtype = scene.means.dtype
-
-    def rand(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=dtype, generator=generator)
-
-    leaf = scene.map(lambda v: v.detach().clone().requires_grad_())
-    rgb = rand(len(cameras), 3).sigmoid().requires_grad_()
-    render = rasterize(leaf, cameras, rgb, backend)
-    render.means2d.retain_grad()
-    loss = (render.images * rand(*render.images.shape)).sum()
-    (loss + (render.alphas * rand(*render.alphas.shape)).sum()).backward()
-    out = {"images": render.images, "alphas": render.alphas, "visible": render.visible.to(dtype)}
-    leaves = vars(leaf) | {"background": rgb, "means2d": render.means2d}
-    return out | {
-        f"d {name}": value.grad for name, value in leaves.items() if value.grad is not None
-    }
 
 
 @given(
@@ -65,52 +43,23 @@ def test_agrees_with_the_reference_in_double(
     count: int, k: int, spread: float, scale: float, width: int, height: int, views: int, seed: int
 ) -> None:
     scene = random_scene(count, seed, k, spread, scale)
-    cameras = _views(width, height, views, seed, F64)
-    expected, got = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
+    cameras = wide_views(width, height, views, seed, F64)
+    expected, got = (drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
     for name, value in expected.items():
         size = value.abs().max().clamp(min=1e-6) if value.numel() else 1.0
         torch.testing.assert_close(got[name] / size, value / size, rtol=1e-6, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("k", [0, 15])
-@pytest.mark.parametrize("seed", range(5))
-def test_agrees_with_the_reference_in_single(seed: int, k: int) -> None:
-    """Within 1e-4, but for pixels where alpha crosses the cut: rare, and one 8-bit step at most."""
-    scene = random_scene(600, seed, k, 0.4, 0.06).map(Tensor.float)
-    cameras = _views(72, 50, 3, seed, torch.float32)
-    expected, got = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
-    off = (got["images"] - expected["images"]).abs()
-    assert (off > 1e-4).double().mean() < 1e-3
-    assert off.max() < 5e-3
-    assert torch.equal(got["visible"], expected["visible"])
-    for name in [name for name in expected if name.startswith("d ")]:
-        error = (got[name] - expected[name]).norm() / expected[name].norm()
-        assert error < 1e-3, name
-
-
-def test_deep_stacks_end_where_the_reference_ends_them() -> None:
-    """Hundreds of opaque layers in each pixel: what lies behind the end has no gradient."""
-    scene = random_scene(800, 1, 0, 0.2, 0.4).map(Tensor.float)
-    scene = Gaussians(**{**vars(scene), "opacity_logits": scene.opacity_logits + 2})
-    cameras = _views(40, 40, 1, 0, torch.float32)
-    expected, got = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
-    assert (expected["d sh0"] == 0).any()
-    assert (expected["alphas"] > 0.999).any()
-    torch.testing.assert_close(got["images"], expected["images"], rtol=0, atol=1e-4)
-    error = (got["d means"] - expected["d means"]).norm() / expected["d means"].norm()
-    assert error < 1e-3
-
-
 def test_bits_do_not_depend_on_threads() -> None:
     """Above the sizes at which the sort is cut into parts."""
     scene = random_scene(20_000, 2, 0, 0.4, 0.02).map(Tensor.float)
-    cameras = _views(64, 64, 2, 0, torch.float32)
+    cameras = wide_views(64, 64, 2, 0)
     before = torch.get_num_threads()
     try:
         results = []
         for threads in (1, 2, 8):
             torch.set_num_threads(threads)
-            results.append(_drawn(scene, cameras, "cpu"))
+            results.append(drawn(scene, cameras, "cpu"))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -122,10 +71,10 @@ def test_every_instruction_set_agrees(isa: str) -> None:
     """In a process of its own: which one is used is settled once."""
     code = """if True:
         import torch
-        from tests.rasterize.test_cpu import _drawn, _views, random_scene
+        from tests.rasterize.scenes import drawn, random_scene, wide_views
         scene = random_scene(300, 0, 3, 0.4, 0.06).map(torch.Tensor.float)
-        cameras = _views(50, 40, 2, 0, torch.float32)
-        a, b = (_drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
+        cameras = wide_views(50, 40, 2, 0)
+        a, b = (drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
         for name in a:
             assert (a[name] - b[name]).norm() <= 1e-3 * a[name].norm(), name
     """
@@ -155,15 +104,48 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
     torch.testing.assert_close(pulled[5], absolute)
 
 
+@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize("absgrad", [False, True])
+def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bool) -> None:
+    """Without running them, and through ``torch.compile``'s tracing; on pictures of cut tiles."""
+    ops, size = native.ops, (37, 22)
+    scene, cameras = (
+        random_scene(30, k=8).map(Tensor.float),
+        wide_views(*size, views, 0),
+    )
+    leaf = vars(scene.map(lambda v: v.clone().requires_grad_())).values()
+    torch.library.opcheck(ops.project.default, (*leaf, cameras.viewmats, cameras.Ks, *size))
+    inputs = *vars(scene).values(), cameras.viewmats, cameras.Ks
+    *shown, depths, _ = ops.project(*inputs, *size)
+    torch.library.opcheck(
+        ops.project_backward.default, (*inputs, *map(torch.ones_like, shown[:4]), *size)
+    )
+    rgb = torch.rand(views, 3)
+    leaf = [v.clone().requires_grad_() for v in (*shown, depths, rgb)]
+    torch.library.opcheck(ops.composite.default, (*leaf, *size))
+    images, alphas, *bins = ops.composite(*shown, depths, rgb, *size)
+    torch.library.opcheck(
+        ops.composite_backward.default, (*shown, rgb, *bins, images, alphas, absgrad)
+    )
+
+
+def test_a_second_derivative_is_refused() -> None:
+    scene, cameras = random_scene(3).map(Tensor.requires_grad_), camera()
+    images = rasterize(scene, cameras, background(cameras), "cpu").images
+    (grad,) = torch.autograd.grad(images.square().sum(), scene.means, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 def test_a_million_on_one_pixel() -> None:
     one = splat((0, 0, 0), 0.01, 1.0, scale=1e-3).map(Tensor.float)
     many = one.map(lambda v: v.expand(1_000_000, *v.shape[1:]).contiguous())
     cameras = camera(size=16).to("cpu")
     cameras = Cameras(cameras.viewmats.float(), cameras.Ks.float(), 16, 16)
-    drawn = _drawn(many, cameras, "cpu")
-    assert drawn["images"].isfinite().all()
-    assert 0.999 < drawn["alphas"].max() <= 1
-    assert drawn["d sh0"].isfinite().all()
+    got = drawn(many, cameras, "cpu")
+    assert got["images"].isfinite().all()
+    assert 0.999 < got["alphas"].max() <= 1
+    assert got["d sh0"].isfinite().all()
 
 
 def _inputs() -> dict[str, Tensor]:

@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# What only a GPU can tell, into benchmarks/results/<gpu>.md: one section for each subcommand,
+# replaced when it is run again. Each takes less than 10 minutes and no network.
+#
+#   benchmarks/gpu.sh tests     CUDA tests; densification under compute-sanitizer
+#   benchmarks/gpu.sh kernels   densification and drawing, timed
+#   benchmarks/gpu.sh step      where a step's time goes
+#   benchmarks/gpu.sh job       one whole run of configs/esd.yaml
+#
+# PYTHON     an interpreter with CUDA torch (default: python3)
+# WHEELS     a folder of wheels that it lacks, gsplat's among them (default: wheels)
+# GSPLAT_SO  gsplat's CUDA extension, built for the same Python and torch; without it gsplat builds
+#            its own, in minutes
+# RESULTS    where the page goes (default: benchmarks/results)
+# SITE       where all that is installed goes, and is found again (default: build/gpu)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYTHON=${PYTHON:-python3}
+WHEELS=${WHEELS:-wheels}
+GSPLAT_SO=${GSPLAT_SO:-}
+RESULTS=${RESULTS:-benchmarks/results}
+SITE=$(realpath -m "${SITE:-build/gpu}")
+
+missing() {
+  echo "gpu.sh: missing: $*" >&2
+  exit 2
+}
+
+look() {
+  command -v "$PYTHON" >/dev/null || missing "$PYTHON (set PYTHON)"
+  gpu=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name())' 2>/dev/null) ||
+    missing "a GPU that torch of $PYTHON can use"
+  command -v nvidia-smi >/dev/null || missing "nvidia-smi on the PATH"
+  command -v nvcc >/dev/null || missing "nvcc on the PATH"
+  if [[ $1 == tests ]]; then
+    command -v compute-sanitizer >/dev/null || missing "compute-sanitizer on the PATH"
+  fi
+}
+
+# Wheels into a folder of our own; gsplat's extension as the module gsplat.csrc, which gsplat looks
+# for before it compiles; then our kernels, beside the sources.
+install() {
+  export PYTHONPATH="$SITE${PYTHONPATH:+:$PYTHONPATH}"
+  if [[ ! -d $SITE ]] && compgen -G "$WHEELS/*.whl" >/dev/null; then
+    "$PYTHON" -m pip install --quiet --no-index --no-deps --target "$SITE" "$WHEELS"/*.whl
+  fi
+  local lacking
+  lacking=$("$PYTHON" - <<'PY'
+from importlib.util import find_spec
+
+names = """beartype diffusers gsplat hypothesis imageio imageio_ffmpeg importlib_metadata jaxtyping
+lightning ninja numpy omegaconf peft PIL plyfile pytest rich safetensors setuptools tensorboard tqdm
+transformers"""
+print(*(name for name in names.split() if find_spec(name) is None))
+PY
+  )
+  [[ -z $lacking ]] || missing "Python packages, from $WHEELS or elsewhere: $lacking"
+  rm -f "$SITE/gsplat/csrc.py"
+  if [[ -n $GSPLAT_SO ]]; then
+    [[ -f $GSPLAT_SO ]] || missing "$GSPLAT_SO (GSPLAT_SO)"
+    if [[ ! -d $SITE/gsplat ]]; then
+      mkdir -p "$SITE"
+      cp -r "$("$PYTHON" -c 'import gsplat; print(*gsplat.__path__)')" "$SITE/gsplat"
+    fi
+    cat >"$SITE/gsplat/csrc.py" <<PY
+import importlib.util, sys
+import torch  # its libraries are what the extension is linked to
+
+spec = importlib.util.spec_from_file_location("gsplat_cuda", "$(realpath "$GSPLAT_SO")")
+sys.modules[__name__] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules[__name__])
+PY
+    "$PYTHON" -c 'import gsplat.csrc' 2>/dev/null ||
+      missing "a GSPLAT_SO for this Python and torch: $GSPLAT_SO does not load"
+  fi
+  TORCH_CUDA_ARCH_LIST=$("$PYTHON" -c \
+    'import torch; print("{}.{}".format(*torch.cuda.get_device_capability()))')
+  export TORCH_CUDA_ARCH_LIST TORCH_EXTENSIONS_DIR=$SITE/build MAX_JOBS=${MAX_JOBS:-$(nproc)}
+  "$PYTHON" -c 'from gsplat.cuda._backend import _C; assert _C, "gsplat found no CUDA kernels"'
+  ESD_SPLAT_BUILD=cuda "$PYTHON" setup.py --quiet build_ext --inplace
+}
+
+# Runs a command for so many seconds at most, and puts it with its tables, or else with its last
+# lines, into the section.
+record() {
+  local seconds=$1 lines=$2 status=0 log
+  shift 2
+  log=$(mktemp)
+  echo "+ $*" >&2
+  timeout "$seconds" "$@" 2>&1 | tee "$log" || status=$?
+  ((status == 0)) || failed=1
+  {
+    printf '\n    %s\n\nexit status %d\n\n' "$*" "$status"
+    grep '^|' "$log" || tr '\r' '\n' <"$log" | tail -n "$lines" | sed 's/^./    &/'
+  } >>"$section"
+  rm "$log"
+}
+
+measure() {
+  local out=outputs/gpu tool
+  case $1 in
+    tests)
+      record 200 3 "$PYTHON" -m pytest -q -m gpu tests
+      # Without torch's cache each tensor is an allocation of its own, whose end memcheck knows.
+      for tool in memcheck racecheck; do
+        record 130 5 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 ESD_SPLAT_EXAMPLES=3 \
+          compute-sanitizer --tool "$tool" --error-exitcode 1 \
+          "$PYTHON" -m pytest -q -m gpu tests/densify
+      done
+      ;;
+    kernels)
+      record 260 20 "$PYTHON" -m benchmarks.densify --device cuda
+      record 260 20 "$PYTHON" -m benchmarks.rasterize --device cuda
+      ;;
+    step)
+      record 500 20 "$PYTHON" -m benchmarks.step --device cuda --steps 100
+      ;;
+    job)
+      record 500 3 "$PYTHON" -m esd_splat.fit --config configs/esd.yaml device=cuda \
+        prompt="a red owl" out="$out" overwrite=true
+      record 10 80 cat "$out/summary.json"
+      ;;
+  esac
+}
+
+# The page, without this subcommand's old section, and with the new one at its end.
+write_page() {
+  local name page
+  name=${gpu#NVIDIA }
+  page="$RESULTS/$(tr 'A-Z ' 'a-z-' <<<"$name").md"
+  mkdir -p "$RESULTS"
+  [[ -f $page ]] || printf '# One %s\n\nWritten by benchmarks/gpu.sh.\n' "$name" >"$page"
+  awk -v own="## $1" '/^## / { skip = $0 == own } !skip' "$page" >"$page.tmp"
+  cat "$page.tmp" "$section" >"$page"
+  rm "$page.tmp" "$section"
+  echo "gpu.sh: $page" >&2
+}
+
+versions() {
+  "$PYTHON" - <<'PY'
+import platform
+from importlib.metadata import version
+
+import torch
+
+found = ", ".join(f"{name} {version(name)}" for name in ("gsplat", "diffusers", "peft"))
+print(f"Python {platform.python_version()}, torch {torch.__version__}, {found}")
+PY
+}
+
+what=${1:-}
+if [[ ! $what =~ ^(tests|kernels|step|job)$ ]]; then
+  echo "usage: benchmarks/gpu.sh tests|kernels|step|job" >&2
+  exit 2
+fi
+look "$what"
+install
+section=$(mktemp) failed=0
+driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
+printf '\n## %s\n\n%s, driver %s, %s.\n' "$what" "$(date +%F)" "$driver" "$(versions)" >"$section"
+measure "$what"
+write_page "$what"
+exit "$failed"
