@@ -106,13 +106,18 @@ def peak_mb(size: int, device: str) -> float:
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    return resident_peak(run)
+
+
+def resident_peak(run: Callable[[], None]) -> float:
+    """Memory that a call adds at most to what is resident, in MB. Linux only."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
-    before = resident_mb("VmRSS")
+    before = _resident_mb("VmRSS")
     run()
-    return resident_mb("VmHWM") - before
+    return _resident_mb("VmHWM") - before
 
 
-def resident_mb(name: str) -> float:
+def _resident_mb(name: str) -> float:
     """An entry of Linux's ``/proc/self/status``."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024

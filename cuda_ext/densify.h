@@ -16,7 +16,8 @@ namespace esd {
 
 enum Action : uint8_t { DROP, KEEP, CLONE, SPLIT };
 
-constexpr double SPLIT_SHRINK = 1.6;
+constexpr double LOG_SPLIT_SHRINK = 0.47000362924573563;  // log 1.6
+constexpr float SAFE_LOG_SCALE = 43;  // three variances of less than this do not overflow
 constexpr int FIELDS = 6;  // means quats log_scales opacity_logits sh0 shN, in this order
 constexpr int MAX_MOMENTS = 2 * FIELDS;
 
@@ -46,8 +47,9 @@ ESD_BOTH bool drawable(const Tables& t, int64_t i) {
   }
   const float *q = t.field[1].row(i), *s = t.field[2].row(i);
   const float length = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3];
-  const float variances = expf(2 * s[0]) + expf(2 * s[1]) + expf(2 * s[2]);
-  return zero == 0 && length > 0 && length * 0.0f == 0 && variances * 0.0f == 0;
+  if (!(zero == 0 && length > 0 && length * 0.0f == 0)) return false;
+  if (fmaxf(s[0], fmaxf(s[1], s[2])) < SAFE_LOG_SCALE) return true;
+  return (expf(2 * s[0]) + expf(2 * s[1]) + expf(2 * s[2])) * 0.0f == 0;
 }
 
 ESD_BOTH float largest_scale(const Tables& t, int64_t i) {
@@ -107,23 +109,30 @@ ESD_BOTH float halved(float logit) {
   return float(log(-expm1(log_clear)) - log_clear);
 }
 
-// The mean of a split's child.
-ESD_BOTH void draw_mean(const float* mean, const float* quat, const float* log_scales,
-                        uint64_t seed, uint32_t step, uint32_t row, uint32_t copy, float* out) {
-  double w = quat[0], x = quat[1], y = quat[2], z = quat[3];
-  double length = sqrt(w * w + x * x + y * y + z * z);
-  length = length > 1e-12 ? length : 1e-12;
-  w /= length, x /= length, y /= length, z /= length;
-  double v[3];
-  for (int k = 0; k < 3; k++)
-    v[k] = exp(double(log_scales[k])) * double(nearly_normal(seed, step, row, copy, k));
-  const double R[3][3] = {
-      {1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)},
-      {2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)},
-      {2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)}};
-  for (int k = 0; k < 3; k++)
-    out[k] = float(double(mean[k]) + (R[k][0] * v[0] + R[k][1] * v[1] + R[k][2] * v[2]));
-}
+// Where the children of a split are drawn from: R S, in double precision.
+struct Spread {
+  double R[3][3], scale[3];
+
+  ESD_BOTH Spread(const float* quat, const float* log_scales) {
+    double w = quat[0], x = quat[1], y = quat[2], z = quat[3];
+    double length = sqrt(w * w + x * x + y * y + z * z);
+    length = length > 1e-12 ? length : 1e-12;
+    w /= length, x /= length, y /= length, z /= length;
+    R[0][0] = 1 - 2 * (y * y + z * z), R[0][1] = 2 * (x * y - w * z), R[0][2] = 2 * (x * z + w * y);
+    R[1][0] = 2 * (x * y + w * z), R[1][1] = 1 - 2 * (x * x + z * z), R[1][2] = 2 * (y * z - w * x);
+    R[2][0] = 2 * (x * z - w * y), R[2][1] = 2 * (y * z + w * x), R[2][2] = 1 - 2 * (x * x + y * y);
+    for (int k = 0; k < 3; k++) scale[k] = exp(double(log_scales[k]));
+  }
+
+  ESD_BOTH void draw(const float* mean, uint64_t seed, uint32_t step, uint32_t row, uint32_t copy,
+                     float* out) const {
+    double v[3];
+    for (int k = 0; k < 3; k++)
+      v[k] = scale[k] * double(nearly_normal(seed, step, row, copy, k));
+    for (int k = 0; k < 3; k++)
+      out[k] = float(double(mean[k]) + (R[k][0] * v[0] + R[k][1] * v[1] + R[k][2] * v[2]));
+  }
+};
 
 // Where a row's own values and its offspring go.
 struct Place {
@@ -141,48 +150,51 @@ ESD_BOTH Place place(int64_t row, Action action, int64_t rows, int64_t count, in
   return to;
 }
 
-// Carries out one row's move and growth. `lane` of `lanes` workers, which do each their part of
-// every row of every table; what depends on more than one number is lane 0's.
-ESD_BOTH void carry_out(const Tables& t, int64_t row, Action action, Place to, uint64_t seed,
-                        uint32_t step, int lane, int lanes) {
-  const bool births = to.birth >= 0;
-  for (int f = 0; f < FIELDS; f++) {
-    if (births && (f == 0 || f == 2 || f == 3)) continue;  // means, scales, opacities: below
-    const float* from = t.field[f].row(row);
-    for (int k = lane; k < t.field[f].width; k += lanes) {
-      if (to.own != row) t.field[f].row(to.own)[k] = from[k];
-      if (births) t.field[f].row(to.birth)[k] = from[k];
-    }
+// A row's move and growth is the three functions below, in any order, for every table. Workers
+// share the numbers of a row: `lane` of `lanes`.
+
+// A field of which offspring get a copy, or any field of a row that only moves.
+ESD_BOTH void move_field(const Table& table, int64_t row, Place to, int lane, int lanes) {
+  const float* from = table.row(row);
+  for (int k = lane; k < table.width; k += lanes) {
+    if (to.own != row) table.row(to.own)[k] = from[k];
+    if (to.birth >= 0) table.row(to.birth)[k] = from[k];
   }
-  for (int m = 0; m < t.moments; m++) {
-    const float* from = t.moment[m].row(row);
-    for (int k = lane; k < t.moment[m].width; k += lanes) {
-      if (action == SPLIT) t.moment[m].row(to.own)[k] = 0;
-      else if (to.own != row) t.moment[m].row(to.own)[k] = from[k];
-      if (births) t.moment[m].row(to.birth)[k] = 0;
-    }
+}
+
+// A clone's source keeps its moments; all that is new starts at rest.
+ESD_BOTH void move_moment(const Table& table, int64_t row, Action action, Place to, int lane,
+                          int lanes) {
+  const float* from = table.row(row);
+  for (int k = lane; k < table.width; k += lanes) {
+    if (action == SPLIT) table.row(to.own)[k] = 0;
+    else if (to.own != row) table.row(to.own)[k] = from[k];
+    if (to.birth >= 0) table.row(to.birth)[k] = 0;
   }
-  if (!births || lane != 0) return;
+}
+
+ESD_BOTH bool changes_in_offspring(int field) { return field == 0 || field == 2 || field == 3; }
+
+// Means, scales and opacity of a row that grows and of what is born.
+ESD_BOTH void offspring(const Tables& t, int64_t row, Action action, Place to, uint64_t seed,
+                        uint32_t step) {
   // Read before anything is written: `own` may be the row itself.
-  float mean[3], scales[3], drawn[2][3];
-  const float opacity = *t.field[3].row(row), *quat = t.field[1].row(row);
+  float mean[3], scales[3], opacity = *t.field[3].row(row);
   for (int k = 0; k < 3; k++) mean[k] = t.field[0].row(row)[k], scales[k] = t.field[2].row(row)[k];
-  const int64_t target[2] = {to.own, to.birth};
-  for (int copy = 0; copy < 2; copy++) {
-    if (action == SPLIT) {
-      draw_mean(mean, quat, scales, seed, step, uint32_t(row), copy, drawn[copy]);
-    } else {
-      for (int k = 0; k < 3; k++) drawn[copy][k] = mean[k];
-    }
+  float* const means[2] = {t.field[0].row(to.own), t.field[0].row(to.birth)};
+  if (action == SPLIT) {
+    const Spread spread(t.field[1].row(row), scales);
+    for (int copy = 0; copy < 2; copy++)
+      spread.draw(mean, seed, step, uint32_t(row), copy, means[copy]);
+    for (int k = 0; k < 3; k++) scales[k] = float(double(scales[k]) - LOG_SPLIT_SHRINK);
+  } else {
+    for (int k = 0; k < 3; k++) means[0][k] = means[1][k] = mean[k];
+    opacity = halved(opacity);
   }
-  const double shrink = action == SPLIT ? log(SPLIT_SHRINK) : 0.0;
-  for (int copy = 0; copy < 2; copy++) {
-    for (int k = 0; k < 3; k++) {
-      t.field[0].row(target[copy])[k] = drawn[copy][k];
-      t.field[2].row(target[copy])[k] = float(double(scales[k]) - shrink);
-    }
-    *t.field[3].row(target[copy]) = action == SPLIT ? opacity : halved(opacity);
+  for (int k = 0; k < 3; k++) {
+    t.field[2].row(to.own)[k] = t.field[2].row(to.birth)[k] = scales[k];
   }
+  *t.field[3].row(to.own) = *t.field[3].row(to.birth) = opacity;
 }
 
 }  // namespace esd

@@ -92,6 +92,7 @@ void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> m
   const Action* act = reinterpret_cast<const Action*>(data<uint8_t>(action));
   Totals totals{n, 0, 0, count};
   std::vector<int64_t> holes;
+  holes.reserve(n / 8);
   for (int64_t i = 0; i < n; i++) {
     if (act[i] == DROP) holes.push_back(i);
     else if (act[i] > SPLIT) fail("action: row ", i, " has ", int(act[i]), ", must be 0 to 3");
@@ -119,11 +120,24 @@ void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> m
     grows += act[i] >= CLONE;
   }
   // No row that is written is read by another task: holes and new rows hold nothing, and the rest
-  // are each task's own.
-  torch::stable::parallel_for(0, int64_t(tasks.size()), 256, [&](int64_t from, int64_t to) {
-    for (int64_t k = from; k < to; k++)
-      carry_out(t, tasks[k].row, act[tasks[k].row], tasks[k].to, uint64_t(seed), uint32_t(step), 0,
-                1);
+  // are each task's own. Table by table: a processor follows few streams at a time.
+  torch::stable::parallel_for(0, int64_t(tasks.size()), GRAIN, [&](int64_t from, int64_t to) {
+    auto each = [&](auto work) {
+      for (int64_t k = from; k < to; k++) work(tasks[k].row, act[tasks[k].row], tasks[k].to);
+    };
+    for (int f = 0; f < FIELDS; f++) {
+      each([&](int64_t row, Action action, Place to) {
+        if (action == KEEP || !changes_in_offspring(f)) move_field(t.field[f], row, to, 0, 1);
+      });
+    }
+    for (int m = 0; m < t.moments; m++) {
+      each([&](int64_t row, Action action, Place to) {
+        move_moment(t.moment[m], row, action, to, 0, 1);
+      });
+    }
+    each([&](int64_t row, Action action, Place to) {
+      if (action != KEEP) offspring(t, row, action, to, uint64_t(seed), uint32_t(step));
+    });
   });
 }
 

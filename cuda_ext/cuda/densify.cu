@@ -147,7 +147,10 @@ __global__ void move_rows(Tables t, const uint8_t* action, int64_t n, int64_t co
   const Action act = Action(action[i]);
   const Place to = place(i, act, n, count, uint32_t(before[i]), before[i] >> 32, *tail_drops,
                          uint32_t(*total), *total >> 32, holes);
-  carry_out(t, i, act, to, seed, step, lane, WARP);
+  for (int f = 0; f < FIELDS; f++)
+    if (act == KEEP || !changes_in_offspring(f)) move_field(t.field[f], i, to, lane, WARP);
+  for (int m = 0; m < t.moments; m++) move_moment(t.moment[m], i, act, to, lane, WARP);
+  if (act != KEEP && lane == 0) offspring(t, i, act, to, seed, step);
 }
 
 int64_t blocks_for(int64_t threads) { return (threads + BLOCK - 1) / BLOCK; }
