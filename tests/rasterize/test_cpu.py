@@ -104,6 +104,8 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
     torch.testing.assert_close(pulled[5], absolute)
 
 
+# torch 2.14's tracing looks at it, and hides its own warning in a way that errors get past.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("views", [0, 2])
 @pytest.mark.parametrize("absgrad", [False, True])
 def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bool) -> None:
