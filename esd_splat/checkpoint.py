@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from esd_splat.errors import CheckpointError
+from esd_splat.errors import CheckpointError, NewerCheckpointError
 from esd_splat.files import atomic_path
 
 MAGIC = b"esd_splat checkpoint "
@@ -51,9 +51,9 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
 
     Raises:
         CheckpointError: there is no such file, or it is cut short, damaged, of another program,
-            of a newer version, or lacks a required key.
+            or lacks a required key.
+        NewerCheckpointError: it is of a newer version.
     """
-    way_out = "delete it to start from step 0"
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -63,25 +63,24 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
     head, _, rest = content.partition(b"\n")
     version = head.removeprefix(MAGIC)
     if not head.startswith(MAGIC) or not version.isdigit():
-        raise CheckpointError(f"{path}: not a checkpoint of esd_splat; {way_out}")
+        raise CheckpointError(f"{path}: not a checkpoint of esd_splat")
     if int(version) > VERSION:
-        raise CheckpointError(
+        raise NewerCheckpointError(
             f"{path}: has version {int(version)} and this program reads up to {VERSION}; update "
-            f"esd_splat, or {way_out}"
+            "esd_splat, or delete the file to start from step 0"
         )
     digest, _, body = rest.partition(b"\n")
     # torch.load does not compare the archive's own check sums: a flipped bit would load.
     if digest != _digest(body):
-        raise CheckpointError(f"{path}: cut short or damaged; {way_out}")
+        raise CheckpointError(f"{path}: cut short or damaged")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: torch {torch.__version__} cannot read it; resume with the version that wrote "
-            f"it, or {way_out}"
+            f"{path}: torch {torch.__version__} cannot read it; that which wrote it can"
         ) from error
     if missing := sorted(set(required) - set(state)):
-        raise CheckpointError(f"{path}: lacks {', '.join(missing)}; {way_out}")
+        raise CheckpointError(f"{path}: lacks {', '.join(missing)}")
     return state
 
 

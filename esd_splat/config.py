@@ -25,6 +25,9 @@ from esd_splat.teacher import TEACHERS, Particle, TeacherConfig
 VERSION = 1
 """Of the format below. A change that reads an old file differently adds one."""
 
+MAX_SEED = 2**59 - 1
+"""Each of a run's generators is seeded by 16 times the seed, and a number below 16."""
+
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
 """Where the shipped configs lie: in an installed package, in a checkout."""
 
@@ -81,9 +84,11 @@ class Config:
     prompt: str
     """What to make."""
     negative_prompt: str = ""
-    """What to stay away from; empty text is the teacher's own unconditional prediction."""
+    """What to stay away from; empty text is the teacher's own unconditional prediction. At
+    teacher.guidance_scale 1 neither counts."""
     seed: int = 0
-    """Of every random draw, at least 0; the same seed gives the same scene on the same machine."""
+    """Of every random draw, 0 to 2^59 - 1; the same seed gives the same scene on the same
+    machine."""
     steps: int = 600
     """Optimizer steps, at least 1."""
     batch: int = 4
@@ -127,7 +132,7 @@ class Config:
     export: Export = field(default_factory=Export)
 
     def __post_init__(self) -> None:
-        problems = _ranges(self, seed=(0, 2**63 - 1), steps=(1, None), batch=(1, None))
+        problems = _ranges(self, seed=(0, MAX_SEED), steps=(1, None), batch=(1, None))
         problems += _ranges(self, checkpoint_every=(0, None))
         if not self.prompt.strip():
             problems.append('prompt: must not be empty; say what to make, as prompt="a red owl"')

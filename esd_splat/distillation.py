@@ -74,6 +74,12 @@ class Distillation:
         cameras = config.cameras.sample(config.batch, self.generators["cameras"]).to(self.device)
         background = self._backgrounds(len(cameras))
         render = rasterize(self.scene, cameras, background, self.backend)
+        if not render.visible.any():
+            raise RunError(
+                f"step {step}: all {len(self.scene)} Gaussians vanished: none is visible in any of "
+                f"{len(cameras)} views; lower the learning rates (optim) or the weights in "
+                "regularise"
+            )
         render.means2d.retain_grad()
         latents = self.teacher.encode(render.images)
         clean = latents.detach()
@@ -220,6 +226,5 @@ class Distillation:
         if broken := [name for name, fine in finite.items() if not fine]:
             raise RunError(
                 f"step {self.done}: {', '.join(broken)} turned NaN or infinite; lower the learning "
-                "rates (optim, particle.lr) or teacher.guidance_scale, or use precision=32. "
-                "checkpoints/last.ckpt is the last good one"
+                "rates (optim, particle.lr) or teacher.guidance_scale, or use precision=32"
             )

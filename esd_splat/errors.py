@@ -35,6 +35,10 @@ class CheckpointError(EsdSplatError):
     """A checkpoint is corrupt, foreign, or of a version that this program cannot read."""
 
 
+class NewerCheckpointError(CheckpointError):
+    """A checkpoint was written by a newer program: worth keeping, and nothing to start over."""
+
+
 class RunError(EsdSplatError):
     """A run cannot go on: it turned NaN, or its Gaussians all vanished. Says at which step."""
 

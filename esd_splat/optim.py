@@ -1,6 +1,5 @@
 """Optimizer over a scene whose number of rows changes. The only code that touches Adam's state."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,8 @@ from esd_splat.gaussians import Gaussians
 
 MOMENTS = {"exp_avg", "exp_avg_sq"}
 """What Adam remembers of every row."""
+MOST = 1e6
+"""Largest rate: far beyond use, and still a number when multiplied."""
 GROWTH = 1.5
 """Room made at a time, over the rows there are: few edits have to move the whole scene."""
 
@@ -23,33 +24,35 @@ class Optim:
     """
 
     means: float = 0.005
-    """Learning rate of the centres at the start, world units."""
+    """Learning rate of the centres at the start, world units, in (0, 1e6]."""
     means_end: float = 0.0005
-    """Learning rate of the centres at the end, which it approaches exponentially."""
+    """Learning rate of the centres at the end, which it approaches exponentially, in (0, 1e6]."""
     quats: float = 0.01
-    """Learning rate of the orientations; 0 freezes them."""
+    """Learning rate of the orientations, in [0, 1e6]; 0 freezes them."""
     log_scales: float = 0.01
-    """Learning rate of the logarithmic scales; 0 freezes them."""
+    """Learning rate of the logarithmic scales, in [0, 1e6]; 0 freezes them."""
     opacity_logits: float = 0.03
-    """Learning rate of the opacities before the sigmoid; 0 freezes them."""
+    """Learning rate of the opacities before the sigmoid, in [0, 1e6]; 0 freezes them."""
     sh0: float = 0.02
-    """Learning rate of the view-independent colour; 0 freezes it."""
+    """Learning rate of the view-independent colour, in [0, 1e6]; 0 freezes it."""
     shN: float = 0.001
-    """Learning rate of the view-dependent colour; 0 freezes it."""
+    """Learning rate of the view-dependent colour, in [0, 1e6]; 0 freezes it."""
     # With moments at zero and a step counter that is not, the first step of a new row is
     # (1 - beta1) / sqrt(1 - beta2) learning rates long: exactly 1 here, 3.2 with beta2 = 0.999.
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay of Adam's running mean of the gradient and of its square, each in [0, 1)."""
     eps: float = 1e-15
-    """Added to Adam's denominator; far below any gradient, so that the loss's weight cancels."""
+    """Added to Adam's denominator, above 0; far below any gradient, so that the loss's weight
+    cancels."""
     max_norm: float = 0.0
-    """Longest gradient of each parameter before it is scaled down; 0 switches clipping off."""
+    """Longest gradient of each parameter before it is scaled down, at least 0; 0 switches clipping
+    off."""
 
     def __post_init__(self) -> None:
         rates = ("quats", "log_scales", "opacity_logits", "sh0", "shN", "max_norm")
-        checks = {name: (0 <= getattr(self, name) < math.inf, "at least 0") for name in rates}
+        checks = {name: (0 <= getattr(self, name) <= MOST, f"in [0, {MOST:g}]") for name in rates}
         for name in ("means", "means_end", "eps"):
-            checks[name] = (0 < getattr(self, name) < math.inf, "above 0")
+            checks[name] = (0 < getattr(self, name) <= MOST, f"in (0, {MOST:g}]")
         checks["betas"] = (all(0 <= beta < 1 for beta in self.betas), "in [0, 1)")
         if problems := [
             f"{name}: must be {what}, got {getattr(self, name)}"

@@ -6,6 +6,7 @@ import io
 import json
 import platform
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -25,19 +26,20 @@ from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
 
 SUMMARY = "summary.json"
+TENSORBOARD = "tensorboard"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 OURS = ("config.yaml", "scene.*", "turntable.mp4", "contact_sheet.png", "metrics.csv", SUMMARY)
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
 
 
-def open_folder(config: Config) -> bool:
-    """Claim the run's folder before anything expensive starts.
+def check_folder(config: Config) -> bool:
+    """Refuse a folder that must not be written to; writes nothing itself.
 
     Returns:
         Whether the folder holds a finished run that ``resume=true`` has nothing left to do for.
 
     Raises:
-        OutputError: the folder holds something that must not be overwritten, or cannot be made.
+        OutputError: the folder holds something that must not be overwritten, or cannot be one.
     """
     folder = config.folder
     try:
@@ -53,21 +55,36 @@ def open_folder(config: Config) -> bool:
             if not finished:
                 ways = "resume=true goes on with it, " + ways
             raise OutputError(f"out: {folder} holds {what}; {ways}, out= chooses another folder")
-        if config.overwrite and used:
-            for pattern in (*OURS, str(CHECKPOINT)):
-                for file in folder.glob(pattern):
-                    file.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
-    # Found out now rather than after the first checkpoint.
-    probe = folder / ".writable"
-    write_text(probe, "")
-    probe.unlink()
     return False
 
 
-def write_config(config: Config) -> None:
+def open_folder(config: Config) -> None:
+    """Make the run's folder and its ``config.yaml``, once all that the run needs is there.
+
+    With ``overwrite`` what an older run left goes now, and not before: what cannot start must not
+    cost anything.
+
+    Raises:
+        OutputError: it cannot be written to. Found out here, not after the first checkpoint.
+    """
+    folder = config.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / ".writable", "")
+        (folder / ".writable").unlink()
+        if config.overwrite:
+            for pattern in (*OURS, str(CHECKPOINT)):
+                for file in folder.glob(pattern):
+                    file.unlink()
+            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    _write_config(config)
+
+
+def _write_config(config: Config) -> None:
     """``config.yaml``: the resolved config, with the versions it ran on as comments."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     comment = f"esd_splat {__version__}\n{versions}\n"
@@ -92,6 +109,7 @@ class Record:
             self.rows.append({"step": float(run.done), "seconds": self._clock(), **logged})
         if log.sheet_every and run.done % log.sheet_every == 0:
             self.sheets.append(_bytes(self._sheet_row(run)))
+            self._write_sheets(self.sheets)
 
     def write_rows(self) -> None:
         """``metrics.csv``, whole; columns that appear later are empty before."""
@@ -119,8 +137,7 @@ class Record:
         sheets = self.sheets
         if not sheets or self.config.steps % self.config.log.sheet_every:
             sheets = [*sheets, _bytes(self._sheet_row(run))]
-        rows = torch.cat(sheets).float() / 255
-        write_png(contact_sheet(rows, columns=export.sheet_views), folder / "contact_sheet.png")
+        self._write_sheets(sheets)
         seconds = self._clock()
         if export.frames:
             frames = self._from(run, self._cameras(export.frames))
@@ -149,6 +166,10 @@ class Record:
         """Go on from what ``state`` returned."""
         self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
         self.seconds, self._since = state["seconds"], time.monotonic()
+
+    def _write_sheets(self, sheets: list[Tensor]) -> None:
+        sheet = contact_sheet(torch.cat(sheets).float() / 255, self.config.export.sheet_views)
+        write_png(sheet, self.config.folder / "contact_sheet.png")
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:
         """Of figurines only: what another teacher makes of the prompt has no known truth."""

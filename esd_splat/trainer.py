@@ -15,19 +15,21 @@ from torch.utils.data import DataLoader
 
 from esd_splat import native
 from esd_splat.checkpoint import load_checkpoint, save_checkpoint
-from esd_splat.config import Config
+from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
-from esd_splat.errors import BackendError, CheckpointError
+from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError, RunError
 from esd_splat.processor import denormals_flushed
 from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
-from esd_splat.record import CHECKPOINT, SUMMARY, Record, open_folder, write_config
+from esd_splat.record import CHECKPOINT, SUMMARY, Record, check_folder, open_folder
 from esd_splat.structured import load, to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 REQUIRED = ("config", "run", "record")
 FREE_TO_CHANGE = {"out", "resume", "overwrite", "view", "checkpoint_every", "measure", "export"}
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
+DECIDED = ("device", "backend")
+"""Keys whose ``auto`` is decided once, before the first step."""
 
 
 @denormals_flushed()
@@ -47,30 +49,38 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         KeyboardInterrupt: Ctrl-C, after checkpoint and scene were written.
     """
     say: Callable[[str], None] = (lambda line: None) if quiet else print
-    device = _device(config.device)
-    backend = resolve_backend(config.backend, device.type)
-    if config.backend == "auto" and device.type == "cpu" and native.MISSING:
-        say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
     config.teacher.check(_texts(config))
-    if open_folder(config):
+    if check_folder(config):
+        _refuse_changes(config, load_config(config.folder / "config.yaml"))
         say(f"{config.folder} holds a finished run: nothing left to do")
         return json.loads((config.folder / SUMMARY).read_text())
     saved = _saved_state(config, say) if config.resume else None
+    before = load(Config, saved["config"], source=CHECKPOINT.name) if saved else config
+    _refuse_changes(config, before)
+    config = _settled(config, before)
+    device, backend = torch.device(config.device), config.backend
+    if backend == "reference" and device.type == "cpu" and native.MISSING:
+        say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
 
     teacher = config.teacher.load(device, DTYPES[config.precision])
     distillation, record = Distillation(config, teacher, backend), Record(config)
     if saved is not None:
         distillation.restore(saved["run"])
         record.restore(saved["record"])
+    open_folder(config)
     say(
         f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
         f"{device} drawn by {backend}, into {config.folder}"
     )
-    write_config(config)
-    stopped = _loop(config, distillation, record, quiet, until)
+    try:
+        stopped = _loop(config, distillation, record, quiet, until)
+    except RunError as error:
+        record.write_rows()
+        path = config.folder / CHECKPOINT
+        kept = f"{path} holds the last good state" if path.exists() else "no checkpoint was due yet"
+        raise RunError(f"{error}; {kept}") from error
     _save(config, distillation, record)
     if stopped:
-        record.write_rows()
         record.write_scene(distillation)
         if until is None:
             raise KeyboardInterrupt
@@ -141,6 +151,7 @@ def _save(config: Config, distillation: Distillation, record: Record) -> None:
         "record": record.state(),
     }
     save_checkpoint(config.folder / CHECKPOINT, state)
+    record.write_rows()
 
 
 def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -150,32 +161,51 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
         say(f"{config.folder} has no checkpoint yet: starting from step 0")
         return None
     try:
-        state = load_checkpoint(path, required=REQUIRED)
+        return load_checkpoint(path, required=REQUIRED)
+    except NewerCheckpointError:
+        raise
     except CheckpointError as error:
         say(f"{error}; starting from step 0")
         return None
-    before = load(Config, state["config"], source=str(path))
+
+
+def _refuse_changes(config: Config, before: Config) -> None:
+    """A run goes on with the settings it began with, or not at all."""
+    asked, had = vars(config), vars(before)
     changed = [
-        field.name
-        for field in dataclasses.fields(Config)
-        if field.name not in FREE_TO_CHANGE
-        and getattr(before, field.name) != getattr(config, field.name)
+        name
+        for name, value in asked.items()
+        if name not in FREE_TO_CHANGE
+        and value != had[name]
+        and not (name in DECIDED and value == "auto")
     ]
     if changed:
         raise CheckpointError(
             f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "
             "those of its config.yaml, or choose another folder with out="
         )
-    return state
 
 
-def _texts(config: Config) -> list[str]:
-    """All that the teacher will be told."""
+def _settled(config: Config, before: Config) -> Config:
+    """``config`` with nothing left to decide: ``auto`` means what it meant before, or means now."""
+    asked = {
+        name: getattr(before if getattr(config, name) == "auto" else config, name)
+        for name in DECIDED
+    }
+    device = _device(asked["device"])
+    backend = resolve_backend(asked["backend"], device.type)
+    return dataclasses.replace(config, device=device.type, backend=backend)
+
+
+def _texts(config: Config) -> dict[str, str]:
+    """All that the teacher will be told, by the key to change if it cannot understand."""
     views = config.teacher.views
-    seen = views.texts(config.prompt)
-    if config.cameras.elevation[1] <= views.overhead:
-        seen.pop(VIEWS.index("overhead"))  # no camera is that high
-    return [*seen, config.prompt, config.negative_prompt]
+    told = {"prompt": config.prompt, "negative_prompt": config.negative_prompt}
+    for view, text in zip(VIEWS, views.texts(config.prompt), strict=True):
+        # Words that only a camera above ``overhead`` needs may stay unknown while there is none.
+        if view != "overhead" or config.cameras.elevation[1] > views.overhead:
+            told[f"teacher.views ({view} view)"] = text
+    return told
 
 
 def _device(name: str) -> torch.device:

@@ -145,7 +145,10 @@ def test_a_file_cut_short_anywhere_is_refused(saved: Path) -> None:
     content = saved.read_bytes()
     for size in [*range(0, 120), *range(120, len(content), 61), len(content) - 1]:
         saved.write_bytes(content[:size])
-        assert "delete it to start from step 0" in _refusal(saved)
+        assert any(
+            words in _refusal(saved)
+            for words in ("not a checkpoint of esd_splat", "cut short or damaged")
+        )
 
 
 def test_a_flipped_bit_anywhere_is_refused(saved: Path) -> None:

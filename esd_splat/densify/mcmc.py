@@ -50,9 +50,9 @@ class Mcmc(Densifier):
     """
 
     every: int = 50
-    """Optimizer steps between edits."""
+    """Optimizer steps between edits, at least 1."""
     window: tuple[float, float] = (0.1, 0.6)
-    """Part of the run in which the scene is edited, as fractions of its steps."""
+    """Part of the run in which the scene is edited: two rising fractions of its steps in [0, 1]."""
     min_opacity: float = 0.005
     """Gaussians less opaque than this are moved, and none is made less opaque, in (0, 1)."""
     # Copies start at one place with gradients nearly in proportion, so that Adam moves them alike
@@ -61,12 +61,14 @@ class Mcmc(Densifier):
     growth: float = 0.05
     """Share of the scene that is added in one edit, rounded down, in [0, 1]; 0 only moves."""
     max_count: int = 20_000
-    """The scene stops growing at this many Gaussians; one that starts with more keeps them."""
+    """The scene stops growing at this many Gaussians; one that starts with more keeps them. At
+    least 1."""
     # The paper's 5e5 at its learning rate of 1.6e-4 is 80 variances per step: 0.8 standard
     # deviations of one of 0.01. Ours are few and large: 2000 at 0.005 is half of one of 0.05.
     noise: float = 2000.0
     """Random steps of a nearly transparent Gaussian: their standard deviation along each of its
-    axes, over its variance there and the learning rate of the means; 1 / world unit^2. 0 is off."""
+    axes, over its variance there and the learning rate of the means; 1 / world unit^2, at least 0.
+    0 is off."""
 
     def __post_init__(self) -> None:
         first, last = self.window

@@ -29,7 +29,7 @@ class Esd(ScoreDistillation):
     )
     """Weight of the entropy of all views together (lambda), in [0, 4]: 0 is VSD, 1 fits the pooled
     views to the teacher, above 1 spreads them further than the teacher's own images. May be given
-    as threestudio's ``guidance_scale_lora``, which is 1 - entropy_weight."""
+    as threestudio's ``guidance_scale_lora``, which is 1 - entropy_weight, in [-3, 1]."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.entropy_weight <= MAX_ENTROPY_WEIGHT:

@@ -105,7 +105,7 @@ def resolve_backend(name: str, device_type: str) -> str:
     if name == "gsplat" and device_type != "cuda":
         raise BackendError(
             f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
-            "choose backend=auto or backend=reference"
+            "choose backend=auto"
         )
     if name == "cpu":
         require_cpu(device_type)

@@ -23,7 +23,7 @@ def rasterize_gsplat(
     if not gaussians.means.is_cuda:
         raise BackendError(
             f"backend=gsplat needs a CUDA device, and the Gaussians are on "
-            f"{gaussians.means.device.type}; choose backend=auto or backend=reference"
+            f"{gaussians.means.device.type}; choose backend=auto"
         )
     import gsplat  # heavy, and useless without CUDA
 

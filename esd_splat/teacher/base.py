@@ -1,7 +1,7 @@
 """What a teacher is to the rest of the library: words in, images to latents, noise predictions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -86,8 +86,11 @@ class TeacherConfig(ABC):
         """
 
     @abstractmethod
-    def check(self, prompts: Sequence[str]) -> None:
+    def check(self, prompts: Mapping[str, str]) -> None:
         """Refuse, before any weight is loaded, what the model cannot do.
+
+        Args:
+            prompts: what it will be told, by the key that a user would have to change.
 
         Raises:
             TeacherError: no such model folder, or not one of this kind.

@@ -31,7 +31,7 @@ class Particle:
     layers: Literal["attention", "attention+convolution"] = "attention+convolution"
     """Which layers of the teacher's network are updated."""
     lr: float = 1e-3
-    """Learning rate of its own AdamW, above 0."""
+    """Learning rate of its own AdamW, in (0, 1)."""
     warmup: int = 50
     """Training steps over which the learning rate rises from 0, at least 0."""
     steps: int = 1

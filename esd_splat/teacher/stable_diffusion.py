@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from esd_splat.types import Images, Latents, Timesteps
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+HUB_TIMEOUT = 10.0
+"""Seconds to wait for the hub's first answer."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class StableDiffusion(TeacherConfig):
     variant: str | None = None
     """Weight files to take, such as fp16 for ``*.fp16.safetensors``; null takes the plain ones."""
     guidance_scale: float = 1.0
-    """Classifier-free guidance, at least 0: 1 is the model's own distribution, larger follows the
+    """Classifier-free guidance, in [0, 1000]: 1 is the model's own distribution, larger follows the
     prompt more and varies less."""
     views: ViewPrompts = field(default_factory=ViewPrompts)
 
@@ -55,10 +57,18 @@ class StableDiffusion(TeacherConfig):
     @override
     def vocabulary(self) -> dict[str, Any] | None:
         file = self.folder / "vocabulary.json" if self.folder else None
-        return json.loads(file.read_text()) if file and file.exists() else None
+        if file is None or not file.exists():
+            return None
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            return found | {name: list(found[name]) for name in ("words", "kinds", "colours")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TeacherError(
+                f"teacher.model: {file} is no list of words ({error}). " + self._hint()
+            ) from error
 
     @override
-    def check(self, prompts: Sequence[str]) -> None:
+    def check(self, prompts: Mapping[str, str]) -> None:
         folder = self.folder
         if folder is None:
             return
@@ -85,10 +95,11 @@ class StableDiffusion(TeacherConfig):
             classes: dict[str, Any] = {
                 "tokenizer": transformers.CLIPTokenizer,
                 "text_encoder": transformers.CLIPTextModel,
-                "vae": diffusers.AutoModel,  # AutoencoderKL, or AutoencoderTiny as ours
+                "vae": None,  # AutoencoderKL, or AutoencoderTiny as ours: its config tells
                 "unet": diffusers.UNet2DConditionModel,
                 "scheduler": diffusers.DDPMScheduler,
             }
+            self._reach_hub()
             parts = {name: self._load_part(name, classes[name], dtype) for name in PARTS}
         return _Loaded(parts, device, dtype)
 
@@ -97,20 +108,42 @@ class StableDiffusion(TeacherConfig):
         if name in ("text_encoder", "vae", "unet"):
             # Never a pickle: only safetensors are read.
             options |= {"torch_dtype": dtype, "use_safetensors": True, "variant": self.variant}
+            options["output_loading_info"] = True
         if name == "text_encoder":
             options["dtype"] = options.pop("torch_dtype")
         source = str(self.folder or self.model)
         try:
-            part = kind.from_pretrained(source, **options)
+            part = (kind or _vae_class(source)).from_pretrained(source, **options)
             # transformers makes an empty tokenizer of a missing one, without a word.
+            if "output_loading_info" in options:
+                part, info = part
+                # Both libraries would make up what a file of another network lacks.
+                if lacking := sorted(info["missing_keys"]):
+                    raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
             if name == "tokenizer" and not len(part) > len(part.all_special_tokens):
                 raise ValueError("it has no vocabulary")
             return part
         # Hub, network, safetensors and shape errors share no base class but this one.
         except Exception as error:
-            reason = str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
             raise TeacherError(
-                f"teacher.model: cannot load the {name} of {source!r}: {reason}. " + self._hint()
+                f"teacher.model: cannot load the {name} of {source!r}: {_reason(error)}. "
+                + self._hint()
+            ) from error
+
+    def _reach_hub(self) -> None:
+        """Ask the hub once, as loading would ask, wait and ask again for each of many files."""
+        if self.folder is not None:
+            return
+        from huggingface_hub import HfApi, try_to_load_from_cache
+
+        if isinstance(try_to_load_from_cache(self.model, "model_index.json"), str):
+            return
+        try:
+            HfApi().model_info(self.model, timeout=HUB_TIMEOUT)
+        except Exception as error:
+            raise TeacherError(
+                f"teacher.model: cannot find {self.model!r} on the hub: {_reason(error)}. "
+                + self._hint()
             ) from error
 
     def _hint(self) -> str:
@@ -198,18 +231,33 @@ class _Loaded(Teacher):
         return eps_from_v(output, noisy, self.alphas_cumprod, t)
 
 
-def _check_words(prompts: Sequence[str], vocabulary: dict[str, Any]) -> None:
-    known = set(vocabulary["words"])
-    words = [
-        word for prompt in prompts for word in re.findall(r"[^\W_]+|[^\w\s]|_", prompt.lower())
-    ]
-    if unknown := sorted(set(words) - known):
+def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None:
+    for key, text in prompts.items():
+        words = re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
+        unknown = sorted(set(words) - set(vocabulary["words"]))
+        if not unknown:
+            continue
+        kinds, colours = vocabulary["kinds"], vocabulary["colours"]
+        others = [word for word in vocabulary["words"] if word not in (*kinds, *colours)]
         raise PromptError(
-            f"prompt: the embedded teacher does not know {', '.join(map(repr, unknown))}. It knows "
-            f"{', '.join(vocabulary['kinds'])} in {', '.join(vocabulary['colours'])}, as in "
-            '"a red owl". For other things choose another teacher, such as '
+            f"{key}: the embedded teacher does not know {', '.join(map(repr, unknown))}. It knows "
+            f'{", ".join(kinds)} in {", ".join(colours)}, as in "a red owl", and '
+            f"{' '.join(others)}. For other things choose another teacher, such as "
             "teacher.model=stable-diffusion-v1-5/stable-diffusion-v1-5 (configs/esd_sd.yaml, GPU)"
         )
+
+
+def _vae_class(source: str) -> Any:
+    import diffusers
+
+    name = diffusers.AutoencoderKL.load_config(source, subfolder="vae")["_class_name"]  # pyright: ignore
+    if name not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ValueError(f"it is a {name}, not AutoencoderKL or AutoencoderTiny")
+    return getattr(diffusers, name)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
 
 
 @contextmanager
@@ -224,7 +272,7 @@ def _quiet() -> Iterator[None]:
         libraries = (diffusers.utils.logging, transformers.utils.logging)
         levels = [library.get_verbosity() for library in libraries]
         for library in libraries:
-            library.set_verbosity_error()
+            library.set_verbosity(logging.CRITICAL)  # what fails, we say
         transformers.utils.logging.disable_progress_bar()
         try:
             yield

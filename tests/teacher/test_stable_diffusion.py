@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from esd_splat.errors import PromptError, TeacherError
 from esd_splat.noise import add_noise, alpha_sigma
@@ -82,18 +83,18 @@ def test_words_outside_the_vocabulary_are_refused_before_loading(folder: Path) -
     words = {"words": ["a", "red", "owl", ","], "kinds": ["owl"], "colours": ["red"]}
     (folder / "vocabulary.json").write_text(json.dumps(words))
     teacher = StableDiffusion(model=str(folder))
-    teacher.check(["a red owl", "A Red, owl", ""])
+    teacher.check({"prompt": "A Red, owl", "negative_prompt": ""})
     with pytest.raises(PromptError, match=r"know 'corgi', 'wearing'. It knows owl in red.*teacher"):
-        teacher.check(["a red corgi", "wearing a red owl"])
+        teacher.check({"prompt": "a red owl", "negative_prompt": "a corgi wearing red"})
     (folder / "vocabulary.json").unlink()
 
 
 def test_bad_folders_are_named_in_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"no folder './nowhere'.*figurines"):
-        StableDiffusion(model="./nowhere").check([])
+        StableDiffusion(model="./nowhere").check({})
     (tmp_path / "empty").mkdir()
     with pytest.raises(TeacherError, match="no tokenizer, text_encoder, vae, unet, scheduler"):
-        StableDiffusion(model=str(tmp_path / "empty")).check([])
+        StableDiffusion(model=str(tmp_path / "empty")).check({})
 
     cut = tmp_path / "cut"
     shutil.copytree(folder, cut)
@@ -109,12 +110,32 @@ def test_bad_folders_are_named_in_one_line(folder: Path, tmp_path: Path) -> None
         StableDiffusion(model=str(cut)).load(CPU, torch.float32)
 
 
+@pytest.mark.parametrize("part", ["text_encoder", "vae", "unet"])
+def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path, part: str) -> None:
+    """Both libraries would fill what is missing with random numbers, or fail much later."""
+    shutil.copytree(folder, tmp_path / "model")
+    (file,) = (tmp_path / "model" / part).glob("*.safetensors")
+    weights = load_file(file)
+    weights.pop(sorted(weights)[-1])
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match=f"cannot load the {part} .* lacks 1 weights, such as"):
+        StableDiffusion(model=str(tmp_path / "model")).load(CPU, torch.float32)
+
+
+def test_a_damaged_vocabulary_is_one_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    for text in ("{bad", "{}", "[]"):
+        (tmp_path / "model" / "vocabulary.json").write_text(text)
+        with pytest.raises(TeacherError, match=r"vocabulary\.json is no list of words"):
+            StableDiffusion(model=str(tmp_path / "model")).check({})
+
+
 def test_a_hub_id_without_a_network_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     teacher = StableDiffusion(model="nobody/nothing")
     assert teacher.folder is None
-    with pytest.raises(TeacherError, match=r"cannot load the tokenizer.*Without a network"):
+    with pytest.raises(TeacherError, match=r"cannot find 'nobody/nothing'.*Without a network"):
         teacher.load(CPU, torch.float32)
 
 

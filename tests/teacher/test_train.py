@@ -130,7 +130,7 @@ def test_a_cut_training_ends_in_the_same_weights(
     name, saved = next(iter(whole.items()))
     torch.testing.assert_close(further.unet.state_dict()[name], saved.half().float())
     config = StableDiffusion(model=str(model))
-    config.check(["a red owl, front view"])
+    config.check({"prompt": "a red owl, front view"})
     teacher = config.load(torch.device("cpu"), torch.float32)
     assert teacher.encode(torch.rand(1, 3, 64, 64)).shape == (1, LATENT_CHANNELS, 16, 16)
     assert teacher.embed(["a red owl"]).shape == (1, 12, 64)

@@ -1,0 +1,139 @@
+"""How a run refuses, stops and goes on: what it costs, and what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from esd_splat import native, trainer
+from esd_splat.checkpoint import MAGIC
+from esd_splat.config import Config, load_config
+from esd_splat.errors import (
+    BackendError,
+    CheckpointError,
+    NewerCheckpointError,
+    PlyError,
+    PromptError,
+    RunError,
+    TeacherError,
+)
+from tests.tiny import IMAGE_SIZE, save_tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def _config(model: Path, out: Path, *more: str) -> Config:
+    keys = {
+        "prompt": "a red owl",
+        "teacher.model": model,
+        "out": out,
+        "steps": 3,
+        "batch": 2,
+        "cameras.size": IMAGE_SIZE,
+        "export.frames": 2,
+        "measure.views": 8,
+    }
+    keys |= dict(override.split("=", 1) for override in ("init={name: ball, count: 30}", *more))
+    return load_config(None, [f"{key}={value}" for key, value in keys.items()])
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (("teacher.model=/nowhere",), TeacherError),
+        (("init={name: ply, path: /nowhere.ply}",), PlyError),
+    ],
+)
+def test_what_cannot_start_costs_nothing(
+    model: Path, tmp_path: Path, more: tuple[str, ...], error: type[Exception]
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(error):
+        trainer.run(_config(model, out, *more), quiet=True)
+    assert not out.exists()
+    trainer.run(_config(model, out), quiet=True)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(error):
+        trainer.run(_config(model, out, "overwrite=true", *more), quiet=True)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("optim.opacity_logits=100", "regularise.opacity=1e6"),
+        ("optim.means=100", "optim.means_end=100"),
+    ],
+    ids=["faded", "flown away"],
+)
+def test_a_scene_that_vanishes_stops_the_run(
+    model: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    out = tmp_path / "run"
+    keys = ("steps=20", "densify=none", "checkpoint_every=1", "log.every=1", *more)
+    with pytest.raises(RunError, match=r"step \d+: all 30 Gaussians vanished.*last good state"):
+        trainer.run(_config(model, out, *keys), quiet=True)
+    assert (out / "metrics.csv").exists(), "what led to it is what one wants to see"
+    assert not (out / "summary.json").exists()
+
+
+def test_auto_is_decided_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that began with the kernels does not go on without them unasked."""
+    if native.MISSING:
+        pytest.skip(f"no kernels: {native.MISSING}")
+    out = tmp_path / "run"
+    trainer.run(_config(model, out), quiet=True, until=1)
+    settled = load_config(out / "config.yaml")
+    assert (settled.backend, settled.device) == ("cpu", "cpu")
+    with monkeypatch.context() as without:
+        without.setattr(native, "MISSING", "as if")
+        with pytest.raises(BackendError, match="backend=cpu needs the compiled kernels"):
+            trainer.run(_config(model, out, "resume=true"), quiet=True)
+    with pytest.raises(CheckpointError, match="other settings for backend"):
+        trainer.run(_config(model, out, "resume=true", "backend=reference"), quiet=True)
+    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["backend"] == "cpu"
+
+
+def test_a_newer_checkpoint_is_kept(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trainer.run(_config(model, out), quiet=True, until=1)
+    path = out / "checkpoints" / "last.ckpt"
+    newer = MAGIC + b"9\n" + path.read_bytes().partition(b"\n")[2]
+    path.write_bytes(newer)
+    with pytest.raises(NewerCheckpointError, match=r"has version 9 .* update esd_splat"):
+        trainer.run(_config(model, out, "resume=true"), quiet=True)
+    assert path.read_bytes() == newer
+
+
+def test_a_finished_run_of_something_else_is_not_this_one(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trainer.run(_config(model, out), quiet=True)
+    with pytest.raises(CheckpointError, match="other settings for prompt"):
+        trainer.run(_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
+
+
+def test_sheets_and_numbers_are_there_while_it_runs(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    keys = ("log.sheet_every=1", "log.every=1", "checkpoint_every=1")
+    trainer.run(_config(model, out, *keys), quiet=True, until=2)
+    assert (out / "contact_sheet.png").exists()
+    assert len((out / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_unknown_words_are_named_with_the_key_they_came_by(model: Path, tmp_path: Path) -> None:
+    words = {"words": ["a", "red", "owl", ","], "kinds": ["owl"], "colours": ["red"]}
+    file = model / "vocabulary.json"
+    file.write_text(json.dumps(words))
+    try:
+        for more, key in (
+            ("prompt=a corgi", "prompt"),
+            ("negative_prompt=blurry", "negative_prompt"),
+            ("teacher.views.enabled=true", r"teacher\.views \(front view\)"),
+        ):
+            with pytest.raises(PromptError, match=f"^{key}: .*does not know"):
+                trainer.run(_config(model, tmp_path / "run", more), quiet=True)
+    finally:
+        file.unlink()
