@@ -22,6 +22,7 @@ from esd_splat.densify.growth import CLONE, DROP, KEEP, SPLIT, Growth, grow_nati
 from tests.densify.scenes import outcome, scene_of_rows, seen_by_all, with_room, with_rows
 
 compiled = pytest.mark.skipif(bool(native.MISSING), reason=f"no kernels: {native.MISSING}")
+on_each = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 actions = st.lists(st.integers(DROP, SPLIT), min_size=1, max_size=40)
 LIMITS = Limits(math.log(0.5), -4.6, -3.9, -3.8, 1.5)
 
@@ -60,20 +61,24 @@ def test_the_rule_by_example() -> None:
 
 
 @compiled
+@on_each
 @given(action=actions, sh=st.sampled_from([0, 3, 8, 15]), moments=st.integers(0, 2))
-def test_the_kernel_equals_torch_to_the_bit(action: list[int], sh: int, moments: int) -> None:
+def test_the_kernel_equals_torch_to_the_bit(
+    device: str, action: list[int], sh: int, moments: int
+) -> None:
     edit = _growth(action)
-    one, other = (_rows(len(action), edit, sh, moments) for _ in range(2))
+    one, other = (_rows(len(action), edit, sh, moments, on) for on in ("cpu", device))
     grow_torch(one, edit)
-    grow_native(other, edit)
+    grow_native(other, replace(edit, action=edit.action.to(device)))
     for a, b in zip(one.buffers, other.buffers, strict=True):
-        assert torch.equal(a[: edit.count], b[: edit.count])
+        assert torch.equal(a[: edit.count], b[: edit.count].cpu())
 
 
-def _rows(count: int, edit: Growth, sh: int, moments: int) -> Rows:
+def _rows(count: int, edit: Growth, sh: int, moments: int, device: str = "cpu") -> Rows:
     room = max(count, edit.count) + 3
     scene = scene_of_rows(count, sh=sh).map(lambda v: with_room(v, room))
-    return Rows(scene, [v.sin() + 2 for v in vars(scene).values() for _ in range(moments)])
+    tracers = [v.sin() + 2 for v in vars(scene).values() for _ in range(moments)]
+    return Rows(scene.map(lambda v: v.to(device)), [v.to(device) for v in tracers])
 
 
 @compiled
@@ -109,8 +114,9 @@ def test_a_large_scene_is_the_same_at_any_thread_count(threads: int) -> None:
 
 
 @compiled
+@on_each
 @pytest.mark.parametrize("given_keep", [False, True])
-def test_the_kernel_judges_odd_rows_as_torch_does(given_keep: bool) -> None:
+def test_the_kernel_judges_odd_rows_as_torch_does(given_keep: bool, device: str) -> None:
     """Not finite, at a limit, not a rotation, never seen, larger than can be squared."""
     odd = [math.nan, math.inf, -math.inf, 3.4e38]
     scene = with_rows(
@@ -130,10 +136,25 @@ def test_the_kernel_judges_odd_rows_as_torch_does(given_keep: bool) -> None:
     keep = torch.rand(60, generator=g) < 0.8 if given_keep else None
     for limits in (LIMITS, replace(LIMITS, largest=math.inf), replace(LIMITS, faintest=-math.inf)):
         one = classify_torch(scene, gradient, seen, limits, keep)
-        other = classify_native(scene, gradient, seen, limits, keep)
+        there = scene.map(lambda v: v.to(device)), gradient.to(device), seen.to(device)
+        other = classify_native(*there, limits, None if keep is None else keep.to(device))
         assert set(one[0].tolist()) == {DROP, KEEP, CLONE, SPLIT}
-        assert torch.equal(one[0], other[0])
-        assert torch.equal(one[1], other[1])
+        assert torch.equal(one[0], other[0].cpu())
+        assert torch.equal(one[1], other[1].cpu())
+
+
+@compiled
+@on_each
+def test_the_kernel_sees_what_torch_sees(device: str) -> None:
+    g = torch.Generator().manual_seed(1)
+    grad2d, visible = torch.randn(3, 999, 2, generator=g), torch.rand(3, 999, generator=g) < 0.5
+    grad2d[0, ~visible[0]] = math.nan
+    sums = [(torch.ones(999, dtype=torch.float64), torch.ones(999).int()) for _ in range(2)]
+    observe_torch(*sums[0], grad2d, visible)
+    there = sums[1][0].to(device), sums[1][1].to(device)
+    observe_native(*there, grad2d.to(device), visible.to(device))
+    for a, b in zip(sums[0], there, strict=True):
+        assert torch.equal(a, b.cpu())
 
 
 @compiled
