@@ -54,7 +54,7 @@ wheel-test: $(VENV)/.installed-test
 	ESD_SPLAT_BUILD=cpu $(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL)
 	$(OTHER_PYTHON) -m venv $(WHEEL)/venv
 	$(WHEEL)/venv/bin/pip install $(PIP_FLAGS) torch==$(OTHER_TORCH) "$$(ls $(WHEEL)/*.whl)[test]"
-	cp -r tests pyproject.toml $(WHEEL)
+	cp -r tests cuda_ext pyproject.toml $(WHEEL)
 	cd $(WHEEL) && venv/bin/python -c "import torch, esd_splat._C" && venv/bin/python -m pytest $(NATIVE_TESTS)
 
 # The stamps say which set-up an environment was made for; a changed one is installed again.

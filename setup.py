@@ -12,6 +12,7 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 TORCH_TARGET = "0x020a000000000000"
 """torch 2.10, the first whose stable interface has what we need: the result runs on all later."""
@@ -25,15 +26,16 @@ def decide() -> str:
     asked = os.environ.get("ESD_SPLAT_BUILD", "")
     if asked not in ("", "cuda", "cpu", "none"):
         sys.exit(f"ESD_SPLAT_BUILD={asked}: must be cuda, cpu or none")
-    nvcc = shutil.which("nvcc") is not None
+    home = cuda_home()
     try:
         import torch  # noqa: F401  a build dependency that pip cannot choose: CPU or CUDA
     except ImportError:
         missing = "torch, which pip's isolated builds hide (--no-build-isolation shows it)"
     else:
-        missing = "nvcc" if asked == "cuda" and not nvcc else ""
+        lacking = asked == "cuda" and home is None
+        missing = "nvcc, and CUDA_HOME with lib64/libcudart_static.a" if lacking else ""
     if not missing:
-        return asked or ("cuda" if nvcc else "cpu")
+        return asked or ("cuda" if home else "cpu")
     if asked in ("cuda", "cpu"):
         sys.exit(f"ESD_SPLAT_BUILD={asked} needs {missing}")
     if not asked:
@@ -64,19 +66,25 @@ class Build(build_ext):
         newest = ARCHITECTURES[-1]
         codes.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
         options = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", f"-I{SOURCES}", *codes]
-        subprocess.check_call(["nvcc", "-c", str(source), "-o", str(target), *options])
+        try:
+            subprocess.check_call(["nvcc", "-c", str(source), "-o", str(target), *options])
+        except subprocess.CalledProcessError as error:
+            raise CompileError(
+                f"nvcc cannot compile {source}; ESD_SPLAT_BUILD=cpu does without"
+            ) from error
         return str(target)
 
 
-def cuda_home() -> Path:
-    """Where the CUDA toolkit is; nvcc on the path may be a wrapper that stands elsewhere."""
+def cuda_home() -> Path | None:
+    """Where the CUDA toolkit is, if it is; nvcc may be a wrapper that stands elsewhere."""
     nvcc = shutil.which("nvcc")
-    assert nvcc
+    if nvcc is None:
+        return None
     places = [os.environ.get("CUDA_HOME"), Path(nvcc).resolve().parent.parent, "/usr/local/cuda"]
     for place in filter(None, places):
         if (Path(place) / "lib64" / "libcudart_static.a").exists():
             return Path(place)
-    sys.exit("nvcc is here, but libcudart_static.a is not: set CUDA_HOME, or ESD_SPLAT_BUILD=cpu")
+    return None
 
 
 def extension(build: str) -> Extension:
@@ -99,8 +107,10 @@ def extension(build: str) -> Extension:
     )
     if build == "cuda":
         ext.sources += sorted(str(p) for p in SOURCES.glob("cuda/*") if p.suffix in (".cpp", ".cu"))
-        ext.include_dirs.append(str(cuda_home() / "include"))
-        ext.library_dirs += [str(cuda_home() / "lib64")]
+        home = cuda_home()
+        assert home is not None, "decided above"
+        ext.include_dirs.append(str(home / "include"))
+        ext.library_dirs += [str(home / "lib64")]
         ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
     return ext
 

@@ -180,7 +180,7 @@ class Traffic(TorchDispatchMode):
 
 
 def _native_bytes(name: str, args: Any) -> int:
-    """By what a kernel has to read and write at least: rows that stay are one byte."""
+    """What a kernel has to read and write at least, its scratch left out."""
     if name.endswith("classify"):
         fields, gradient, seen = args[:3]
         return sum(x.nbytes for x in fields) + 2 * (gradient.nbytes + seen.nbytes) + 2 * len(seen)

@@ -78,7 +78,8 @@ def make_adam(gaussians: Gaussians, config: Optim) -> torch.optim.Adam:
     groups = [
         {
             "name": name,
-            "params": [nn.Parameter(value.detach().clone())],
+            # Rows one after another: they will be edited in place.
+            "params": [nn.Parameter(value.detach().clone(memory_format=torch.contiguous_format))],
             "lr": config.rate(name, progress=0.0),
         }
         for name, value in vars(gaussians).items()
@@ -107,21 +108,26 @@ def clip_gradients(optimizer: torch.optim.Optimizer, config: Optim) -> None:
 
 def apply_edit(optimizer: torch.optim.Optimizer, edit: Edit) -> None:
     """Edit the optimized scene and its moments in place, and show the optimizer the new rows."""
-    fields: dict[str, Tensor] = {}
-    moments: list[tuple[dict[str, Tensor], str, Tensor]] = []
     room = max(edit.count, len(scene_of(optimizer)))
+    moments = [
+        (state, key)
+        for group in optimizer.param_groups
+        if (state := optimizer.state.get(group["params"][0]))
+        for key in sorted(state.keys() & MOMENTS)
+    ]
+    # One by one: what has to move is freed before the next needs its place.
+    for group in optimizer.param_groups:
+        (parameter,) = group["params"]
+        parameter.data = _with_room(parameter.data, room)
+    for state, key in moments:
+        state[key] = _with_room(state[key], room)
+    scene = scene_of(optimizer).map(Tensor.detach)
+    edit.carry_out(Rows(scene, [state[key] for state, key in moments]))
+    for state, key in moments:
+        state[key] = state[key][: edit.count]
     for group in optimizer.param_groups:
         (old,) = group["params"]
-        fields[group["name"]] = _with_room(old.detach(), room)
-        state = optimizer.state.get(old, {})
-        for key in sorted(state.keys() & MOMENTS):
-            moments.append((state, key, _with_room(state[key], room)))
-    edit.carry_out(Rows(Gaussians(**fields), [buffer for _, _, buffer in moments]))
-    for state, key, buffer in moments:
-        state[key] = buffer[: edit.count]
-    for group in optimizer.param_groups:
-        (old,) = group["params"]
-        new = nn.Parameter(fields[group["name"]][: edit.count])
+        new = nn.Parameter(old.detach()[: edit.count])
         if old in optimizer.state:
             optimizer.state[new] = optimizer.state.pop(old)
         group["params"] = [new]
@@ -133,7 +139,8 @@ def _with_room(rows: Tensor, room: int) -> Tensor:
     Only the memory knows how much was reserved: nothing else has to be kept or saved.
     """
     shape, width = rows.shape[1:], rows.stride(0)
-    if width and rows.untyped_storage().nbytes() >= room * width * rows.itemsize:
+    end = (rows.storage_offset() + room * width) * rows.itemsize
+    if width and rows.untyped_storage().nbytes() >= end:
         return rows.as_strided((room, *shape), rows.stride())
     larger = rows.new_empty(max(room, int(GROWTH * len(rows))), *shape)
     larger[: len(rows)] = rows

@@ -100,6 +100,8 @@ class Record:
         self.rows: list[dict[str, float]] = []
         self.sheets: list[Tensor] = []
         self.seconds = 0.0
+        self.saved_at: int | None = None
+        """Steps done at the last checkpoint."""
         self._since = time.monotonic()
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:

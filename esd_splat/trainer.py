@@ -61,12 +61,15 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     device, backend = torch.device(config.device), config.backend
     if backend == "reference" and device.type == "cpu" and native.MISSING:
         say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
+    if device.type == "cuda" and not native.has("grow", torch.empty(0, device=device)):
+        say(f"no kernels for CUDA, so PyTorch densifies, more slowly; {native.COMPILE}")
 
     teacher = config.teacher.load(device, DTYPES[config.precision])
     distillation, record = Distillation(config, teacher, backend), Record(config)
     if saved is not None:
         distillation.restore(saved["run"])
         record.restore(saved["record"])
+        record.saved_at = distillation.done
     open_folder(config)
     say(
         f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
@@ -76,8 +79,8 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         stopped = _loop(config, distillation, record, quiet, until)
     except RunError as error:
         record.write_rows()
-        path = config.folder / CHECKPOINT
-        kept = f"{path} holds the last good state" if path.exists() else "no checkpoint was due yet"
+        at = record.saved_at
+        kept = "no checkpoint was due yet" if at is None else f"{CHECKPOINT} holds step {at}"
         raise RunError(f"{error}; {kept}") from error
     _save(config, distillation, record)
     if stopped:
@@ -151,6 +154,7 @@ def _save(config: Config, distillation: Distillation, record: Record) -> None:
         "record": record.state(),
     }
     save_checkpoint(config.folder / CHECKPOINT, state)
+    record.saved_at = distillation.done
     record.write_rows()
 
 

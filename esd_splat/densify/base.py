@@ -1,9 +1,10 @@
 """What a densification strategy decides, and what it decides about.
 
 Rows are edited in place: tensors keep room for more rows than they show, so nothing is copied that
-does not change.
+does not change. Only when they are full do they move, one tensor at a time.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,17 @@ class Rows:
     def buffers(self) -> list[Tensor]:
         """All of them."""
         return [*vars(self.scene).values(), *self.moments]
+
+
+def is_due(step: int, steps: int, every: int, window: tuple[float, float]) -> bool:
+    """Whether ``step`` is one of ``every`` within ``window``, as fractions of all ``steps``."""
+    first, last = window
+    return step % every == 0 and first * steps <= step <= last * steps
+
+
+def logit(share: float) -> float:
+    """Of a share in [0, 1], also of its ends."""
+    return math.inf if share == 1 else -math.inf if share == 0 else math.log(share / (1 - share))
 
 
 class Edit(ABC):

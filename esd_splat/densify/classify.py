@@ -47,7 +47,8 @@ def classify(
 
     Returns:
         ``DROP``, ``KEEP``, ``CLONE`` or ``SPLIT`` for each row; how many are not dropped; how many
-        of them grow. The one place where an edit waits for the device.
+        of them grow. The one place where an edit waits for the device, unless too few rows
+        are left.
     """
     choose = classify_native if native.has("classify", gradient) else classify_torch
     action, counts = choose(scene, gradient, seen, limits, keep)

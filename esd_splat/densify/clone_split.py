@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from esd_splat import native
-from esd_splat.densify.base import Densifier, Edit, Importance, State
+from esd_splat.densify.base import Densifier, Edit, Importance, State, is_due, logit
 from esd_splat.densify.classify import Limits, classify, observe_native, observe_torch
 from esd_splat.densify.growth import DROP, KEEP, Growth
 from esd_splat.errors import RunError
@@ -115,8 +115,7 @@ class CloneSplit(Densifier):
         seed: int,
     ) -> Edit | None:
         """Prune, then let the steepest grow, then make room among those that do not."""
-        first, last = self.window
-        if step % self.every or not first * steps <= step <= last * steps:
+        if not is_due(step, steps, self.every, self.window):
             return None
         limits = self._limits()
         action, kept, growing = classify(scene, state["gradient"], state["seen"], limits)
@@ -140,9 +139,9 @@ class CloneSplit(Densifier):
     def _limits(self) -> Limits:
         return Limits(
             largest=math.log(self.prune_size),
-            faintest=_logit(self.prune_opacity),
+            faintest=logit(self.prune_opacity),
             # Opaque enough to be halved.
-            faintest_to_grow=_logit(min(1.0, 2 * self.prune_opacity)),
+            faintest_to_grow=logit(min(1.0, 2 * self.prune_opacity)),
             split_above=math.log(self.split_size),
             grow_ratio=self.grow_ratio,
         )
@@ -176,11 +175,6 @@ def most(values: Float[Tensor, " n"], among: Bool[Tensor, " n"], k: int) -> Bool
     """The ``k`` largest ``values`` of the rows ``among``; of equal ones the first."""
     if k == 0:
         return torch.zeros_like(among)
-    candidates = values[among]
-    bound = candidates.kthvalue(len(candidates) - k + 1).values
+    bound = torch.where(among, values, -math.inf).kthvalue(len(values) - k + 1).values
     above, equal = among & (values > bound), among & (values == bound)
     return above | (equal & (equal.cumsum(0) <= k - above.sum()))
-
-
-def _logit(share: float) -> float:
-    return math.inf if share == 1 else -math.inf if share == 0 else math.log(share / (1 - share))

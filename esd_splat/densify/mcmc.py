@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State
+from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State, is_due, logit
 from esd_splat.densify.random import WORD, normals, philox4x32
 from esd_splat.errors import RunError
 from esd_splat.gaussians import Gaussians, quats_to_rotmats
@@ -123,11 +123,10 @@ class Mcmc(Densifier):
         seed: int,
     ) -> Edit | None:
         """Moves and growth draw from the same lots, at once; the paper does one after the other."""
-        first, last = self.window
-        if step % self.every or not first * steps <= step <= last * steps:
+        if not is_due(step, steps, self.every, self.window):
             return None
         # Strictly below, and by what is stored: so nobody dies of being made as faint as allowed.
-        faintest = math.log(self.min_opacity / (1 - self.min_opacity))
+        faintest = logit(self.min_opacity)
         whole = drawable(scene)
         alive = whole & (scene.opacity_logits >= faintest)
         dead = (~alive).nonzero().squeeze(-1)

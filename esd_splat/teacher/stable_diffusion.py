@@ -22,6 +22,7 @@ from esd_splat.types import Images, Latents, Timesteps
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+LAST_FILE = f"{PARTS[-1]}/scheduler_config.json"
 HUB_TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer."""
 
@@ -136,7 +137,8 @@ class StableDiffusion(TeacherConfig):
             return
         from huggingface_hub import HfApi, try_to_load_from_cache
 
-        if isinstance(try_to_load_from_cache(self.model, "model_index.json"), str):
+        # The last file that loading fetches: with it in the cache all are.
+        if isinstance(try_to_load_from_cache(self.model, LAST_FILE), str):
             return
         try:
             HfApi().model_info(self.model, timeout=HUB_TIMEOUT)

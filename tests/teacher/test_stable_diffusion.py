@@ -139,6 +139,19 @@ def test_a_hub_id_without_a_network_says_the_way_out(monkeypatch: pytest.MonkeyP
         teacher.load(CPU, torch.float32)
 
 
+def test_a_hub_model_in_the_cache_needs_no_network(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "models--some--model"
+    shutil.copytree(folder, home / "snapshots" / "abc")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    StableDiffusion(model="some/model")._reach_hub()
+
+
 def test_a_network_that_predicts_the_sample_is_refused(tmp_path: Path) -> None:
     save_tiny(tmp_path / "x0", prediction_type="sample")
     with pytest.raises(TeacherError, match="predicts 'sample'; epsilon and v_prediction"):
