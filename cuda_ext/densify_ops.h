@@ -10,7 +10,7 @@ namespace esd {
 
 // Checks the scene's fields and turns them into a table. Rows may be more than `rows`.
 inline Tables tables_of(const std::vector<Tensor>& fields, const std::vector<Tensor>& moments,
-                        int64_t rows, bool cuda) {
+                        int64_t rows, int device) {
   static const char* const names[FIELDS] = {"means", "quats", "log_scales", "opacity_logits",
                                             "sh0", "shN"};
   static const int widths[FIELDS] = {3, 4, 3, 1, 3, -1};
@@ -27,8 +27,7 @@ inline Tables tables_of(const std::vector<Tensor>& fields, const std::vector<Ten
       fail(name, ": must have ", width, " numbers a row, got ", shape_of(x));
     if (x.scalar_type() != ScalarType::Float)
       fail(name, ": must be float32, got ", name_of(x.scalar_type()));
-    if (cuda ? !x.is_cuda() : !x.is_cpu())
-      fail(name, ": must be on ", cuda ? "a CUDA device" : "the CPU");
+    expect_on(name, x, device);
     if (!x.is_contiguous()) fail(name, ": must be contiguous");
     return Table{data<float>(x), int32_t(found)};
   };

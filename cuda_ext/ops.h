@@ -46,9 +46,17 @@ inline std::string shape_of(const Tensor& x) {
   return text.str();
 }
 
+constexpr int CPU = -1;  // else the index of a CUDA device
+
+inline void expect_on(const char* name, const Tensor& x, int device) {
+  if (device == CPU ? x.is_cpu() : x.is_cuda() && x.get_device_index() == device) return;
+  if (device == CPU) fail(name, ": must be on the CPU");
+  fail(name, ": must be on CUDA device ", device, ", as the other arguments");
+}
+
 // Everything that reading through a raw pointer relies on.
 inline void expect(const char* name, const Tensor& x, ScalarType type,
-                   std::initializer_list<int64_t> shape, bool cuda = false) {
+                   std::initializer_list<int64_t> shape, int device = CPU) {
   bool same = x.dim() == int64_t(shape.size());
   int64_t axis = 0;
   for (int64_t size : shape) {
@@ -66,8 +74,7 @@ inline void expect(const char* name, const Tensor& x, ScalarType type,
   }
   if (x.scalar_type() != type)
     fail(name, ": must be ", name_of(type), ", got ", name_of(x.scalar_type()));
-  if (cuda ? !x.is_cuda() : !x.is_cpu())
-    fail(name, ": must be on ", cuda ? "a CUDA device" : "the CPU");
+  expect_on(name, x, device);
   if (!x.is_contiguous()) fail(name, ": must be contiguous");
 }
 

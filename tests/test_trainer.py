@@ -14,7 +14,7 @@ import pytest
 import torch
 from typing_extensions import override
 
-from esd_splat import trainer
+from esd_splat import native, trainer
 from esd_splat.config import Config, load_config
 from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError
 from esd_splat.losses import LOSSES, ScoreDistillation
@@ -249,3 +249,21 @@ def test_a_new_loss_is_one_class_and_one_line(
     config = load_config(None, [key for key in keys if "entropy" not in key])
     assert trainer.run(config, quiet=True)["steps"] == 2
     assert attached == []
+
+
+@pytest.mark.slow
+def test_the_kernels_of_densification_change_no_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 steps, some 40 edits up to the cap, by our kernels and by PyTorch: the same scene."""
+    keys = ("steps=500", "densify.every=12", "densify.window=[0, 1]", "densify.max_count=80")
+    compiled = native.has
+    for left in ({"observe", "classify", "grow"}, set()):
+
+        def has(operator: str, tensor: torch.Tensor, left: set[str] = left) -> bool:
+            return operator in left and compiled(operator, tensor)
+
+        monkeypatch.setattr(native, "has", has)
+        out = tmp_path / f"with{len(left)}"
+        assert trainer.run(_config(model, out, *keys), quiet=True)["gaussians"] == 80
+    assert _bytes(tmp_path / "with0") == _bytes(tmp_path / "with3")

@@ -41,7 +41,7 @@ std::tuple<Tensor, Tensor> classify(const std::vector<Tensor> fields, const Tens
                                     double split_above, double grow_ratio) {
   const int64_t n = rows_of(gradient, "gradient");
   const Limits limits{largest, faintest, faintest_to_grow, split_above, grow_ratio};
-  const Tables t = tables_of(fields, {}, n, false);
+  const Tables t = tables_of(fields, {}, n, CPU);
   expect("gradient", gradient, ScalarType::Double, {n});
   expect("seen", seen, ScalarType::Int, {n});
   if (keep) expect("keep", *keep, ScalarType::Bool, {n});
@@ -100,7 +100,7 @@ void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> m
   }
   totals.drops = int64_t(holes.size());
   totals.check();
-  const Tables t = tables_of(fields, moments, totals.room(), false);
+  const Tables t = tables_of(fields, moments, totals.room(), CPU);
 
   struct Task {
     int64_t row;

@@ -20,16 +20,17 @@ namespace {
 
 // The device of a tensor, and the stream that torch uses on it.
 struct Launch {
-  explicit Launch(const Tensor& x) : guard(x.get_device_index()) {
+  explicit Launch(const Tensor& x) : device(x.get_device_index()), guard(device) {
     void* found = nullptr;
     if (!aoti_torch_get_current_cuda_stream ||
-        aoti_torch_get_current_cuda_stream(x.get_device_index(), &found))
+        aoti_torch_get_current_cuda_stream(device, &found))
       fail("torch has no CUDA stream");
     stream = static_cast<cudaStream_t>(found);
   }
   void check() const {
     if (const cudaError_t error = cudaGetLastError()) fail("CUDA: ", cudaGetErrorString(error));
   }
+  int device;
   torch::stable::accelerator::DeviceGuard guard;
   cudaStream_t stream;
 };
@@ -40,13 +41,13 @@ Tensor bytes(const Tensor& like, int64_t count) {
 
 void observe(Tensor gradient, Tensor seen, const Tensor grad2d, const Tensor visible) {
   const int64_t n = rows_of(gradient, "gradient");
+  const Launch on(gradient);
   if (grad2d.dim() != 3) fail("grad2d: must have shape [b, n, 2], got ", shape_of(grad2d));
   const int64_t views = grad2d.size(0);
-  expect("gradient", gradient, ScalarType::Double, {n}, true);
-  expect("seen", seen, ScalarType::Int, {n}, true);
-  expect("grad2d", grad2d, ScalarType::Float, {views, n, 2}, true);
-  expect("visible", visible, ScalarType::Bool, {views, n}, true);
-  const Launch on(gradient);
+  expect("gradient", gradient, ScalarType::Double, {n}, on.device);
+  expect("seen", seen, ScalarType::Int, {n}, on.device);
+  expect("grad2d", grad2d, ScalarType::Float, {views, n, 2}, on.device);
+  expect("visible", visible, ScalarType::Bool, {views, n}, on.device);
   observe_cuda(data<double>(gradient), data<int32_t>(seen), data<float>(grad2d),
                data<bool>(visible), n, views, on.stream);
   on.check();
@@ -57,11 +58,11 @@ std::tuple<Tensor, Tensor> classify(const std::vector<Tensor> fields, const Tens
                                     double largest, double faintest, double faintest_to_grow,
                                     double split_above, double grow_ratio) {
   const int64_t n = rows_of(gradient, "gradient");
-  const Tables t = tables_of(fields, {}, n, true);
-  expect("gradient", gradient, ScalarType::Double, {n}, true);
-  expect("seen", seen, ScalarType::Int, {n}, true);
-  if (keep) expect("keep", *keep, ScalarType::Bool, {n}, true);
   const Launch on(gradient);
+  const Tables t = tables_of(fields, {}, n, on.device);
+  expect("gradient", gradient, ScalarType::Double, {n}, on.device);
+  expect("seen", seen, ScalarType::Int, {n}, on.device);
+  if (keep) expect("keep", *keep, ScalarType::Bool, {n}, on.device);
   const Tensor action = bytes(gradient, n), scratch = bytes(gradient, classify_scratch(n));
   const Tensor counts = torch::stable::new_empty(gradient, {2}, ScalarType::Long);
   classify_cuda(t, data<double>(gradient), data<int32_t>(seen),
@@ -75,9 +76,9 @@ std::tuple<Tensor, Tensor> classify(const std::vector<Tensor> fields, const Tens
 void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> moments,
           int64_t count, int64_t seed, int64_t step) {
   const int64_t n = rows_of(action, "action");
-  expect("action", action, ScalarType::Byte, {n}, true);
-  const Tables t = tables_of(fields, moments, count > n ? count : n, true);
   const Launch on(action);
+  expect("action", action, ScalarType::Byte, {n}, on.device);
+  const Tables t = tables_of(fields, moments, count > n ? count : n, on.device);
   const Tensor scratch = bytes(action, grow_scratch(n));
   grow_cuda(t, data<uint8_t>(action), n, count, uint64_t(seed), uint32_t(step),
             scratch.data_ptr(), on.stream);

@@ -80,7 +80,7 @@ def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float
     grey = Gaussians(**vars(fixed) | {"sh0": sh0, "shN": sh0[:, :0]})
     with torch.enable_grad():
         images = rasterize(grey, cameras, sh0.new_zeros(len(cameras), 3), backend).images
-    (grad,) = torch.autograd.grad(images[:, 0].sum(), sh0)
+        (grad,) = torch.autograd.grad(images[:, 0].sum(), sh0)
     return grad[:, 0, 0] / SH_C0
 
 

@@ -3,15 +3,12 @@
 from jaxtyping import Float
 from torch import Tensor
 
+import esd_splat.rasterize.operators  # noqa: F401  tells torch of gradients
 from esd_splat import native
 from esd_splat.cameras import Cameras
 from esd_splat.errors import BackendError
 from esd_splat.gaussians import Gaussians
-from esd_splat.rasterize import operators
 from esd_splat.rasterize.base import Render
-
-if not native.MISSING:
-    operators.register()
 
 
 def require_cpu(device_type: str) -> None:

@@ -16,24 +16,6 @@ TILE = 16
 """Side of a tile, pixels, as the kernels cut the image."""
 
 
-def register() -> None:
-    """Tell torch. Once, and only where the kernels are: there is nothing to tell of otherwise."""
-    fakes = {
-        "project": _fake_project,
-        "project_backward": _fake_project_backward,
-        "composite": _fake_composite,
-        "composite_backward": _fake_composite_backward,
-    }
-    for name, fake in fakes.items():
-        torch.library.register_fake(f"esd_splat::{name}", fake)
-    torch.library.register_autograd(
-        "esd_splat::project", _pull_project, setup_context=_save_project
-    )
-    torch.library.register_autograd(
-        "esd_splat::composite", _pull_composite, setup_context=_save_composite
-    )
-
-
 def _save_project(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, width, height = inputs
     ctx.save_for_backward(*tensors)
@@ -69,6 +51,7 @@ def _pull_composite(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...
     return *pulled, None, None, d_background, None, None
 
 
+@native.fake("project")
 def _fake_project(
     means: Tensor, quats: Tensor, log_scales: Tensor, opacity_logits: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
@@ -80,10 +63,12 @@ def _fake_project(
     return means2d, conics, colors, log_opacities, halves, depths, visible
 
 
+@native.fake("project_backward")
 def _fake_project_backward(*args: Any) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(parameter) for parameter in args[:6])
 
 
+@native.fake("composite")
 def _fake_composite(means2d: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *_, width, height = rest
     b = len(means2d)
@@ -99,8 +84,18 @@ def _fake_composite(means2d: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     )
 
 
+@native.fake("composite_backward")
 def _fake_composite_backward(*args: Any) -> tuple[Tensor, ...]:
     means2d, conics, colors, log_opacities, _halves, background, *_, absgrad = args
     b, n = means2d.shape[:2]
     inputs = means2d, conics, colors, log_opacities, background
     return *(torch.empty_like(x) for x in inputs), means2d.new_empty(b if absgrad else 0, n, 2)
+
+
+if not native.MISSING:
+    torch.library.register_autograd(
+        "esd_splat::project", _pull_project, setup_context=_save_project
+    )
+    torch.library.register_autograd(
+        "esd_splat::composite", _pull_composite, setup_context=_save_composite
+    )

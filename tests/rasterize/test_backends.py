@@ -3,8 +3,9 @@ import torch
 
 from esd_splat import native
 from esd_splat.errors import BackendError
-from esd_splat.rasterize import RASTERIZERS, rasterize, resolve_backend
-from tests.rasterize.scenes import background, camera, random_scene
+from esd_splat.gaussians import Gaussians
+from esd_splat.rasterize import RASTERIZERS, contributions, rasterize, resolve_backend
+from tests.rasterize.scenes import background, camera, random_scene, wide_views
 
 
 def test_auto_takes_the_fastest_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +52,21 @@ def test_auto_is_the_backend_it_resolves_to() -> None:
     auto = rasterize(scene, cameras, background(cameras), "auto").images
     resolved = resolve_backend("auto", "cpu")
     assert torch.equal(auto, rasterize(scene, cameras, background(cameras), resolved).images)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_contributions_are_all_the_light_there_is(backend: str) -> None:
+    """What Gaussians send to pixels adds up to the pixels' opacity; the faint send nothing."""
+    if backend == "cpu" and native.MISSING:
+        pytest.skip(native.MISSING)
+    scene, cameras = random_scene(50, 0, 15, 0.4, 0.06), wide_views(40, 32, 3, 0)
+    scene = scene.map(lambda v: v.float())
+    behind = Gaussians(**vars(scene) | {"opacity_logits": scene.opacity_logits.clone()})
+    behind.opacity_logits[:5] = -9.0
+    with torch.no_grad():  # as densification asks
+        light = contributions(behind, cameras, backend)
+        alphas = rasterize(behind, cameras, torch.zeros(3, 3), backend).alphas
+    assert light.shape == (50,)
+    torch.testing.assert_close(light.sum(), alphas.sum(), rtol=1e-4, atol=0.0)
+    assert (light[:5] == 0).all()
+    assert (light[5:] > 0).any()
