@@ -112,8 +112,8 @@ def page(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
         f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}, "
         f"{args.workers} processes of one thread. {len(args.prompts)} prompts x "
         f"{len(args.seeds)} seeds, {rows[0]['steps']} steps; each method's settings are those of "
-        'its file in `configs/`, chosen on "a yellow cat" and "a green owl", seed 0; the view words '
-        'in the prompts on "a red owl", seed 0, which stands in this table too. A mean over '
+        'its file in `configs/`, chosen on "a yellow cat" and "a green owl", seed 0; the view '
+        'words in the prompts on "a red owl", seed 0, which stands in this table too. A mean over '
         "prompts and seeds, then its 95 % bootstrap interval "
         "(runs resampled): a difference inside it is not shown to be one.",
         "",
