@@ -134,6 +134,29 @@ struct Spread {
   }
 };
 
+// Noise of MCMC on a row's mean: the covariance times a normal vector, for the faint alone
+// (densify/mcmc.py).
+constexpr double GATE_OPACITY = 0.005, GATE_STEEPNESS = 100, GATE_SHUT = 1e-25;
+constexpr uint32_t NOISE_COPY = 2;
+
+ESD_BOTH void wander(const Tables& t, int64_t i, double strength, uint64_t seed, uint32_t step) {
+  const double opacity = 1 / (1 + exp(-double(*t.field[3].row(i))));
+  const double gate = 1 / (1 + exp(-GATE_STEEPNESS * (GATE_OPACITY - opacity)));
+  if (!(gate >= GATE_SHUT) || !drawable(t, i)) return;
+  const Spread spread(t.field[1].row(i), t.field[2].row(i));
+  double eta[3], v[3];
+  for (int k = 0; k < 3; k++)
+    eta[k] = double(nearly_normal(seed, step, uint32_t(i), NOISE_COPY, k));
+  for (int k = 0; k < 3; k++)
+    v[k] = spread.scale[k] * spread.scale[k] *
+           (spread.R[0][k] * eta[0] + spread.R[1][k] * eta[1] + spread.R[2][k] * eta[2]);
+  float* mean = t.field[0].row(i);
+  for (int k = 0; k < 3; k++) {
+    const double walk = spread.R[k][0] * v[0] + spread.R[k][1] * v[1] + spread.R[k][2] * v[2];
+    mean[k] = float(double(mean[k]) + walk * (strength * gate));
+  }
+}
+
 // Where a row's own values and its offspring go.
 struct Place {
   int64_t own, birth;  // birth is -1 where none is born

@@ -1,4 +1,4 @@
-// Operators observe, classify and grow on the CPU. One row's part is in densify.h.
+// Operators observe, classify, grow and wander on the CPU. One row's part is in densify.h.
 #include <algorithm>
 #include <limits>
 #include <optional>
@@ -141,6 +141,15 @@ void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> m
   });
 }
 
+void wander_all(std::vector<Tensor> fields, double strength, int64_t seed, int64_t step) {
+  if (fields.empty()) fail("fields: must be ", FIELDS, " tensors, got 0");
+  const int64_t n = rows_of(fields[0], "means");
+  const Tables t = tables_of(fields, {}, n, CPU);
+  torch::stable::parallel_for(0, n, GRAIN, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) wander(t, i, strength, uint64_t(seed), uint32_t(step));
+  });
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(esd_splat, m) {
@@ -152,12 +161,14 @@ STABLE_TORCH_LIBRARY_FRAGMENT(esd_splat, m) {
   m.def(
       "grow(Tensor action, Tensor(a!)[] fields, Tensor(b!)[] moments, int count, int seed, "
       "int step) -> ()");
+  m.def("wander(Tensor(a!)[] fields, float strength, int seed, int step) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(esd_splat, CPU, m) {
   m.impl("observe", TORCH_BOX(&observe));
   m.impl("classify", TORCH_BOX(&classify));
   m.impl("grow", TORCH_BOX(&grow));
+  m.impl("wander", TORCH_BOX(&wander_all));
 }
 
 }  // namespace esd

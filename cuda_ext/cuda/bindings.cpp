@@ -1,4 +1,4 @@
-// Operators observe, classify and grow on CUDA; their schemas are in cpu/densify.cpp. Nothing here
+// Operators observe, classify, grow and wander on CUDA; their schemas are in cpu/densify.cpp. Nothing here
 // waits for the device.
 #include "cuda/densify.cuh"
 
@@ -85,12 +85,22 @@ void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> m
   on.check();
 }
 
+void wander_all(std::vector<Tensor> fields, double strength, int64_t seed, int64_t step) {
+  if (fields.empty()) fail("fields: must be ", FIELDS, " tensors, got 0");
+  const int64_t n = rows_of(fields[0], "means");
+  const Launch on(fields[0]);
+  const Tables t = tables_of(fields, {}, n, on.device);
+  wander_cuda(t, n, strength, uint64_t(seed), uint32_t(step), on.stream);
+  on.check();
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(esd_splat, CUDA, m) {
   m.impl("observe", TORCH_BOX(&observe));
   m.impl("classify", TORCH_BOX(&classify));
   m.impl("grow", TORCH_BOX(&grow));
+  m.impl("wander", TORCH_BOX(&wander_all));
 }
 
 }  // namespace esd

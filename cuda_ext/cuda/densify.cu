@@ -153,6 +153,11 @@ __global__ void move_rows(Tables t, const uint8_t* action, int64_t n, int64_t co
   if (act != KEEP && lane == 0) offspring(t, i, act, to, seed, step);
 }
 
+__global__ void wander_rows(Tables t, int64_t n, double strength, uint64_t seed, uint32_t step) {
+  const int64_t i = index();
+  if (i < n) wander(t, i, strength, seed, step);
+}
+
 int64_t blocks_for(int64_t threads) { return (threads + BLOCK - 1) / BLOCK; }
 
 }  // namespace
@@ -175,6 +180,11 @@ void classify_cuda(const Tables& t, const double* gradient, const int32_t* seen,
   mean_of_parts<<<1, BLOCK, 0, stream>>>(parts, blocks, usual, counts);
   if (n)
     grow_rows<<<blocks, BLOCK, 0, stream>>>(t, gradient, seen, usual, limits, n, action, counts);
+}
+
+void wander_cuda(const Tables& t, int64_t n, double strength, uint64_t seed, uint32_t step,
+                 cudaStream_t stream) {
+  if (n) wander_rows<<<blocks_for(n), BLOCK, 0, stream>>>(t, n, strength, seed, step);
 }
 
 // Blocks' marks and their total, rows' marks, holes, and the drops before the tail.

@@ -23,6 +23,9 @@ void classify_cuda(const Tables& t, const double* gradient, const int32_t* seen,
                    const Limits& limits, int64_t n, uint8_t* action, int64_t* counts,
                    void* scratch, cudaStream_t stream);
 
+void wander_cuda(const Tables& t, int64_t n, double strength, uint64_t seed, uint32_t step,
+                 cudaStream_t stream);
+
 int64_t grow_scratch(int64_t n);  // bytes
 void grow_cuda(const Tables& t, const uint8_t* action, int64_t n, int64_t count, uint64_t seed,
                uint32_t step, void* scratch, cudaStream_t stream);

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from typing_extensions import override
 
+from esd_splat import native
 from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State, is_due, logit
 from esd_splat.densify.random import WORD, normals, philox4x32
 from esd_splat.errors import RunError
@@ -28,6 +29,8 @@ OPAQUE = math.log(2**24 - 1)
 that the alternating sum of equation 9 loses its digits, and no float32 opacity shows a change."""
 GATE_OPACITY, GATE_STEEPNESS = 0.005, 100
 """The noise is halved at this opacity, and gone soon after (3DGS-MCMC: t = 1 - 0.005, k = 100)."""
+GATE_SHUT = 1e-25
+"""A noise scaled down to this moves nothing any more."""
 TICKETS = 2**24
 """Chances to be drawn that a Gaussian of opacity 1 has. Whole numbers add up to the same sum in
 whatever order a device adds them; one a row is the least."""
@@ -99,17 +102,9 @@ class Mcmc(Densifier):
     @torch.no_grad()
     def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
         """Noise of stochastic gradient Langevin dynamics, in every step of the run."""
-        if self.noise == 0:
-            return
-        # In double precision and rounded once, as everywhere here: so devices agree to the bit.
-        half = quats_to_rotmats(scene.quats.double()) * scene.log_scales.double().exp()[:, None]
-        eta = normals(seed, step, torch.arange(len(scene), device=half.device), NOISE).double()
-        gate = (GATE_STEEPNESS * (GATE_OPACITY - scene.opacity_logits.double().sigmoid())).sigmoid()
-        walk = (half @ (half.mT @ eta[..., None])).squeeze(-1)
-        walk *= self.noise * lr * gate[:, None]
-        # Rows without a picture stay as they are, for the next edit to replace.
-        walk = torch.where(drawable(scene)[:, None], walk, 0.0)
-        scene.means.copy_(scene.means.double() + walk)
+        if self.noise:
+            walk = wander_native if native.has("wander", scene.means) else wander_torch
+            walk(scene, self.noise * lr, step, seed)
 
     @override
     @torch.no_grad()
@@ -144,6 +139,28 @@ class Mcmc(Densifier):
             return None
         source = draw(scene.opacity_logits, alive, len(target), step, seed)
         return Relocation(source, target, count, faintest)
+
+
+def wander_native(scene: Gaussians, strength: float, step: int, seed: int) -> None:
+    """As ``wander_torch``, in one pass; most rows are opaque, and only looked at."""
+    native.ops.wander(list(vars(scene).values()), strength, seed, step)
+
+
+@native.fake("wander")
+def _(fields: list[Tensor], strength: float, seed: int, step: int) -> None: ...
+
+
+def wander_torch(scene: Gaussians, strength: float, step: int, seed: int) -> None:
+    """Add to the means, in place, the covariance times a normal vector, gated by opacity."""
+    # In double precision and rounded once, as everywhere here: so devices agree to the bit.
+    half = quats_to_rotmats(scene.quats.double()) * scene.log_scales.double().exp()[:, None]
+    eta = normals(seed, step, torch.arange(len(scene), device=half.device), NOISE).double()
+    gate = (GATE_STEEPNESS * (GATE_OPACITY - scene.opacity_logits.double().sigmoid())).sigmoid()
+    walk = (half @ (half.mT @ eta[..., None])).squeeze(-1) * (strength * gate[:, None])
+    # Rows without a picture stay as they are, for the next edit to replace.
+    moves = drawable(scene) & (gate >= GATE_SHUT)
+    walk = torch.where(moves[:, None], walk, 0.0)
+    scene.means.copy_(scene.means.double() + walk)
 
 
 @dataclass(frozen=True)

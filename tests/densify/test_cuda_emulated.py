@@ -17,6 +17,7 @@ from torch import Tensor
 from esd_splat.densify import Rows
 from esd_splat.densify.classify import Limits, classify_torch, observe_torch
 from esd_splat.densify.growth import CLONE, DROP, Growth, grow_torch
+from esd_splat.densify.mcmc import wander_torch
 from tests.densify.scenes import scene_of_rows, with_room
 
 HERE, SOURCES = Path(__file__).parent / "emulated", Path(__file__).parents[2] / "cuda_ext"
@@ -32,7 +33,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     code, launches = re.subn(
         r"(\w+)<<<(.*?)>>>\((.*?)\);", r"launch(\2, [=] { \1(\3); });", code, flags=re.DOTALL
     )
-    assert launches == 8, "every launch of every kernel"
+    assert launches == 9, "every launch of every kernel"
     (folder / "densify.cpp").write_text(code + (HERE / "calls.inc").read_text())
     options = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", f"-I{HERE}", f"-I{SOURCES}"]
     out = folder / "densify.so"
@@ -104,3 +105,15 @@ def test_observing(kernels: ctypes.CDLL) -> None:
     )
     for a, b in zip(*sums, strict=True):
         assert torch.equal(a, b)
+
+
+def test_wandering(kernels: ctypes.CDLL) -> None:
+    one, other = (scene_of_rows(600) for _ in range(2))
+    one.opacity_logits.sub_(6.0)
+    other.opacity_logits.sub_(6.0)
+    wander_torch(one, 10.0, 4, 2**35)
+    fields, widths = _table(list(vars(other).values()))
+    seed, strength = ctypes.c_uint64(2**35), ctypes.c_double(10.0)
+    kernels.call_wander(fields, widths, ctypes.c_int64(600), strength, seed, 4)
+    assert torch.equal(one.means, other.means)
+    assert not torch.equal(one.means, scene_of_rows(600).means)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from esd_splat import native
 from esd_splat.densify.base import Rows
 from esd_splat.densify.mcmc import (
     DRAW,
@@ -19,6 +20,8 @@ from esd_splat.densify.mcmc import (
     Relocation,
     draw,
     shared,
+    wander_native,
+    wander_torch,
 )
 from esd_splat.densify.random import normals, philox4x32
 from esd_splat.errors import RunError
@@ -456,3 +459,20 @@ def test_every_range_problem_is_reported() -> None:
     for key in ("min_opacity", "growth", "noise"):
         with pytest.raises(ValueError, match=f"{key}: .*nan"):
             Mcmc(**{key: math.nan})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.skipif(bool(native.MISSING), reason=f"no kernels: {native.MISSING}")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_kernels_noise_equals_torchs(device: str) -> None:
+    scene = scene_of_rows(5000, sh=3)
+    scene.opacity_logits.copy_(torch.linspace(-9.0, 9.0, 5000))
+    scene.means[::3] = 0.0
+    scene.log_scales[7], scene.quats[8], scene.means[9] = 60.0, 0.0, torch.nan
+    one, other = (scene.map(lambda v: v.clone()) for _ in range(2))
+    other = other.map(lambda v: v.to(device))
+    wander_torch(one, 10.0, 3, 2**40 + 1)
+    wander_native(other, 10.0, 3, 2**40 + 1)
+    assert torch.equal(one.means.nan_to_num(5.0), other.means.cpu().nan_to_num(5.0))
+    moved = (one.means != scene.means).any(1)
+    assert moved[:1000].double().mean() > 0.99, "the faint wander"
+    assert not moved[4000:].any(), "the opaque do not"
