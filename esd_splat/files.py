@@ -1,5 +1,6 @@
 """Files that are either whole or not there. Knows paths; nothing of what is written."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esd_splat.errors import OutputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a quota or a file that has reached its size."""
 
 
 @contextmanager
@@ -49,9 +53,8 @@ def write_text(path: Path | str, text: str) -> None:
 def output_error(path: Path | str, error: OSError) -> OutputError:
     """The line a user reads when ``error`` kept us from writing ``path``."""
     reason = error.strerror or str(error) or type(error).__name__
-    return OutputError(
-        f"{path}: cannot be written ({reason}); free space there or choose another folder"
-    )
+    way_out = "free space there or " if error.errno in FULL else ""
+    return OutputError(f"{path}: cannot be written ({reason}); {way_out}choose another folder")
 
 
 def _flush_to_disk(path: Path) -> None:
