@@ -24,6 +24,7 @@ from esd_splat.losses import surrogate_loss
 from esd_splat.noise import add_noise
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
 from esd_splat.rasterize import contributions, rasterize
+from esd_splat.rasterize.base import MIN_ALPHA
 from esd_splat.teacher import Teacher, guide
 from esd_splat.types import Images, Latents, Timesteps
 
@@ -75,11 +76,7 @@ class Distillation:
         background = self._backgrounds(len(cameras))
         render = rasterize(self.scene, cameras, background, self.backend)
         if not render.visible.any():
-            raise RunError(
-                f"step {step}: all {len(self.scene)} Gaussians vanished: none is visible in any of "
-                f"{len(cameras)} views; lower the learning rates (optim) or the weights in "
-                "regularise"
-            )
+            raise self._vanished(f"none is visible in any of {len(cameras)} views")
         render.means2d.retain_grad()
         latents = self.teacher.encode(render.images)
         clean = latents.detach()
@@ -218,6 +215,12 @@ class Distillation:
         cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
         return contributions(self.scene, cameras.to(self.device), self.backend)
 
+    def _vanished(self, how: str) -> RunError:
+        return RunError(
+            f"step {self.done}: all {len(self.scene)} Gaussians vanished: {how}; lower the "
+            "learning rates (optim) or the weights in regularise"
+        )
+
     def _check(self, logged: dict[str, float]) -> None:
         finite = {
             name: value == value and abs(value) != float("inf") for name, value in logged.items()
@@ -228,3 +231,5 @@ class Distillation:
                 f"step {self.done}: {', '.join(broken)} turned NaN or infinite; lower the learning "
                 "rates (optim, particle.lr) or teacher.guidance_scale, or use precision=32"
             )
+        if not (self.scene.opacities >= MIN_ALPHA).any():
+            raise self._vanished(f"none has the least opacity that is drawn, {MIN_ALPHA:.2g}")
