@@ -89,10 +89,9 @@ def gsplats(count: int, degree: int, device: str) -> tuple[Refine, Refine]:
     )
     params: dict[str, Any] = {}
     optimizers: dict[str, Any] = {}
-    cloned, halved = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
     u = torch.rand(count, generator=torch.Generator().manual_seed(0)).to(device)
-    cloned |= u < CLONED
-    halved |= (u >= CLONED) & (u < CLONED + SPLIT_SHARE)
+    cloned = u < CLONED
+    halved = (u >= CLONED) & (u < CLONED + SPLIT_SHARE)
 
     def reset() -> None:
         for name, theirs in names.items():

@@ -1,6 +1,7 @@
 // The operators of densification as both devices see them: arguments checked, tables of pointers.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "densify.h"
@@ -40,6 +41,27 @@ inline int64_t rows_of(const Tensor& x, const char* name) {
   if (x.dim() < 1) fail(name, ": must have a row per Gaussian, got ", shape_of(x));
   if (x.size(0) > INT32_MAX) fail(name, ": at most 2^31 - 1 Gaussians, got ", x.size(0));
   return x.size(0);
+}
+
+// What `observe` relies on. Returns the number of views.
+inline int64_t check_seen(const Tensor& gradient, const Tensor& seen, const Tensor& grad2d,
+                          const Tensor& visible, int device) {
+  if (grad2d.dim() != 3) fail("grad2d: must have shape [b, n, 2], got ", shape_of(grad2d));
+  const int64_t n = gradient.size(0), views = grad2d.size(0);
+  expect("gradient", gradient, ScalarType::Double, {n}, device);
+  expect("seen", seen, ScalarType::Int, {n}, device);
+  expect("grad2d", grad2d, ScalarType::Float, {views, n, 2}, device);
+  expect("visible", visible, ScalarType::Bool, {views, n}, device);
+  return views;
+}
+
+// What `classify` relies on, beside the tables.
+inline void check_judged(const Tensor& gradient, const Tensor& seen,
+                         const std::optional<Tensor>& keep, int device) {
+  const int64_t n = gradient.size(0);
+  expect("gradient", gradient, ScalarType::Double, {n}, device);
+  expect("seen", seen, ScalarType::Int, {n}, device);
+  if (keep) expect("keep", *keep, ScalarType::Bool, {n}, device);
 }
 
 // What `grow` relies on, beside the tables: no row is read or written out of bounds.

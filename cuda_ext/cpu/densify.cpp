@@ -14,12 +14,7 @@ constexpr int64_t GRAIN = 4096;  // rows a task handles; sums are over these, at
 
 void observe(Tensor gradient, Tensor seen, const Tensor grad2d, const Tensor visible) {
   const int64_t n = rows_of(gradient, "gradient");
-  if (grad2d.dim() != 3) fail("grad2d: must have shape [b, n, 2], got ", shape_of(grad2d));
-  const int64_t views = grad2d.size(0);
-  expect("gradient", gradient, ScalarType::Double, {n});
-  expect("seen", seen, ScalarType::Int, {n});
-  expect("grad2d", grad2d, ScalarType::Float, {views, n, 2});
-  expect("visible", visible, ScalarType::Bool, {views, n});
+  const int64_t views = check_seen(gradient, seen, grad2d, visible, CPU);
   double* sum = data<double>(gradient);
   int32_t* count = data<int32_t>(seen);
   const float* grad = data<float>(grad2d);
@@ -42,9 +37,7 @@ std::tuple<Tensor, Tensor> classify(const std::vector<Tensor> fields, const Tens
   const int64_t n = rows_of(gradient, "gradient");
   const Limits limits{largest, faintest, faintest_to_grow, split_above, grow_ratio};
   const Tables t = tables_of(fields, {}, n, CPU);
-  expect("gradient", gradient, ScalarType::Double, {n});
-  expect("seen", seen, ScalarType::Int, {n});
-  if (keep) expect("keep", *keep, ScalarType::Bool, {n});
+  check_judged(gradient, seen, keep, CPU);
   const double* sum = data<double>(gradient);
   const int32_t* views = data<int32_t>(seen);
   const bool* kept = keep ? data<bool>(*keep) : nullptr;

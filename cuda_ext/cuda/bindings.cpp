@@ -1,5 +1,5 @@
-// Operators observe, classify, grow and wander on CUDA; their schemas are in cpu/densify.cpp. Nothing here
-// waits for the device.
+// Operators observe, classify, grow and wander on CUDA; their schemas are in cpu/densify.cpp.
+// Nothing here waits for the device.
 #include "cuda/densify.cuh"
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -42,12 +42,7 @@ Tensor bytes(const Tensor& like, int64_t count) {
 void observe(Tensor gradient, Tensor seen, const Tensor grad2d, const Tensor visible) {
   const int64_t n = rows_of(gradient, "gradient");
   const Launch on(gradient);
-  if (grad2d.dim() != 3) fail("grad2d: must have shape [b, n, 2], got ", shape_of(grad2d));
-  const int64_t views = grad2d.size(0);
-  expect("gradient", gradient, ScalarType::Double, {n}, on.device);
-  expect("seen", seen, ScalarType::Int, {n}, on.device);
-  expect("grad2d", grad2d, ScalarType::Float, {views, n, 2}, on.device);
-  expect("visible", visible, ScalarType::Bool, {views, n}, on.device);
+  const int64_t views = check_seen(gradient, seen, grad2d, visible, on.device);
   observe_cuda(data<double>(gradient), data<int32_t>(seen), data<float>(grad2d),
                data<bool>(visible), n, views, on.stream);
   on.check();
@@ -60,9 +55,7 @@ std::tuple<Tensor, Tensor> classify(const std::vector<Tensor> fields, const Tens
   const int64_t n = rows_of(gradient, "gradient");
   const Launch on(gradient);
   const Tables t = tables_of(fields, {}, n, on.device);
-  expect("gradient", gradient, ScalarType::Double, {n}, on.device);
-  expect("seen", seen, ScalarType::Int, {n}, on.device);
-  if (keep) expect("keep", *keep, ScalarType::Bool, {n}, on.device);
+  check_judged(gradient, seen, keep, on.device);
   const Tensor action = bytes(gradient, n), scratch = bytes(gradient, classify_scratch(n));
   const Tensor counts = torch::stable::new_empty(gradient, {2}, ScalarType::Long);
   classify_cuda(t, data<double>(gradient), data<int32_t>(seen),

@@ -180,8 +180,8 @@ class Relocation(Edit):
     def carry_out(self, rows: Rows) -> None:
         logits, log_scales = rows.scene.opacity_logits, rows.scene.log_scales
         sources, copies = self.source.unique(return_counts=True)
-        logit, log_ratio = shared(logits[sources], copies + 1, self.faintest)
-        logits[sources] = logit.to(logits)
+        part, log_ratio = shared(logits[sources], copies + 1, self.faintest)
+        logits[sources] = part.to(logits)
         log_scales[sources] = (log_scales[sources].double() + log_ratio[:, None]).to(log_scales)
         for field in vars(rows.scene).values():
             field[self.target] = field[self.source]
