@@ -19,6 +19,7 @@ from esd_splat.losses import LOSSES, Regularise, ScoreDistillation
 from esd_splat.measure import Measure
 from esd_splat.noise import TimestepRange
 from esd_splat.optim import Optim
+from esd_splat.pool import Pool
 from esd_splat.structured import load, plugin
 from esd_splat.teacher import TEACHERS, Particle, TeacherConfig
 
@@ -119,6 +120,7 @@ class Config:
     teacher: TeacherConfig = plugin(TEACHERS, default="stable_diffusion")
     """The text-to-image model whose likely images the views should become."""
     particle: Particle = field(default_factory=Particle)
+    pool: Pool = field(default_factory=Pool)
     timesteps: TimestepRange = field(default_factory=TimestepRange)
     cameras: Orbit = field(default_factory=Orbit)
     optim: Optim = field(default_factory=Optim)

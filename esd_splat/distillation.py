@@ -56,6 +56,7 @@ class Distillation:
         self.plain = teacher.embed([config.prompt])
         wanted = config.loss.needs & PARTICLE_INPUTS.keys()
         self.particle = config.particle.attach(teacher, config.seed) if wanted else None
+        self.pooled: Latents | None = None  # the recent views' latents, for losses that ask
         self.done = 0
 
     @property
@@ -80,6 +81,8 @@ class Distillation:
         render.means2d.retain_grad()
         latents = self.teacher.encode(render.images)
         clean = latents.detach()
+        if "pooled" in config.loss.needs:
+            self.pooled = config.pool.join(self.pooled, clean)
 
         alphas_cumprod = self.teacher.alphas_cumprod
         t = config.timesteps.draw(
@@ -139,6 +142,7 @@ class Distillation:
             "densify": self.densify_state,
             "generators": generator_states(self.generators),
             "particle": self.particle.state() if self.particle else None,
+            "pooled": self.pooled,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -149,6 +153,8 @@ class Distillation:
         restore_generators(state["generators"], self.generators)
         if self.particle is not None:
             self.particle.restore(state["particle"])
+        pooled = state.get("pooled")  # files of version 0.1 have none
+        self.pooled = None if pooled is None else pooled.to(self.device)
 
     def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:
         """One plain colour for each view."""
@@ -180,6 +186,10 @@ class Distillation:
             predictions["teacher"] = guide(predictions["teacher"], unconditional, scale)
         if "noise" in needs:
             predictions["noise"] = noise
+        if "pooled" in needs:
+            assert self.pooled is not None
+            known = self.teacher.alphas_cumprod
+            predictions["pooled"] = config.pool.eps(self.pooled, noisy, known, t)
         return predictions
 
     def _ask(

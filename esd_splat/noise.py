@@ -67,13 +67,20 @@ class TimestepRange:
     """Which timesteps are drawn as a run goes on, and how much each counts.
 
     Timesteps are uniform between two bounds, given as fractions of the teacher's ``T`` training
-    timesteps. High ones shape the object, low ones its detail, so the upper bound may come down::
+    timesteps. High ones decide pose and shape, low ones detail, and whatever is decided at a low
+    one is hard to take back at a high one. So both bounds may come down::
 
-        upper = max ... max_end    linearly, while progress goes from anneal_start to anneal_end
+        upper = max ... max_end      linearly, while progress goes from anneal_start to anneal_end
+        lower = min_start ... min    linearly, while progress goes from 0 to min_until
     """
 
     min: float = 0.02
     """Lower bound, as a fraction of T, in (0, 1)."""
+    min_start: float | None = None
+    """Lower bound at the start, as a fraction of T, at least min and below max; left out, it is
+    min all along."""
+    min_until: float = 0.6
+    """Share of the run at which the lower bound has come down from min_start to min, in [0, 1]."""
     max: float = 0.98
     """Upper bound at the start, as a fraction of T, in (0, 1), above min."""
     max_end: float | None = None
@@ -95,7 +102,12 @@ class TimestepRange:
                 problems.append(f"{name}: must be a fraction of T in (0, 1), got {bound:g}")
             elif name != "min" and bound is not None and 0 < self.min < 1 and bound <= self.min:
                 problems.append(f"{name}: must be above min = {self.min:g}, got {bound:g}")
-        for name in ("anneal_start", "anneal_end"):
+        if self.min_start is not None and not self.min <= self.min_start < self.max:
+            problems.append(
+                f"min_start: must be in [min, max) = [{self.min:g}, {self.max:g}), "
+                f"got {self.min_start:g}"
+            )
+        for name in ("min_until", "anneal_start", "anneal_end"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 problems.append(f"{name}: must be a share of the run in [0, 1], got {share:g}")
         if self.anneal_end < self.anneal_start:
@@ -113,15 +125,13 @@ class TimestepRange:
             progress: share of the run that is done, in [0, 1]; beyond it the nearer end counts.
             T: training timesteps of the teacher, at least 1.
         """
-        if progress < self.anneal_start:
-            share = 0.0
-        elif progress < self.anneal_end:
-            share = (progress - self.anneal_start) / (self.anneal_end - self.anneal_start)
-        else:
-            share = 1.0
         end = self.max if self.max_end is None else self.max_end
-        upper = self.max + share * (end - self.max)
-        return min(math.floor(self.min * T + 0.5), T - 1), min(math.floor(upper * T + 0.5), T - 1)
+        upper = self.max + _share(progress, self.anneal_start, self.anneal_end) * (end - self.max)
+        start = self.min if self.min_start is None else self.min_start
+        lower = start + _share(progress, 0.0, self.min_until) * (self.min - start)
+        # Where both come down, the lower bound must not be left above the upper one.
+        low, high = (min(math.floor(bound * T + 0.5), T - 1) for bound in (lower, upper))
+        return min(low, high), high
 
     def draw(self, progress: float, batch: int, T: int, generator: torch.Generator) -> Timesteps:
         """``batch`` independent timesteps, on the generator's device; see ``bounds``."""
@@ -134,3 +144,10 @@ class TimestepRange:
         return {"sigma2": s**2, "alpha_sigma2": a * s**2, "uniform": torch.ones_like(s)}[
             self.weight
         ]
+
+
+def _share(progress: float, start: float, end: float) -> float:
+    """How far ``progress`` has come from ``start`` to ``end``, in [0, 1]; a jump if they agree."""
+    if progress < start:
+        return 0.0
+    return (progress - start) / (end - start) if progress < end else 1.0

@@ -19,7 +19,7 @@ LAYERS = [  # a module may import from its own unit and from any layer above it
     {"errors", "types"},
     {"noise", "structured", "files", "native", "processor"},
     {"cameras", "prompt", "gaussians", "figurines"},
-    {"rasterize", "teacher", "losses", "export"},
+    {"rasterize", "teacher", "losses", "pool", "export"},
     {"init", "densify", "measure"},
     {"optim", "checkpoint"},
     {"config"},

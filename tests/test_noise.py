@@ -80,6 +80,22 @@ def test_the_upper_bound_stays_unless_told_otherwise() -> None:
     assert {TimestepRange(max=0.7).bounds(p, 1000) for p in (0.0, 0.3, 1.0)} == {(20, 700)}
 
 
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 900), (0.3, 460), (0.6, 20), (0.7, 20), (1.0, 20)]
+)
+def test_the_lower_bound_comes_down_too(progress: float, expected: int) -> None:
+    timesteps = TimestepRange(min_start=0.9, min_until=0.6)
+    assert timesteps.bounds(progress, 1000) == (expected, 980)
+
+
+def test_a_lower_bound_that_comes_down_later_waits_under_the_upper_one() -> None:
+    timesteps = TimestepRange(min_start=0.9, min_until=1.0, max_end=0.5, anneal_end=0.5)
+    assert timesteps.bounds(0.5, 1000) == (460, 500)
+    assert timesteps.bounds(0.3, 1000) == (636, 692)
+    early = TimestepRange(min_start=0.9, min_until=1.0, max_end=0.3, anneal_end=0.2)
+    assert early.bounds(0.2, 1000) == (300, 300)
+
+
 def test_bounds_are_rounded_and_kept_below_the_number_of_timesteps() -> None:
     assert 0.29 * 100 < 29, "the trap: int() would make it 28"
     assert TimestepRange(min=0.29, max=0.58).bounds(0.0, 100) == (29, 58)
@@ -88,11 +104,12 @@ def test_bounds_are_rounded_and_kept_below_the_number_of_timesteps() -> None:
 
 @st.composite
 def _ranges(draw: st.DrawFn) -> TimestepRange:
-    low, high, end = sorted(draw(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=3, max_size=3)))
-    low = low / 2  # strictly below, also where they were equal
+    bounds = draw(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=4, max_size=4))
+    low, low_start, high, end = sorted(bounds)
+    low, low_start = low / 2, low_start / 2  # strictly below, also where they were equal
     start, stop = sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))
     high, end = draw(st.sampled_from([(high, end), (end, high)]))
-    return TimestepRange(low, high, end, start, stop)
+    return TimestepRange(low, low_start, draw(st.floats(0, 1)), high, end, start, stop)
 
 
 @given(timesteps=_ranges(), progress=st.floats(0, 1), T=st.integers(1, 5000))
@@ -103,6 +120,7 @@ def test_bounds_are_timesteps_and_move_one_way(
     assert 0 <= low <= high <= T - 1
     uppers = [timesteps.bounds(p, T)[1] for p in (0.0, progress, 1.0)]
     assert uppers in (sorted(uppers), sorted(uppers, reverse=True))
+    assert low >= timesteps.bounds(1.0, T)[0]
 
 
 def test_draws_reach_both_bounds_and_nothing_beyond() -> None:
@@ -142,6 +160,9 @@ def test_weights_by_hand(timesteps: TimestepRange, expected: float) -> None:
         ({"min": float("nan")}, "min: must be a fraction of T in (0, 1), got nan"),
         ({"min": 0.5, "max": 0.5}, "max: must be above min = 0.5, got 0.5"),
         ({"max_end": 0.01}, "max_end: must be above min = 0.02, got 0.01"),
+        ({"min_start": 0.99}, "min_start: must be in [min, max) = [0.02, 0.98), got 0.99"),
+        ({"min_start": 0.01}, "min_start: must be in [min, max) = [0.02, 0.98), got 0.01"),
+        ({"min_until": 2.0}, "min_until: must be a share of the run in [0, 1], got 2"),
         ({"anneal_start": -0.5}, "anneal_start: must be a share of the run in [0, 1], got -0.5"),
         (
             {"anneal_start": 0.5, "anneal_end": 0.25},

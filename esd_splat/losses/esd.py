@@ -1,6 +1,7 @@
 """Entropic score distillation (Wang et al., arXiv:2401.00909)."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from typing_extensions import override
 
@@ -13,15 +14,17 @@ MAX_ENTROPY_WEIGHT = 4.0
 
 @dataclass(frozen=True)
 class Esd(ScoreDistillation):
-    """VSD plus an entropy term that rewards views for differing from one another.
+    """Each view as the teacher likes it, plus an entropy term that rewards views for differing.
 
-    The particle's part is split between a camera-conditioned and a camera-free prediction. The
-    camera-free one is the score of *all* views pooled, so moving against it spreads them::
+    What the renderings are is split between a prediction that knows the camera and one that does
+    not. The latter is the score of *all* views pooled, so moving against it spreads them::
 
-        direction = teacher - (1 - w) * particle - w * particle_uncond        w = entropy_weight
+        direction = teacher - (1 - w) * camera - w * marginal        w = entropy_weight
 
     which descends ``w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))``, with ``q`` the noised
-    renderings, ``c`` the camera and ``p`` the teacher.
+    renderings, ``c`` the camera and ``p`` the teacher. Either prediction can be the particle's, as
+    in the paper, or computed: given the camera a rendering is one point, whose prediction is the
+    noise that was drawn; the pooled views have a closed form, see ``Pool``.
     """
 
     entropy_weight: float = field(
@@ -31,6 +34,13 @@ class Esd(ScoreDistillation):
     views to the teacher, above 1 spreads them further than the teacher's own images. May be given
     as threestudio's ``guidance_scale_lora``, which is 1 - entropy_weight, in [-3, 1]."""
 
+    camera: Literal["particle", "noise"] = "particle"
+    """Which prediction knows the camera: the particle's, or the drawn noise as in SDS. At
+    entropy_weight 1 it does not count."""
+    marginal: Literal["particle", "pool"] = "particle"
+    """Which prediction stands for all views together: the particle's with its camera hidden, or
+    that of the pool of recent views, which needs no training."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.entropy_weight <= MAX_ENTROPY_WEIGHT:
             allowed = f"[0, {MAX_ENTROPY_WEIGHT:g}]"
@@ -39,9 +49,11 @@ class Esd(ScoreDistillation):
     @property
     @override
     def needs(self) -> frozenset[str]:
-        """At weight 0 or 1 one branch of the particle counts for nothing and is not asked for."""
-        unused = {0.0: {"particle_uncond"}, 1.0: {"particle"}}
-        return self.takes - unused.get(self.entropy_weight, set())
+        """The teacher, and the one or two predictions that count at this entropy weight."""
+        camera = {"particle": "particle", "noise": "noise"}[self.camera]
+        marginal = {"particle": "particle_uncond", "pool": "pooled"}[self.marginal]
+        counts = {camera: self.entropy_weight != 1, marginal: self.entropy_weight != 0}
+        return frozenset({"teacher"} | {name for name, does in counts.items() if does})
 
     @override
     def direction(
@@ -49,18 +61,20 @@ class Esd(ScoreDistillation):
         teacher: Latents,
         particle: Latents | None = None,
         particle_uncond: Latents | None = None,
+        noise: Latents | None = None,
+        pooled: Latents | None = None,
     ) -> Latents:
         """Descent direction on the clean latents; subtract it, or see ``surrogate_loss``.
 
         The arguments are noise predictions (not scores) at the same noisy latents and timestep.
-        Weighting by timestep is the caller's.
+        Weighting by timestep is the caller's. Those that ``needs`` does not name are not read.
 
         Args:
             teacher: pretrained network given the prompt, guidance scale already applied.
-            particle: LoRA given the camera that rendered these latents. Not read, and may be
-                left out, at ``entropy_weight`` 1.
-            particle_uncond: the same LoRA with the camera dropped. Not read, and may be left
-                out, at ``entropy_weight`` 0.
+            particle: LoRA given the camera that rendered these latents.
+            particle_uncond: the same LoRA with the camera dropped.
+            noise: what was drawn.
+            pooled: of the pooled recent views.
 
         Returns:
             Zero where the renderings are already as the teacher and the entropy term want them.
@@ -72,10 +86,12 @@ class Esd(ScoreDistillation):
             Algorithm 1 of the paper with the sign that descent needs: it prints a plus for noise
             predictions, which is right for scores only. The authors' own code agrees with us.
         """
-        if self.entropy_weight == 0 and particle is not None:
-            return teacher - particle
-        if self.entropy_weight == 1 and particle_uncond is not None:
-            return teacher - particle_uncond
-        if particle is None or particle_uncond is None:
+        known = particle if self.camera == "particle" else noise
+        unknown = particle_uncond if self.marginal == "particle" else pooled
+        if self.entropy_weight == 0 and known is not None:
+            return teacher - known
+        if self.entropy_weight == 1 and unknown is not None:
+            return teacher - unknown
+        if known is None or unknown is None:
             raise TypeError(f"{self}.direction needs {', '.join(sorted(self.needs))}")
-        return teacher - particle.lerp(particle_uncond, self.entropy_weight)
+        return teacher - known.lerp(unknown, self.entropy_weight)

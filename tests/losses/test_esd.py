@@ -1,6 +1,7 @@
 """ESD against identities, a hand-computed value and a closed-form Gaussian problem."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
@@ -99,9 +100,39 @@ def test_rejects_weights_outside_the_range(weight: float) -> None:
         Esd(entropy_weight=weight)
 
 
+@pytest.mark.parametrize(
+    ("camera", "marginal", "expected"),
+    [
+        ("particle", "particle", {"particle", "particle_uncond"}),
+        ("noise", "particle", {"noise", "particle_uncond"}),
+        ("particle", "pool", {"particle", "pooled"}),
+        ("noise", "pool", {"noise", "pooled"}),
+    ],
+)
+def test_either_prediction_may_be_computed_instead_of_learned(
+    camera: Literal["particle", "noise"], marginal: Literal["particle", "pool"], expected: set[str]
+) -> None:
+    names = ("particle", "noise", "particle_uncond", "pooled")
+    values = {name: _eps(i) for i, name in enumerate(names, start=1)}
+    loss = Esd(0.25, camera, marginal)
+    assert loss.needs == {"teacher"} | expected
+    known, unknown = (values[name] for name in names if name in expected)
+    given = {name: values[name] for name in expected}
+    expected_direction = _eps(0) - 0.75 * known - 0.25 * unknown
+    torch.testing.assert_close(loss.direction(_eps(0), **given), expected_direction)
+    with pytest.raises(TypeError, match="needs"):
+        loss.direction(_eps(0), **{k: v for k, v in values.items() if k not in expected})
+
+
+def test_sds_with_no_entropy_asked_for_is_sds() -> None:
+    loss = Esd(0.0, camera="noise")
+    assert loss.needs == Sds().needs
+    assert torch.equal(loss.direction(_eps(0), noise=_eps(1)), Sds().direction(_eps(0), _eps(1)))
+
+
 def test_threestudio_calls_it_guidance_scale_lora() -> None:
     """Its eps_uncond + s (eps_camera - eps_uncond) is our blend at entropy weight 1 - s."""
-    (field,) = dataclasses.fields(Esd)
+    field = dataclasses.fields(Esd)[0]
     alias = field.metadata["aliases"]["guidance_scale_lora"]
     teacher, camera, null = _eps(0), _eps(1), _eps(2)
     for s in (1.0, 0.5, 0.0, -1.0):

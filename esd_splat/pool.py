@@ -1,0 +1,88 @@
+"""All views together, as a distribution in closed form: the entropy term without a network.
+
+The score of the pooled views that entropic distillation needs can be learned, by a particle whose
+camera is hidden, or computed, as here, from the latents of the latest views.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.noise import AlphasCumprod, alpha_sigma
+from esd_splat.types import Latents, Timesteps
+
+Views = Float[Tensor, "_ c hl wl"]
+"""Latents of any number of views."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Which views are pooled, and how far each of them reaches. Read by losses that ask for it.
+
+    The exact distribution of the views is a point for each, and after noising nearly as separate:
+    in hundreds of dimensions a noisy view is only ever close to its own, so the pull of the others
+    is nil. Each point is therefore widened to a Gaussian and drawn towards the mean just so far
+    that mean and covariance of all views together stay what they are.
+    """
+
+    views: int = 64
+    """Latest views that are pooled, at least 2."""
+    bandwidth: float = 1.0
+    """Share of the views' covariance that each of them is widened by, in [0, 1]: 0 is the exact
+    distribution, 1 a single Gaussian with the views' mean and covariance."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.views < 2:
+            problems.append(f"views: must be at least 2, got {self.views}")
+        if not 0 <= self.bandwidth <= 1:
+            problems.append(f"bandwidth: must be in [0, 1], got {self.bandwidth:g}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def join(self, latents: Views | None, new: Views) -> Views:
+        """The latest ``views`` latents, oldest first."""
+        return (new if latents is None else torch.cat([latents, new]))[-self.views :]
+
+    def eps(
+        self, latents: Views, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
+    ) -> Latents:
+        """The best noise prediction for a noised draw from the pooled ``latents``.
+
+        With ``m`` and ``S`` the mean and covariance of the ``n`` latents ``z_i`` and ``h`` the
+        bandwidth, the pool is the mixture of ``N(m + sqrt(1 - h) (z_i - m), h S)``, and this is
+        ``-sigma`` times the score of its noised density. At ``h = 1`` that is::
+
+            sigma (alpha^2 S + sigma^2 I)^-1 (noisy - alpha m)
+
+        and of one latent alone it is the noise that was drawn.
+
+        Source:
+            The shrunk kernel estimate of Silverman, "Density Estimation" (1986), section 6.4.
+        """
+        alpha, sigma = (x.flatten(1) for x in alpha_sigma(alphas_cumprod, t))
+        n, h, keep = len(latents), self.bandwidth, math.sqrt(1 - self.bandwidth)
+        mean = latents.flatten(1).mean(0)
+        Z = latents.flatten(1) - mean
+        d = noisy.flatten(1) - alpha * mean
+        # With M = alpha^2 h Z^T Z / n + sigma^2 I, Woodbury's identity turns each inverse of M into
+        # one of n x n:  sigma^2 M^-1 = I - Z^T A Z,  A = h (h K + n sigma^2 / alpha^2 I)^-1.
+        K, Zd = Z @ Z.mT, d @ Z.mT
+        ridge = (n * (sigma / alpha) ** 2)[:, :, None] * torch.eye(n).to(K)
+        A = h * torch.linalg.inv(h * K + ridge)
+
+        def narrowed(v: Tensor) -> Tensor:
+            """``sigma^2 Z M^-1 v``, given ``Z v``; a row for each noise level."""
+            return v - torch.einsum("ij,bjk,bk->bi", K, A, v)
+
+        own = K.diagonal() - torch.einsum("ij,bjk,ki->bi", K, A, K)
+        # Of log w_i = -(d - alpha keep z_i)^T M^-1 (d - alpha keep z_i) / 2, what depends on i.
+        step = alpha * keep
+        log_weights = (step * narrowed(Zd) - 0.5 * step**2 * own) / sigma**2
+        weights = log_weights.softmax(-1)
+        off = d - step * (weights @ Z)
+        pulled = torch.einsum("bij,bj->bi", A, off @ Z.mT) @ Z
+        return ((off - pulled) / sigma).view_as(noisy)
