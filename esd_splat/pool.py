@@ -28,7 +28,7 @@ class Pool:
     that mean and covariance of all views together stay what they are.
     """
 
-    views: int = 64
+    views: int = 128
     """Latest views that are pooled, at least 2."""
     bandwidth: float = 1.0
     """Share of the views' covariance that each of them is widened by, in [0, 1]: 0 is the exact

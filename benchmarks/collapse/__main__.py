@@ -1,0 +1,40 @@
+"""Measure the collapse: ``python -m benchmarks.collapse --preset quick|full|study``.
+
+Runs what has no row yet, several runs at once; writes rows as they come, so that a cut run goes on
+where it was; then writes the page anew. Rows of another machine count as rows: to measure all of it
+again, give another folder with ``--out``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
+from benchmarks.collapse.page import write_page
+from benchmarks.collapse.runs import HERE, carry_out
+
+
+def main() -> None:
+    """Run, then write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.collapse", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--preset", choices=PRESETS, help="several experiments")
+    what.add_argument("--only", choices=EXPERIMENTS, nargs="+", help="these experiments")
+    what.add_argument("--page", action="store_true", help="run nothing, write the page")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of each experiment only these")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of rows, plots and page")
+    args = parser.parse_args()
+
+    names = [] if args.page else args.only or PRESETS[args.preset]
+    args.out.mkdir(parents=True, exist_ok=True)
+    jobs = [job for name in names for job in EXPERIMENTS[name].jobs()]
+    if args.seeds:
+        jobs = [job for job in jobs if job.seed in args.seeds]
+    carry_out(jobs, args.workers, args.out / "rows.jsonl")
+    write_page(args.out)
+    print(f"wrote {args.out / 'README.md'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

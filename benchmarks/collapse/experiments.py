@@ -1,0 +1,117 @@
+"""Every experiment of the study, and which of them a preset carries out."""
+
+from benchmarks.collapse.plan import FINAL, FINAL_SEEDS, Experiment, Setting
+
+ESD, PAPER, VSD, SDS = Setting("esd"), Setting("esd_paper"), Setting("vsd"), Setting("sds")
+VIEW_WORDS = "teacher.views.enabled=true"
+PERP_NEG = "teacher.views.perp_neg.enabled=true"
+
+
+def _with(base: Setting, *overrides: str) -> Setting:
+    return Setting(base.config, (*base.overrides, *overrides))
+
+
+def _over(base: Setting, key: str, *values: object) -> dict[str, Setting]:
+    """One factor at a time: ``base`` with ``key`` at each of the values."""
+    return {f"{value}": _with(base, f"{key}={value}") for value in values}
+
+
+def _grid(base: Setting, down: tuple[str, ...], across: tuple[str, ...]) -> dict[str, Setting]:
+    """``base`` with every pair of overrides, named by their values as ``down / across``."""
+
+    def value(override: str) -> str:
+        return override.split("=")[-1]
+
+    return {
+        f"{value(one)} / {value(other)}": _with(base, one, other)
+        for one in down
+        for other in across
+    }
+
+
+SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
+GUIDANCE = tuple(SCALES.values())
+WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5, 2))
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "full",
+            "What each method makes of prompts that nothing was chosen on.",
+            {"SDS": SDS, "VSD": VSD, "ESD (paper)": PAPER, "ESD": ESD},
+            FINAL,
+            FINAL_SEEDS,
+        ),
+        Experiment(
+            "quick",
+            "The same on one prompt of each kind.",
+            {"SDS": SDS, "VSD": VSD, "ESD": ESD},
+            FINAL[::2],
+            (0,),
+        ),
+        Experiment(
+            "guidance",
+            "Does guidance cause the collapse, and what entropy weight survives it?",
+            _grid(ESD, GUIDANCE, WEIGHTS),
+        ),
+        Experiment(
+            "rivals",
+            "At which guidance scale is each rival at its best?",
+            {
+                **{f"SDS {s}": _with(SDS, g) for s, g in SCALES.items()},
+                **{f"SDS, view words {s}": _with(SDS, VIEW_WORDS, g) for s, g in SCALES.items()},
+                **{f"VSD {s}": _with(VSD, g) for s, g in SCALES.items() if s < 5},
+                **{
+                    f"VSD, view words {s}": _with(VSD, VIEW_WORDS, g)
+                    for s, g in SCALES.items()
+                    if s < 5
+                },
+            },
+        ),
+        Experiment(
+            "pool_bandwidth",
+            "How far must the entropic force see? 0 is the exact distribution of the views.",
+            _over(ESD, "pool.bandwidth", 0, 0.01, 0.1, 0.5, 1),
+        ),
+        Experiment(
+            "pool_views",
+            "How many views have to be pooled?",
+            _over(ESD, "pool.views", 16, 64, 128, 256),
+        ),
+        Experiment("steps", "How long must a run be?", _over(ESD, "steps", 200, 350, 500, 800)),
+        Experiment(
+            "start_of_noise",
+            "Do low noise levels commit a run to its first view? Lower bound at the start.",
+            _over(ESD, "timesteps.min_start", "null", 0.3, 0.6, 0.9),
+        ),
+        Experiment(
+            "marginal",
+            "Can a particle learn what the pool computes?",
+            {
+                "pool, weight 1": _with(ESD, "loss.entropy_weight=1"),
+                "particle, 10 % hidden": _with(PAPER, "loss.entropy_weight=1"),
+                "particle, all hidden": _with(
+                    PAPER, "loss.entropy_weight=1", "particle.camera_dropout=1"
+                ),
+                "all hidden, 4 steps each": _with(
+                    PAPER, "loss.entropy_weight=1", "particle.camera_dropout=1", "particle.steps=4"
+                ),
+                "noise and hidden particle": _with(
+                    PAPER, "loss.camera=noise", "particle.camera_dropout=1"
+                ),
+                "particle and pool": _with(PAPER, "loss.marginal=pool"),
+            },
+        ),
+        Experiment(
+            "words",
+            "Does it help to tell the teacher the view?",
+            {"blind": ESD, "view words": _with(ESD, VIEW_WORDS)},
+        ),
+    )
+}
+PRESETS = {
+    "quick": ("quick",),
+    "full": ("full",),
+    "study": tuple(name for name in EXPERIMENTS if name not in ("quick", "full")),
+}

@@ -1,0 +1,149 @@
+"""The page: hand-written text with tables, plots and contact sheets made from the rows."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from benchmarks.collapse import plots
+from benchmarks.collapse.experiments import EXPERIMENTS
+from benchmarks.collapse.plan import Experiment, Setting
+from benchmarks.collapse.runs import HERE, Row, folder_of, of_setting, read_rows
+from benchmarks.collapse.stats import Interval, interval
+
+COLUMNS = {
+    "janus": "Janus rate",
+    "recognised": "recognised",
+    "faces": "faces",
+    "front_share": "front share",
+    "MI": "MI",
+    "psnr_aligned": "PSNR, dB",
+    "seconds": "seconds",
+}
+VIEW = 64
+"""Pixels a view on the contact sheets."""
+
+
+def write_page(folder: Path) -> None:
+    """``README.md`` in ``folder`` from its ``rows.jsonl``, with plots beside it.
+
+    The text is ``text.md`` beside this module; ``{{table NAME}}`` and the like are filled in. A
+    contact sheet needs the runs' own pictures: without them the one that is there stays.
+    """
+    rows = read_rows(folder / "rows.jsonl")
+
+    def fill(match: re.Match[str]) -> str:
+        kind, name = match.group(1).split()
+        return FILL[kind](EXPERIMENTS[name], rows, folder)
+
+    text = re.sub(r"\{\{(.+?)\}\}", fill, (HERE / "text.md").read_text())
+    (folder / "README.md").write_text(text)
+
+
+def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """Means with intervals, a line a setting; then which differences from the last one are shown."""
+    lines = [
+        f"*{experiment.question}* {len(experiment.prompts)} prompts, seeds "
+        f"{', '.join(map(str, experiment.seeds))}.",
+        "",
+        "| setting | runs | " + " | ".join(COLUMNS.values()) + " |",
+        "|---" * (2 + len(COLUMNS)) + "|",
+    ]
+    for name, setting in experiment.settings.items():
+        here = _of(experiment, setting, rows)
+        cells = [str(_measured(here, column) or "not yet") for column in COLUMNS]
+        lines.append(f"| {name} | {len(here)} | {' | '.join(cells)} |")
+    lines += ["", *(f"- {name}: `{s.label}`" for name, s in experiment.settings.items())]
+    return "\n".join(lines)
+
+
+def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """Janus runs of all runs, and mean MI, of every prompt by every setting."""
+    lines = ["| prompt | " + " | ".join(experiment.settings) + " |"]
+    lines.append("|---" * (1 + len(experiment.settings)) + "|")
+    for prompt in experiment.prompts:
+        cells = []
+        for setting in experiment.settings.values():
+            here = [r for r in _of(experiment, setting, rows) if r["prompt"] == prompt]
+            mi = sum(r["MI"] for r in here) / max(1, len(here))
+            cells.append(f"{sum(r['janus'] for r in here)}/{len(here)}, {mi:.2f}" if here else "-")
+        lines.append(f"| {prompt} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def factor(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """A table and its plot."""
+    plots.factor(experiment, rows, folder / f"{experiment.name}.png")
+    return table(experiment, rows, folder) + f"\n\n![]({experiment.name}.png)"
+
+
+def chart(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """A grid of two factors as a picture."""
+    plots.chart(experiment, rows, folder / f"{experiment.name}.png")
+    return f"![]({experiment.name}.png)"
+
+
+def frontier(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """Every setting of every experiment; those of ``experiment`` by name."""
+    groups = {e.name: e.settings for e in EXPERIMENTS.values() if e is not experiment}
+    plots.frontier({**groups, "final": experiment.settings}, rows, folder / "frontier.png")
+    return "![](frontier.png)"
+
+
+def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """Best, median and worst run of every setting, by MI: eight views each."""
+    strips, missing = [], 0
+    for name, setting in experiment.settings.items():
+        ranked = sorted(_of(experiment, setting, rows), key=lambda row: -row["MI"])
+        if not ranked:
+            continue
+        for rank, row in zip(
+            ("best", "median", "worst"),
+            (ranked[0], ranked[len(ranked) // 2], ranked[-1]),
+            strict=True,
+        ):
+            file = folder_of(row) / "contact_sheet.png"
+            missing += not file.exists()
+            title = f"{name}, {rank}: {row['prompt']}, seed {row['seed']}, MI {row['MI']:.2f}"
+            strips.append((file, title))
+    target = folder / f"{experiment.name}_sheets.png"
+    if missing:
+        print(f"{target.name}: the pictures of {missing} runs are not on this machine; left alone")
+    elif strips:
+        _paste(strips).save(target)
+    return f"![]({target.name})" if target.exists() else "No pictures yet."
+
+
+FILL = {
+    "table": table,
+    "prompts": per_prompt,
+    "factor": factor,
+    "chart": chart,
+    "frontier": frontier,
+    "sheets": sheets,
+}
+
+
+def _of(experiment: Experiment, setting: Setting, rows: Sequence[Row]) -> list[Row]:
+    return [
+        row
+        for row in of_setting(rows, setting)
+        if row["prompt"] in experiment.prompts and row["seed"] in experiment.seeds
+    ]
+
+
+def _measured(rows: Sequence[Row], measure: str) -> Interval | None:
+    return interval(plots.by_prompt(rows, measure))
+
+
+def _paste(strips: Sequence[tuple[Path, str]]) -> Image.Image:
+    line = VIEW + 14
+    page = Image.new("RGB", (8 * VIEW, line * len(strips)), "white")
+    draw = ImageDraw.Draw(page)
+    for index, (file, title) in enumerate(strips):
+        draw.text((2, index * line), title, fill="black")
+        sheet = Image.open(file)
+        last = sheet.crop((0, sheet.height - VIEW, 8 * VIEW, sheet.height))
+        page.paste(last, (0, index * line + 13))
+    return page

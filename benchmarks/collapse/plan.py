@@ -1,0 +1,94 @@
+"""What is compared: prompts, seeds, and the settings of every experiment. Runs nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from esd_splat.config import load_config
+from esd_splat.structured import to_yaml
+
+DEVELOPMENT = ("a green owl", "a yellow cat", "a red robot", "a blue snowman")
+"""Every setting was chosen on these; an easy kind twice, one whose front and back are alike, and one
+whose front is small."""
+DEVELOPMENT_SEEDS = (0, 1, 2)
+FINAL = (
+    *("a red owl", "a purple owl", "a blue cat", "a green cat", "a green robot", "a pink robot"),
+    *("a white rabbit", "a red rabbit", "an orange duck", "a blue duck", "a yellow car"),
+    *("an orange car", "a yellow snowman", "a red snowman", "a blue mushroom", "a pink mushroom"),
+)
+"""Two of every kind, for the final table only: nothing was chosen on them. The purple owl, green
+cat, pink robot, red rabbit, blue duck and orange car were held out of the teacher's training too."""
+FINAL_SEEDS = (0, 1, 2, 3)
+
+DRAWN = ("export.frames=0", "log.sheet_every=0", "checkpoint_every=0")
+"""Of the pictures only the last contact sheet is drawn: the page shows some of those."""
+UNRELATED = ("prompt", "seed", "out", "resume", "overwrite", "export", "log", "checkpoint_every")
+"""Keys that do not change what a run finds."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to make a scene: a shipped config and what differs from it."""
+
+    config: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """How it is typed."""
+        return " ".join((self.config, *self.overrides))
+
+    @cached_property
+    def keys(self) -> dict[str, Any]:
+        """What of the resolved config differs from the defaults: the setting's identity.
+
+        So a row is still found when a default is written out, or a key is added to the config.
+        """
+        given, plain = (
+            dict(_flat(yaml.safe_load(to_yaml(load_config(name, ["prompt=-", *more])))))
+            for name, more in ((self.config, self.overrides), (None, ()))
+        )
+        return {
+            key: value
+            for key, value in given.items()
+            if key.split(".")[0] not in UNRELATED and value != plain.get(key)
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    setting: Setting
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Settings that are compared with one another, over the same prompts and seeds."""
+
+    name: str
+    question: str
+    settings: dict[str, Setting]
+    """By the name that tables and plots give them."""
+    prompts: tuple[str, ...] = DEVELOPMENT
+    seeds: tuple[int, ...] = DEVELOPMENT_SEEDS
+
+    def jobs(self) -> Iterator[Job]:
+        """Every run, those of one prompt and seed together, so that a cut leaves fair pairs."""
+        for seed in self.seeds:
+            for prompt in self.prompts:
+                for setting in self.settings.values():
+                    yield Job(setting, prompt, seed)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,108 @@
+"""Carries out runs in several processes and keeps what they found, a line each, as they come."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from benchmarks.collapse.plan import DRAWN, Job, Setting
+
+HERE = Path(__file__).parent
+ROWS = HERE / "rows.jsonl"
+OUTPUTS = HERE.parent.parent / "outputs" / "collapse"
+"""Where runs leave their pictures: too many to commit."""
+PACKAGES = ("torch", "diffusers", "peft")
+COLLAPSED = {"janus": True, "recognised": 0.0, "faces": 0, "front_share": 0.0, "MI": 0.0}
+"""What a run that diverged counts as, beside its error."""
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path = ROWS) -> list[Row]:
+    """Every finished run on record."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def of_setting(rows: Iterable[Row], setting: Setting) -> list[Row]:
+    """The rows of one setting, also if they were made under another name for it."""
+    return [row for row in rows if row["keys"] == setting.keys]
+
+
+def carry_out(jobs: Iterable[Job], workers: int, rows_file: Path = ROWS) -> None:
+    """Every job that has no row yet, and a row for each as soon as it is done.
+
+    Args:
+        jobs: in the order to start them in.
+        workers: processes, of one thread each.
+        rows_file: appended to.
+    """
+    done = {(_digest(row["keys"]), row["prompt"], row["seed"]) for row in read_rows(rows_file)}
+    left: dict[tuple[str, str, int], Job] = {}
+    for job in jobs:
+        key = (_digest(job.setting.keys), job.prompt, job.seed)
+        if key not in done:
+            left.setdefault(key, job)
+    # Threads are counted when a process loads torch, and a fork would inherit ours.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        running = [pool.submit(_run, job) for job in left.values()]
+        for count, future in enumerate(as_completed(running), start=1):
+            row = future.result()
+            with rows_file.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            found = {name: row[name] for name in ("recognised", "faces", "MI")}
+            print(
+                f"{count}/{len(left)} {row['setting']}: {row['prompt']}, seed {row['seed']}: {found}",
+                flush=True,
+            )
+
+
+def folder_of(row: Row) -> Path:
+    """Where a run's pictures are, on the machine that made it."""
+    name = f"{row['prompt'].replace(' ', '-')}-s{row['seed']}"
+    return OUTPUTS / _digest(row["keys"]) / name
+
+
+def _run(job: Job) -> Row:
+    from esd_splat import fit, load_config
+    from esd_splat.errors import RunError
+
+    row: Row = {"setting": job.setting.label, "keys": job.setting.keys}
+    row |= {"prompt": job.prompt, "seed": job.seed, **_circumstances()}
+    folder = folder_of(row)
+    given = [f"prompt={job.prompt}", f"seed={job.seed}", f"out={folder}", "overwrite=true"]
+    config = load_config(job.setting.config, [*job.setting.overrides, *DRAWN, *given])
+    try:
+        summary = fit(config, quiet=True)
+    except RunError as error:
+        return row | {"error": str(error), **COLLAPSED}
+    finally:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    kept = {name: summary[name] for name in ("steps", "seconds", "gaussians")}
+    return row | kept | summary["measures"]
+
+
+def _circumstances() -> Row:
+    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "date": str(datetime.date.today()),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": commit,
+    }
+
+
+def _digest(keys: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]
