@@ -27,19 +27,14 @@ from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
 
 SUMMARY = "summary.json"
+CONFIG = "config.yaml"
+SHEET = "contact_sheet.png"
 METRICS = "metrics.csv"
 DIAGNOSTICS = "diagnostics.csv"
+REPORT = "report.html"
 TENSORBOARD = "tensorboard"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
-OURS = (
-    "config.yaml",
-    "scene.*",
-    "turntable.mp4",
-    "contact_sheet.png",
-    METRICS,
-    DIAGNOSTICS,
-    SUMMARY,
-)
+OURS = (CONFIG, "scene.*", "turntable.mp4", SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT)
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
 
 
@@ -100,7 +95,7 @@ def _write_config(config: Config) -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     comment = f"esd_splat {__version__}\n{versions}\n"
     comment += f"Python {platform.python_version()} on {platform.platform()}"
-    write_text(config.folder / "config.yaml", to_yaml(config, comment))
+    write_text(config.folder / CONFIG, to_yaml(config, comment))
 
 
 class Record:
@@ -188,7 +183,7 @@ class Record:
 
     def _write_sheets(self, sheets: list[Tensor]) -> None:
         sheet = contact_sheet(torch.cat(sheets).float() / 255, self.config.export.sheet_views)
-        write_png(sheet, self.config.folder / "contact_sheet.png")
+        write_png(sheet, self.config.folder / SHEET)
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:
         """Of figurines only: what another teacher makes of the prompt has no known truth."""
