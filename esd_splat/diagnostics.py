@@ -159,7 +159,7 @@ def _predictions(
     """What the loss asks for, both sides of the particle, and the teacher's ``plain`` one."""
     needs = run.config.loss.needs
     if run.particle is not None:
-        needs |= PARTICLE_INPUTS.keys()
+        needs |= frozenset(PARTICLE_INPUTS)
     if run.pooled is None:
         needs -= {"pooled"}
     parts = []

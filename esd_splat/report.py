@@ -24,6 +24,8 @@ COLUMNS = 3
 """Of curves beside each other."""
 PLOT_INCHES = (3.3, 2.1)
 """Width and height of one curve."""
+LOG_FROM = 30.0
+"""A quantity whose values differ by more than this factor is drawn over a logarithmic axis."""
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -73,6 +75,8 @@ def report(folder: Path) -> str:
             f"{folder}: the run has no numbers yet; its first checkpoint writes {METRICS}"
         )
     summary, diagnoses = _summary(folder / SUMMARY), _rows(folder / DIAGNOSTICS)
+    if not all("t" in row for row in diagnoses):
+        raise EsdSplatError(f"{folder / DIAGNOSTICS}: not a table of diagnoses, as it has no t")
     numbers = dict(summary)
     measures = numbers.pop("measures", None)
     config = _text(folder / CONFIG)
@@ -119,6 +123,10 @@ def curves(rows: Rows, lines: str | None = None) -> str:
                     color=colormaps["viridis"](0.9 * index / max(1, len(levels) - 1)),
                     label=f"{lines} = {level:g}" if level is not None else None,
                 )
+            values = [row[name] for row in rows if name in row]
+            # What fell by decades lies on the axis of a linear plot.
+            if 0 < LOG_FROM * min(values) < max(values):
+                ax.set_yscale("log")
             ax.set_title(name)
         if lines:
             handles = figure.axes[0].get_lines()
