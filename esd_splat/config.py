@@ -41,11 +41,14 @@ class Log:
     """Steps between the rows of metrics.csv, at least 1."""
     sheet_every: int = 0
     """Steps between contact sheets of the unfinished scene; 0 draws only the last one."""
+    diagnose_every: int = 0
+    """Steps between the rows of diagnostics.csv, which compare the particle with the scene's exact
+    noise predictions, and take some seconds each time; 0 writes none."""
     tensorboard: bool = False
     """Whether to write TensorBoard event files too."""
 
     def __post_init__(self) -> None:
-        _check(self, every=(1, None), sheet_every=(0, None))
+        _check(self, every=(1, None), sheet_every=(0, None), diagnose_every=(0, None))
 
 
 @dataclass(frozen=True)

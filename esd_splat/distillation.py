@@ -90,7 +90,7 @@ class Distillation:
         ).to(self.device)
         noise = torch.randn(clean.shape, generator=self.generators["noise"]).to(self.device)
         noisy = add_noise(clean, noise, alphas_cumprod, t)
-        predictions = self._predict(noisy, noise, t, cameras)
+        predictions = self.predict(noisy, noise, t, cameras, config.loss.needs)
         direction = config.timesteps.weights(alphas_cumprod, t) * config.loss.direction(
             **predictions
         )
@@ -165,12 +165,17 @@ class Distillation:
         return colours.to(self.device)
 
     @torch.no_grad()
-    def _predict(
-        self, noisy: Latents, noise: Latents, t: Timesteps, cameras: Cameras
+    def predict(
+        self,
+        noisy: Latents,
+        noise: Latents,
+        t: Timesteps,
+        cameras: Cameras,
+        needs: frozenset[str],
     ) -> dict[str, Latents]:
-        """What the loss asks for, and nothing else, in one pass through the network."""
+        """The ``needs`` of a loss, and nothing else, in one pass through the network."""
         config, count = self.config, len(noisy)
-        needs, scale = config.loss.needs, config.teacher.guidance_scale
+        scale = config.teacher.guidance_scale
         texts: dict[str, Tensor] = {}  # of each branch; the teacher's own come first
         if "teacher" in needs:
             view = config.teacher.views.indices(cameras.azimuth_deg, cameras.elevation_deg)

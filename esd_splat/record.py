@@ -18,6 +18,7 @@ from torch import Tensor
 from esd_splat import __version__
 from esd_splat.cameras import Cameras
 from esd_splat.config import Config
+from esd_splat.diagnostics import diagnose
 from esd_splat.distillation import Distillation
 from esd_splat.errors import OutputError
 from esd_splat.export import EXPORTERS, contact_sheet, write_png, write_video
@@ -26,9 +27,14 @@ from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
 
 SUMMARY = "summary.json"
+CONFIG = "config.yaml"
+SHEET = "contact_sheet.png"
+METRICS = "metrics.csv"
+DIAGNOSTICS = "diagnostics.csv"
+REPORT = "report.html"
 TENSORBOARD = "tensorboard"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
-OURS = ("config.yaml", "scene.*", "turntable.mp4", "contact_sheet.png", "metrics.csv", SUMMARY)
+OURS = (CONFIG, "scene.*", "turntable.mp4", SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT)
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
 
 
@@ -89,7 +95,7 @@ def _write_config(config: Config) -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     comment = f"esd_splat {__version__}\n{versions}\n"
     comment += f"Python {platform.python_version()} on {platform.platform()}"
-    write_text(config.folder / "config.yaml", to_yaml(config, comment))
+    write_text(config.folder / CONFIG, to_yaml(config, comment))
 
 
 class Record:
@@ -98,6 +104,7 @@ class Record:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.rows: list[dict[str, float]] = []
+        self.diagnoses: list[dict[str, float]] = []
         self.sheets: list[Tensor] = []
         self.seconds = 0.0
         self.saved_at: int | None = None
@@ -106,21 +113,20 @@ class Record:
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
         """Note a step's numbers, and draw the scene, when their time has come."""
-        log = self.config.log
-        if run.done % log.every == 0 or run.done == self.config.steps:
+        log, last = self.config.log, run.done == self.config.steps
+        if run.done % log.every == 0 or last:
             self.rows.append({"step": float(run.done), "seconds": self._clock(), **logged})
+        if log.diagnose_every and (run.done % log.diagnose_every == 0 or last):
+            self.diagnoses += diagnose(run)
         if log.sheet_every and run.done % log.sheet_every == 0:
             self.sheets.append(_bytes(self._sheet_row(run)))
             self._write_sheets(self.sheets)
 
     def write_rows(self) -> None:
-        """``metrics.csv``, whole; columns that appear later are empty before."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
-        write_text(self.config.folder / "metrics.csv", text.getvalue())
+        """``metrics.csv`` and, if there were diagnoses, ``diagnostics.csv``, whole."""
+        _write_csv(self.config.folder / METRICS, self.rows)
+        if self.diagnoses:
+            _write_csv(self.config.folder / DIAGNOSTICS, self.diagnoses)
 
     def write_scene(self, run: Distillation) -> list[Path]:
         """The scene in every format of ``export.formats``."""
@@ -162,16 +168,22 @@ class Record:
 
     def state(self) -> dict[str, Any]:
         """What has been noted so far."""
-        return {"rows": self.rows, "sheets": self.sheets, "seconds": self._clock()}
+        return {
+            "rows": self.rows,
+            "diagnoses": self.diagnoses,
+            "sheets": self.sheets,
+            "seconds": self._clock(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
         self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
+        self.diagnoses = list(state.get("diagnoses", ()))  # files of version 0.1 have none
         self.seconds, self._since = state["seconds"], time.monotonic()
 
     def _write_sheets(self, sheets: list[Tensor]) -> None:
         sheet = contact_sheet(torch.cat(sheets).float() / 255, self.config.export.sheet_views)
-        write_png(sheet, self.config.folder / "contact_sheet.png")
+        write_png(sheet, self.config.folder / SHEET)
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:
         """Of figurines only: what another teacher makes of the prompt has no known truth."""
@@ -194,6 +206,16 @@ class Record:
     @staticmethod
     def _from(run: Distillation, cameras: Cameras) -> Tensor:
         return run.views(cameras, torch.ones(len(cameras), 3))
+
+
+def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+    """One line for each of ``rows``; where it has no number for a column, nothing."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in rows)
+    write_text(path, text.getvalue())
 
 
 def _bytes(images: Tensor) -> Tensor:

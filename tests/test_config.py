@@ -124,6 +124,7 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ("device=gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
         ("precision=16", "expected one of 32, 16-mixed, bf16-mixed, got 16"),
         ("log.every=0", "must be at least 1, got 0"),
+        ("log.diagnose_every=-1", "must be at least 0, got -1"),
         ("export.fps=0", "must be in [1, 120], got 0"),
         ("export.size=4", "must be in [8, 4096], got 4"),
         ("export.elevation=90", "must be in [-89, 89], got 90.0"),

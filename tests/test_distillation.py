@@ -53,7 +53,7 @@ def test_one_pass_gives_what_separate_calls_would(
     eps = run.teacher.eps
     with monkeypatch.context() as patch:
         patch.setattr(run.teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
-        together = run._predict(noisy, noisy, t, cameras)
+        together = run.predict(noisy, noisy, t, cameras, run.config.loss.needs)
     assert together.keys() == run.config.loss.needs
     branches = len(together.keys() - {"noise"}) + (scale != 1)
     assert rows == [2 * branches]
@@ -81,7 +81,7 @@ def test_the_teacher_is_told_the_view_and_the_particle_is_not(
     eps = run.teacher.eps
     monkeypatch.setattr(run.teacher, "eps", lambda x, t, e: asked.append(e) or eps(x, t, e))
     noisy = torch.zeros(4, 4, 4, 4)
-    run._predict(noisy, noisy, torch.full((4,), 9), cameras)
+    run.predict(noisy, noisy, torch.full((4,), 9), cameras, run.config.loss.needs)
     views = [f"a red owl, {v} view" for v in ("front", "side", "back", "side")]
     assert torch.equal(asked[0], run.teacher.embed([*views, *["a red owl"] * 4]))
 

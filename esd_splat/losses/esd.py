@@ -47,11 +47,16 @@ class Esd(ScoreDistillation):
             raise ValueError(f"entropy_weight: must be in {allowed}, got {self.entropy_weight:g}")
 
     @property
+    def parts(self) -> tuple[str, str]:
+        """The predictions between which the entropy term is: of a view, and of all together."""
+        camera = {"particle": "particle", "noise": "noise"}[self.camera]
+        return camera, {"particle": "particle_uncond", "pool": "pooled"}[self.marginal]
+
+    @property
     @override
     def needs(self) -> frozenset[str]:
         """The teacher, and the one or two predictions that count at this entropy weight."""
-        camera = {"particle": "particle", "noise": "noise"}[self.camera]
-        marginal = {"particle": "particle_uncond", "pool": "pooled"}[self.marginal]
+        camera, marginal = self.parts
         counts = {camera: self.entropy_weight != 1, marginal: self.entropy_weight != 0}
         return frozenset({"teacher"} | {name for name, does in counts.items() if does})
 

@@ -3,7 +3,17 @@
 Possible for figurines only, whose every view is known exactly.
 """
 
+from esd_splat.measure.looks import side_shares
 from esd_splat.measure.posterior import pose_measures
 from esd_splat.measure.scene import Measure, measure_scene, measure_views
+from esd_splat.measure.scores import mixture_eps, view_information
 
-__all__ = ["Measure", "measure_scene", "measure_views", "pose_measures"]
+__all__ = [
+    "Measure",
+    "measure_scene",
+    "measure_views",
+    "mixture_eps",
+    "pose_measures",
+    "side_shares",
+    "view_information",
+]
