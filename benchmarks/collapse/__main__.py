@@ -23,12 +23,13 @@ def main() -> None:
     what.add_argument("--page", action="store_true", help="run nothing, write the page")
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--seeds", type=int, nargs="+", help="of each experiment only these")
+    parser.add_argument("--settings", nargs="+", help="of each experiment only these")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of rows, plots and page")
     args = parser.parse_args()
 
     names = [] if args.page else args.only or PRESETS[args.preset]
     args.out.mkdir(parents=True, exist_ok=True)
-    jobs = [job for name in names for job in EXPERIMENTS[name].jobs()]
+    jobs = [job for name in names for job in EXPERIMENTS[name].jobs(args.settings)]
     if args.seeds:
         jobs = [job for job in jobs if job.seed in args.seeds]
     carry_out(jobs, args.workers, args.out / "rows.jsonl")

@@ -31,6 +31,7 @@ def _grid(base: Setting, down: tuple[str, ...], across: tuple[str, ...]) -> dict
 
 SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
 GUIDANCE = tuple(SCALES.values())
+HIDDEN = ("loss.entropy_weight=1", "particle.camera_dropout=1")
 WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5, 2))
 
 EXPERIMENTS = {
@@ -61,12 +62,8 @@ EXPERIMENTS = {
             {
                 **{f"SDS {s}": _with(SDS, g) for s, g in SCALES.items()},
                 **{f"SDS, view words {s}": _with(SDS, VIEW_WORDS, g) for s, g in SCALES.items()},
-                **{f"VSD {s}": _with(VSD, g) for s, g in SCALES.items() if s < 5},
-                **{
-                    f"VSD, view words {s}": _with(VSD, VIEW_WORDS, g)
-                    for s, g in SCALES.items()
-                    if s < 5
-                },
+                **{f"VSD {s}": _with(VSD, g) for s, g in SCALES.items()},
+                **{f"VSD, view words {s}": _with(VSD, VIEW_WORDS, g) for s, g in SCALES.items()},
             },
         ),
         Experiment(
@@ -91,16 +88,10 @@ EXPERIMENTS = {
             {
                 "pool, weight 1": _with(ESD, "loss.entropy_weight=1"),
                 "particle, 10 % hidden": _with(PAPER, "loss.entropy_weight=1"),
-                "particle, all hidden": _with(
-                    PAPER, "loss.entropy_weight=1", "particle.camera_dropout=1"
-                ),
-                "all hidden, 4 steps each": _with(
-                    PAPER, "loss.entropy_weight=1", "particle.camera_dropout=1", "particle.steps=4"
-                ),
-                "noise and hidden particle": _with(
-                    PAPER, "loss.camera=noise", "particle.camera_dropout=1"
-                ),
-                "particle and pool": _with(PAPER, "loss.marginal=pool"),
+                "particle, all hidden": _with(PAPER, *HIDDEN),
+                "all hidden, 4 steps each": _with(PAPER, *HIDDEN, "particle.steps=4"),
+                "noise, particle": _with(PAPER, "loss.camera=noise", HIDDEN[1]),
+                "particle, pool": _with(PAPER, "loss.marginal=pool"),
             },
         ),
         Experiment(

@@ -42,7 +42,7 @@ def write_page(folder: Path) -> None:
 
 
 def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
-    """Means with intervals, a line a setting; then which differences from the last one are shown."""
+    """Means with intervals, a line a setting."""
     lines = [
         f"*{experiment.question}* {len(experiment.prompts)} prompts, seeds "
         f"{', '.join(map(str, experiment.seeds))}.",

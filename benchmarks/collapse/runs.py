@@ -60,11 +60,9 @@ def carry_out(jobs: Iterable[Job], workers: int, rows_file: Path = ROWS) -> None
             row = future.result()
             with rows_file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+            what = f"{row['setting']}: {row['prompt']}, seed {row['seed']}"
             found = {name: row[name] for name in ("recognised", "faces", "MI")}
-            print(
-                f"{count}/{len(left)} {row['setting']}: {row['prompt']}, seed {row['seed']}: {found}",
-                flush=True,
-            )
+            print(f"{count}/{len(left)} {what}: {found}", flush=True)
 
 
 def folder_of(row: Row) -> Path:
