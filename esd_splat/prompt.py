@@ -88,6 +88,10 @@ class ViewPrompts:
     """Views from above this elevation are "overhead view", degrees in [0, 90]."""
     perp_neg: PerpNeg = field(default_factory=PerpNeg)
     """Its texts take the place of what ``front`` and ``back`` choose; ``overhead`` stays."""
+    language_model: str | None = None
+    """Masked language model that finds the prompt's words that contradict a view, which are dropped
+    from the teacher's text for it (prompt debiasing of Debiased-SDS); a folder, or a hub id such as
+    google-bert/bert-base-uncased. Null drops none."""
 
     def __post_init__(self) -> None:
         limits = {"front": 180.0, "back": 180.0, "overhead": 90.0}
@@ -98,14 +102,21 @@ class ViewPrompts:
         ]
         if self.perp_neg.enabled and not self.enabled:
             problems.append("enabled: must be true for perp_neg, which is about the view words")
+        if self.language_model is not None and not self.enabled:
+            problems.append("enabled: must be true for language_model, which is about the views")
         if problems:
             raise ValueError("\n".join(problems))
 
-    def texts(self, prompt: str) -> list[str]:
-        """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled."""
+    def texts(self, *prompts: str) -> list[str]:
+        """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled.
+
+        Args:
+            prompts: one for all views, or one for each.
+        """
+        each = prompts * len(VIEWS) if len(prompts) == 1 else prompts
         if not self.enabled:
-            return [prompt] * len(VIEWS)
-        return [f"{prompt}, {view} view" for view in VIEWS]
+            return list(each)
+        return [f"{prompt}, {view} view" for prompt, view in zip(each, VIEWS, strict=True)]
 
     def indices(
         self, azimuth_deg: Float[Tensor, " b"], elevation_deg: Float[Tensor, " b"]

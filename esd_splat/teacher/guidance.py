@@ -9,6 +9,7 @@ from torch import Tensor
 
 from esd_splat.prompt import AVOIDED
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
+from esd_splat.teacher.debias import debias, load_language_model
 from esd_splat.types import Latents
 
 COMPARED = ("teacher_uncond", *(f"teacher_{view}" for view in AVOIDED))
@@ -29,7 +30,11 @@ class Guidance:
         self, config: TeacherConfig, teacher: Teacher, prompt: str, negative_prompt: str
     ) -> None:
         self.config = config
-        self.positive = teacher.embed(config.views.texts(prompt))
+        prompts = [prompt]
+        if config.views.language_model is not None:
+            prompts = debias(prompt, load_language_model(config.views.language_model))
+        self.texts = config.views.texts(*prompts)
+        self.positive = teacher.embed(self.texts)
         self.negative = teacher.embed([negative_prompt])
 
     def branches(
