@@ -15,7 +15,7 @@ from esd_splat.densify import DENSIFIERS, Densifier
 from esd_splat.errors import Problem
 from esd_splat.export import EXPORTERS
 from esd_splat.init import INITIALISERS, Initialiser
-from esd_splat.losses import LOSSES, Regularise, ScoreDistillation
+from esd_splat.losses import LOSSES, Clamp, Regularise, ScoreDistillation
 from esd_splat.measure import Measure
 from esd_splat.noise import TimestepRange
 from esd_splat.optim import Optim
@@ -124,6 +124,7 @@ class Config:
     """The text-to-image model whose likely images the views should become."""
     particle: Particle = field(default_factory=Particle)
     pool: Pool = field(default_factory=Pool)
+    clamp: Clamp = field(default_factory=Clamp)
     timesteps: TimestepRange = field(default_factory=TimestepRange)
     cameras: Orbit = field(default_factory=Orbit)
     optim: Optim = field(default_factory=Optim)

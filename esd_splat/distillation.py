@@ -25,7 +25,7 @@ from esd_splat.noise import add_noise
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
 from esd_splat.rasterize import contributions, rasterize
 from esd_splat.rasterize.base import MIN_ALPHA
-from esd_splat.teacher import Teacher, guide
+from esd_splat.teacher import Branch, Guidance, Teacher
 from esd_splat.types import Images, Latents, Timesteps
 
 PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
@@ -50,9 +50,8 @@ class Distillation:
         start = config.init.build(torch.Generator().manual_seed(config.seed))
         self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
         self.densify_state = config.densify.start(len(start), self.device)
-        views = config.teacher.views
-        self.positive = teacher.embed(views.texts(config.prompt))
-        self.negative = teacher.embed([config.negative_prompt])
+        texts = config.prompt, config.negative_prompt
+        self.guidance = Guidance(config.teacher, teacher, *texts)
         self.plain = teacher.embed([config.prompt])
         wanted = config.loss.needs & PARTICLE_INPUTS.keys()
         self.particle = config.particle.attach(teacher, config.seed) if wanted else None
@@ -94,6 +93,7 @@ class Distillation:
         direction = config.timesteps.weights(alphas_cumprod, t) * config.loss.direction(
             **predictions
         )
+        direction = config.clamp.apply(direction, progress)
         terms = config.regularise.terms(self.scene, render.alphas)
         (surrogate_loss(latents, direction) + sum(terms.values())).backward()
         logged = {"direction": direction.square().mean().sqrt().item()}
@@ -174,47 +174,51 @@ class Distillation:
         needs: frozenset[str],
     ) -> dict[str, Latents]:
         """The ``needs`` of a loss, and nothing else, in one pass through the network."""
-        config, count = self.config, len(noisy)
-        scale = config.teacher.guidance_scale
-        texts: dict[str, Tensor] = {}  # of each branch; the teacher's own come first
-        if "teacher" in needs:
-            view = config.teacher.views.indices(cameras.azimuth_deg, cameras.elevation_deg)
-            texts["teacher"] = self.positive[view]
-            if scale != 1:
-                texts["teacher_uncond"] = self.negative.expand(count, -1, -1)
+        angles = cameras.azimuth_deg, cameras.elevation_deg
+        branches = self.guidance.branches(*angles) if "teacher" in needs else {}
         hidden = {name: hides for name, hides in PARTICLE_INPUTS.items() if name in needs}
-        texts |= dict.fromkeys(hidden, self.plain.expand(count, -1, -1))
+        every = torch.arange(len(noisy), device=self.device)
+        plain = Branch(every, self.plain.expand(len(noisy), -1, -1))
+        branches |= dict.fromkeys(hidden, plain)
 
-        predictions = self._ask(noisy, t, texts, hidden, cameras) if texts else {}
-        if "teacher_uncond" in predictions:
-            unconditional = predictions.pop("teacher_uncond")
-            predictions["teacher"] = guide(predictions["teacher"], unconditional, scale)
+        answers = self._ask(noisy, t, branches, hidden, cameras) if branches else {}
+        predictions = {name: answers[name] for name in hidden}
+        if "teacher" in needs:
+            predictions["teacher"] = self.guidance.combine(answers, *angles)
         if "noise" in needs:
             predictions["noise"] = noise
         if "pooled" in needs:
             assert self.pooled is not None
             known = self.teacher.alphas_cumprod
-            predictions["pooled"] = config.pool.eps(self.pooled, noisy, known, t)
+            predictions["pooled"] = self.config.pool.eps(self.pooled, noisy, known, t)
         return predictions
 
     def _ask(
         self,
         noisy: Latents,
         t: Timesteps,
-        texts: dict[str, Tensor],
+        branches: dict[str, Branch],
         hidden: dict[str, bool],
         cameras: Cameras,
     ) -> dict[str, Latents]:
-        """The noise that each branch predicts; ``hidden`` names the particle's, at the end."""
-        rows, count = len(texts), len(noisy)
-        asked = noisy.repeat(rows, 1, 1, 1), t.repeat(rows), torch.cat(list(texts.values()))
+        """The noise that each branch predicts, zero for views that it leaves out.
+
+        ``hidden`` names the branches of the particle, which are at the end.
+        """
+        views = torch.cat([branch.views for branch in branches.values()])
+        texts = torch.cat([branch.texts for branch in branches.values()])
+        asked = noisy[views], t[views], texts
         if self.particle is None:
             eps = self.teacher.eps(*asked)
         else:
             hides = torch.tensor(list(hidden.values()), device=self.device)
             c2w = cameras.c2w.repeat(len(hidden), 1, 1)
-            eps = self.particle.eps(*asked, c2w, hides.repeat_interleave(count))
-        return dict(zip(texts, eps.chunk(rows), strict=True))
+            eps = self.particle.eps(*asked, c2w, hides.repeat_interleave(len(noisy)))
+        parts = eps.split([len(branch.views) for branch in branches.values()])
+        return {
+            name: eps.new_zeros(noisy.shape).index_copy(0, branch.views, part)
+            for (name, branch), part in zip(branches.items(), parts, strict=True)
+        }
 
     def _densify(self) -> None:
         config, scene, now = self.config, self.scene, (self.done, self.config.steps)

@@ -75,6 +75,8 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
         f"{device} drawn by {backend}, into {config.folder}"
     )
+    if config.teacher.views.language_model is not None:
+        say("the teacher is told: " + "; ".join(distillation.guidance.texts))
     try:
         stopped = _loop(config, distillation, record, quiet, until)
     except RunError as error:

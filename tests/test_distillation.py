@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from esd_splat.cameras import orbit_cameras
 from esd_splat.config import load_config
 from esd_splat.distillation import Distillation
+from esd_splat.teacher import guide, perp_neg
 from tests.tiny import IMAGE_SIZE, save_tiny
 
 
@@ -67,7 +69,7 @@ def test_one_pass_gives_what_separate_calls_would(
     if {"particle", "particle_uncond"} <= together.keys():
         assert (together["particle"] - together["particle_uncond"]).abs().max() > 1e-3
     with torch.no_grad():
-        c, u = eps(noisy, t, plain), eps(noisy, t, run.negative.expand(2, -1, -1))
+        c, u = eps(noisy, t, plain), eps(noisy, t, run.guidance.negative.expand(2, -1, -1))
     torch.testing.assert_close(together["teacher"], u + scale * (c - u), atol=1e-4, rtol=1e-3)
 
 
@@ -75,7 +77,7 @@ def test_the_teacher_is_told_the_view_and_the_particle_is_not(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _start(model, "teacher.views.enabled=true", "loss=vsd")
-    assert not torch.equal(run.positive[0], run.positive[2])
+    assert not torch.equal(run.guidance.positive[0], run.guidance.positive[2])
     cameras = run.config.cameras.turntable(4)
     asked = []
     eps = run.teacher.eps
@@ -84,6 +86,53 @@ def test_the_teacher_is_told_the_view_and_the_particle_is_not(
     run.predict(noisy, noisy, torch.full((4,), 9), cameras, run.config.loss.needs)
     views = [f"a red owl, {v} view" for v in ("front", "side", "back", "side")]
     assert torch.equal(asked[0], run.teacher.embed([*views, *["a red owl"] * 4]))
+
+
+@pytest.mark.parametrize("loss", ["sds", "esd"])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
+    model: Path, monkeypatch: pytest.MonkeyPatch, loss: str, scale: float
+) -> None:
+    """From overhead a view has no negatives, so no rows for them, and at scale 1 one row in all."""
+    keys = ["teacher.views.enabled=true", "teacher.views.perp_neg.enabled=true"]
+    run = _start(
+        model, f"loss={loss}", f"teacher.guidance_scale={scale}", "particle.lr=0.01", *keys
+    )
+    _means(run, 2)
+    azimuth, elevation = torch.tensor([30.0, 200.0, 10.0]), torch.tensor([10.0, 0.0, 80.0])
+    ones = torch.ones(3)
+    cameras = orbit_cameras(azimuth, elevation, 3 * ones, 40 * ones, IMAGE_SIZE)
+    noisy = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor([30, 600, 300])
+    rows: list[int] = []
+    eps = run.teacher.eps
+    with monkeypatch.context() as patch:
+        patch.setattr(run.teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
+        together = run._predict(noisy, noisy, t, cameras)
+    assert rows == [3 + (2 if scale == 1 else 3) + 2 * 2 + 3 * (loss == "esd")]
+
+    front, side, back, overhead = run.guidance.positive
+    mixed = [front / 1.5 + side / 3, side * (2 / 9) + back * (7 / 9), overhead]
+    texts = [torch.stack(mixed), run.guidance.negative.expand(3, -1, -1)]
+    texts += [front.expand(3, -1, -1), side.expand(3, -1, -1)]
+    with torch.no_grad():
+        c, u, *negatives = [eps(noisy, t, text) for text in texts]
+    weights = run.config.teacher.views.avoided(azimuth, elevation)
+    expected = perp_neg(c, u, torch.stack(negatives), weights, scale)
+    torch.testing.assert_close(together["teacher"], expected, atol=1e-4, rtol=1e-3)
+    assert (expected - guide(c, u, scale)).abs()[:2].amax((1, 2, 3)).min() > 1e-3
+    torch.testing.assert_close(expected[2], guide(c, u, scale)[2])
+
+
+def test_the_clamp_limits_what_moves_the_scene(model: Path) -> None:
+    """Weighted and all: the root mean square of what is below c everywhere is below c."""
+    free = _start(model, "loss=sds", "teacher.guidance_scale=50")
+    clamped = _start(
+        model, "loss=sds", "teacher.guidance_scale=50", "clamp={start: 0.01, end: 0.02}"
+    )
+    assert free.step()["direction"] > 0.1
+    assert clamped.step()["direction"] == pytest.approx(0.01, rel=0.1)
+    assert clamped.step()["direction"] == pytest.approx(0.011, rel=0.1)
 
 
 def test_backgrounds_are_plain_and_as_asked(model: Path) -> None:

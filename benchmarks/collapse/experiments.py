@@ -3,7 +3,7 @@
 from benchmarks.collapse.plan import FINAL, FINAL_SEEDS, Experiment, Setting
 
 ESD, PAPER, VSD, SDS = Setting("esd"), Setting("esd_paper"), Setting("vsd"), Setting("sds")
-VIEW_WORDS = "teacher.views.enabled=true"
+WORDS = "teacher.views.enabled=true"
 PERP_NEG = "teacher.views.perp_neg.enabled=true"
 
 
@@ -29,7 +29,13 @@ def _grid(base: Setting, down: tuple[str, ...], across: tuple[str, ...]) -> dict
     }
 
 
+def _clamp(most: float) -> tuple[str, str]:
+    """Debiased-SDS: the limit rises fourfold over the run."""
+    return f"clamp.start={most / 4}", f"clamp.end={most}"
+
+
 SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
+FEW = {scale: SCALES[scale] for scale in (1, 3)}
 GUIDANCE = tuple(SCALES.values())
 HIDDEN = ("loss.entropy_weight=1", "particle.camera_dropout=1")
 WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5, 2))
@@ -58,12 +64,14 @@ EXPERIMENTS = {
         ),
         Experiment(
             "rivals",
-            "At which guidance scale is each rival at its best?",
+            "At which settings is each rival at its best?",
             {
                 **{f"SDS {s}": _with(SDS, g) for s, g in SCALES.items()},
-                **{f"SDS, view words {s}": _with(SDS, VIEW_WORDS, g) for s, g in SCALES.items()},
-                **{f"VSD {s}": _with(VSD, g) for s, g in SCALES.items()},
-                **{f"VSD, view words {s}": _with(VSD, VIEW_WORDS, g) for s, g in SCALES.items()},
+                **{f"SDS, view words {s}": _with(SDS, WORDS, g) for s, g in SCALES.items()},
+                **{f"SDS, Perp-Neg {s}": _with(SDS, WORDS, PERP_NEG, g) for s, g in FEW.items()},
+                **{f"SDS, clamp {c}": _with(SDS, *_clamp(c)) for c in (0.1, 0.3)},
+                **{f"VSD {s}": _with(VSD, g) for s, g in FEW.items()},
+                **{f"VSD, view words {s}": _with(VSD, WORDS, g) for s, g in FEW.items()},
             },
         ),
         Experiment(
@@ -97,7 +105,7 @@ EXPERIMENTS = {
         Experiment(
             "words",
             "Does it help to tell the teacher the view?",
-            {"blind": ESD, "view words": _with(ESD, VIEW_WORDS)},
+            {"blind": ESD, "view words": _with(ESD, WORDS)},
         ),
     )
 }

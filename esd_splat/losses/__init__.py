@@ -1,6 +1,7 @@
 """Score-distillation objectives. To add one: write its file, then add its line here."""
 
 from esd_splat.losses.base import PREDICTIONS, ScoreDistillation, surrogate_loss
+from esd_splat.losses.clamp import Clamp
 from esd_splat.losses.esd import Esd
 from esd_splat.losses.regularise import Regularise
 from esd_splat.losses.sds import Sds
@@ -15,6 +16,7 @@ LOSSES: dict[str, type[ScoreDistillation]] = {
 __all__ = [
     "LOSSES",
     "PREDICTIONS",
+    "Clamp",
     "Esd",
     "Regularise",
     "ScoreDistillation",

@@ -1,6 +1,7 @@
 """Diffusion teachers. To add one: write its file, then add its line here."""
 
-from esd_splat.teacher.base import Teacher, TeacherConfig, guide
+from esd_splat.teacher.base import Teacher, TeacherConfig
+from esd_splat.teacher.guidance import Branch, Guidance, guide, perp_neg
 from esd_splat.teacher.particle import AttachedParticle, Particle
 from esd_splat.teacher.stable_diffusion import StableDiffusion
 
@@ -11,9 +12,12 @@ TEACHERS: dict[str, type[TeacherConfig]] = {
 __all__ = [
     "TEACHERS",
     "AttachedParticle",
+    "Branch",
+    "Guidance",
     "Particle",
     "StableDiffusion",
     "Teacher",
     "TeacherConfig",
     "guide",
+    "perp_neg",
 ]

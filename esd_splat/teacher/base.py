@@ -61,14 +61,6 @@ class Teacher(ABC):
         return (noisy - s * eps) / a
 
 
-def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -> Latents:
-    """Classifier-free guidance (Ho & Salimans, arXiv:2207.12598) as diffusers defines it.
-
-    ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction.
-    """
-    return unconditional + guidance_scale * (conditional - unconditional)
-
-
 class TeacherConfig(ABC):
     """A teacher's section of the configuration. A subclass is a frozen dataclass."""
 

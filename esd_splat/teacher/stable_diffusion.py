@@ -1,11 +1,8 @@
 """Teachers in the layout of diffusers' Stable Diffusion: the embedded one, a folder, a hub id."""
 
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,8 @@ from esd_splat.errors import PromptError, TeacherError
 from esd_splat.noise import eps_from_v, velocity
 from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
+from esd_splat.teacher.debias import check_language_model
+from esd_splat.teacher.loading import local_folder, quiet, reason
 from esd_splat.types import Images, Latents, Timesteps
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
@@ -50,9 +49,7 @@ class StableDiffusion(TeacherConfig):
         """Where the model lies, or ``None`` for a hub id."""
         if self.model == self.embedded:
             return EMBEDDED_FOLDER
-        path = Path(self.model).expanduser()
-        looks_local = path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", self.model)
-        return path if looks_local else None
+        return local_folder(self.model)
 
     @property
     @override
@@ -70,6 +67,7 @@ class StableDiffusion(TeacherConfig):
 
     @override
     def check(self, prompts: Mapping[str, str]) -> None:
+        check_language_model(self.views.language_model)
         folder = self.folder
         if folder is None:
             return
@@ -89,7 +87,7 @@ class StableDiffusion(TeacherConfig):
     @override
     def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
         # Imported here: they take seconds, and a wrong key should not cost seconds.
-        with _quiet():
+        with quiet():
             import diffusers
             import transformers
 
@@ -127,7 +125,7 @@ class StableDiffusion(TeacherConfig):
         # Hub, network, safetensors and shape errors share no base class but this one.
         except Exception as error:
             raise TeacherError(
-                f"teacher.model: cannot load the {name} of {source!r}: {_reason(error)}. "
+                f"teacher.model: cannot load the {name} of {source!r}: {reason(error)}. "
                 + self._hint()
             ) from error
 
@@ -144,7 +142,7 @@ class StableDiffusion(TeacherConfig):
             HfApi().model_info(self.model, timeout=HUB_TIMEOUT)
         except Exception as error:
             raise TeacherError(
-                f"teacher.model: cannot find {self.model!r} on the hub: {_reason(error)}. "
+                f"teacher.model: cannot find {self.model!r} on the hub: {reason(error)}. "
                 + self._hint()
             ) from error
 
@@ -256,28 +254,3 @@ def _vae_class(source: str) -> Any:
     if name not in ("AutoencoderKL", "AutoencoderTiny"):
         raise ValueError(f"it is a {name}, not AutoencoderKL or AutoencoderTiny")
     return getattr(diffusers, name)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps diffusers' and transformers' advice about things we do not use off the screen."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("transformers").setLevel(logging.ERROR)  # speaks while it is imported
-        import diffusers
-        import transformers
-
-        libraries = (diffusers.utils.logging, transformers.utils.logging)
-        levels = [library.get_verbosity() for library in libraries]
-        for library in libraries:
-            library.set_verbosity(logging.CRITICAL)  # what fails, we say
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            for library, level in zip(libraries, levels, strict=True):
-                library.set_verbosity(level)

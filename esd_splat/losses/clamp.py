@@ -1,0 +1,49 @@
+"""Score debiasing (Debiased-SDS, Hong et al., arXiv:2303.15413): no pull may be overwhelming."""
+
+from dataclasses import dataclass
+
+from esd_splat.types import Latents
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """Limits each element of the gradient on the latents to [-c, c], for any loss.
+
+    Views that a teacher finds unlikely get the strongest pulls, towards the ones it prefers: a
+    small ``c`` at first keeps these from deciding where the front is, a larger one later lets
+    detail in. Debiased-SDS and threestudio let it rise from 0.5 to 2, at a guidance scale of 100;
+    without guidance hardly an element is that large, and smaller limits are needed to act at all.
+
+    What is limited is ``w(t) * direction``, AFTER the weight of the timestep, as in threestudio's
+    ``grad_clip``. Both are in units of the latents, whose standard deviation is about 1.
+    """
+
+    start: float | None = None
+    """c before the first step, above 0; null, as end, is off. Debiased-SDS: 0.5."""
+    end: float | None = None
+    """c after the last step, above 0; in between it moves linearly. Debiased-SDS: 2."""
+
+    def __post_init__(self) -> None:
+        limits = {"start": self.start, "end": self.end}
+        problems = [
+            f"{name}: must be above 0 or null, got {limit:g}"
+            for name, limit in limits.items()
+            if limit is not None and not limit > 0
+        ]
+        given = {name for name, limit in limits.items() if limit is not None}
+        if len(given) == 1:
+            (missing,) = limits.keys() - given
+            problems.append(f"{missing}: must be given with {given.pop()}, or neither of them")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def limit(self, progress: float) -> float | None:
+        """``c`` when a share of ``progress`` of the run is done, in [0, 1]; ``None`` if off."""
+        if self.start is None or self.end is None:
+            return None
+        return self.start + progress * (self.end - self.start)
+
+    def apply(self, gradient: Latents, progress: float) -> Latents:
+        """``gradient`` within its limit; as it is, if there is none."""
+        c = self.limit(progress)
+        return gradient if c is None else gradient.clamp(-c, c)

@@ -1,0 +1,52 @@
+"""Laws of how predictions are combined, on made-up predictions."""
+
+import torch
+
+from esd_splat.teacher import guide, perp_neg
+from esd_splat.teacher.guidance import perpendicular
+
+
+def _latents(seed: int, *shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*(shape or (3, 4, 2, 2)), generator=generator, dtype=torch.float64)
+
+
+def test_what_is_left_is_at_a_right_angle_in_each_sample() -> None:
+    """And with the part that was taken, which lies along ``to``, it is all there was."""
+    x, to = _latents(0), _latents(1)
+    left = perpendicular(x, to)
+    torch.testing.assert_close(
+        (left * to).flatten(1).sum(1), torch.zeros(3).double(), atol=1e-12, rtol=0
+    )
+    ratio = (x - left) / to
+    torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
+    torch.testing.assert_close(perpendicular(x[1:2], to[1:2]), left[1:2])
+    torch.testing.assert_close(perpendicular(x, torch.zeros_like(x)), x)
+
+
+def test_a_number_by_hand() -> None:
+    """u = 0, d = (2, 0), d_1 = (3, 4): the 3 is shared, so 10 ((2, 0) - 0.5 (0, 4))."""
+    c, negative = (torch.tensor([v]).view(1, 2, 1, 1) for v in ([2.0, 0.0], [3.0, 4.0]))
+    weights = torch.tensor([[-0.5]])
+    found = perp_neg(c, torch.zeros_like(c), negative[None], weights, 10.0)
+    assert found.flatten().tolist() == [20.0, -20.0]
+
+
+def test_a_negative_along_the_prompt_changes_nothing() -> None:
+    c, u, weights = _latents(0), _latents(1), torch.full((3, 2), -1.5).double()
+    negatives = torch.stack([u + 0.7 * (c - u), u - 2 * (c - u)])
+    torch.testing.assert_close(perp_neg(c, u, negatives, weights, 7.5), guide(c, u, 7.5))
+
+
+def test_without_weights_it_is_plain_guidance_to_the_bit() -> None:
+    c, u, negatives = _latents(0), _latents(1), _latents(2, 2, 3, 4, 2, 2)
+    assert torch.equal(perp_neg(c, u, negatives, torch.zeros(3, 2).double(), 7.5), guide(c, u, 7.5))
+
+
+def test_each_negative_has_its_own_weight_in_each_sample() -> None:
+    c, u, negatives = _latents(0), _latents(1), _latents(2, 2, 3, 4, 2, 2)
+    weights = torch.tensor([[-1.0, 0.0], [0.0, -2.0], [-0.5, -0.25]]).double()
+    moved = perp_neg(c, u, negatives, weights, 3.0) - guide(c, u, 3.0)
+    first, second = (perpendicular(n - u, c - u) for n in negatives)
+    expected = [-3 * first[0], -6 * second[1], -1.5 * first[2] - 0.75 * second[2]]
+    torch.testing.assert_close(moved, torch.stack(expected))
