@@ -108,7 +108,7 @@ def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
     eps = run.teacher.eps
     with monkeypatch.context() as patch:
         patch.setattr(run.teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
-        together = run._predict(noisy, noisy, t, cameras)
+        together = run.predict(noisy, noisy, t, cameras, run.config.loss.needs)
     assert rows == [3 + (2 if scale == 1 else 3) + 2 * 2 + 3 * (loss == "esd")]
 
     front, side, back, overhead = run.guidance.positive

@@ -47,9 +47,10 @@ def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     plt.close(fig)
 
 
-def chart(experiment: Experiment, rows: Sequence[Row], across: Sequence[str], path: Path) -> None:
-    """MI of every prompt over two factors; settings are named ``row / column``."""
-    downs = list(dict.fromkeys(name.split(" / ")[0] for name in experiment.settings))
+def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
+    """MI and Janus rate of every prompt over two factors; settings are named ``row / column``."""
+    pairs = [name.split(" / ") for name in experiment.settings]
+    downs, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
     prompts = experiment.prompts
     size = (3 * len(prompts), 0.5 * len(downs) + 1.4)
     fig, axes = plt.subplots(1, len(prompts), figsize=size, constrained_layout=True, squeeze=False)

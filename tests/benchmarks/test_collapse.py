@@ -1,0 +1,135 @@
+"""The study of the collapse: its plan, its arithmetic, and that its page is what its rows say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.collapse import runs
+from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
+from benchmarks.collapse.page import table, write_page
+from benchmarks.collapse.plan import DEVELOPMENT, FINAL, Experiment, Job, Setting
+from benchmarks.collapse.runs import HERE, carry_out, of_setting, read_rows
+from benchmarks.collapse.stats import interval
+from esd_splat.figurines import KINDS, parse
+
+
+def _row(setting: Setting, prompt: str = "a red owl", seed: int = 0, **found: object) -> runs.Row:
+    measures = {"janus": False, "recognised": 1.0, "faces": 1, "front_share": 1.0, "MI": 2.7}
+    row = {"setting": setting.label, "keys": setting.keys, "prompt": prompt, "seed": seed}
+    return row | measures | {"psnr_aligned": 30.0, "seconds": 1.0} | found
+
+
+def test_nothing_was_chosen_on_the_prompts_of_the_final_table() -> None:
+    assert not set(DEVELOPMENT) & set(FINAL)
+    kinds = [parsed[0] for prompt in FINAL if (parsed := parse(prompt))]
+    assert sorted(kinds) == sorted([*KINDS, *KINDS])
+    chosen = (e for name in PRESETS["study"] for e in [EXPERIMENTS[name]])
+    assert all(set(e.prompts) <= set(DEVELOPMENT) for e in chosen)
+
+
+def test_quick_asks_a_part_of_what_full_asks() -> None:
+    quick, full = (
+        {(str(job.setting.keys), job.prompt, job.seed) for job in EXPERIMENTS[name].jobs()}
+        for name in ("quick", "full")
+    )
+    assert quick < full
+
+
+def test_a_setting_is_what_differs_from_the_defaults_however_it_is_written() -> None:
+    plain = Setting("esd")
+    assert plain.keys["loss.marginal"] == "pool"
+    assert Setting("esd", ("particle.rank=8", "seed=3", "out=x")).keys == plain.keys
+    assert Setting("esd", ("particle.rank=4",)).keys != plain.keys
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda e: e.name)
+def test_every_setting_of_an_experiment_loads_and_is_another_one(experiment: Experiment) -> None:
+    keys = [json.dumps(s.keys, sort_keys=True) for s in experiment.settings.values()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_an_interval_resamples_prompts_not_runs() -> None:
+    sure = interval({"a": [1.0, 1.0], "b": [1.0]})
+    assert sure is not None
+    assert (sure.mean, sure.low, sure.high) == (1.0, 1.0, 1.0)
+    # Two prompts, each all or nothing: any resample has mean 0, 1/2 or 1, a quarter of them 0.
+    split = interval({"a": [0.0] * 50, "b": [1.0] * 50})
+    assert split is not None
+    assert (split.mean, split.low, split.high) == (0.5, 0.0, 1.0)
+    many = interval({str(i): [float(i % 2)] for i in range(400)})
+    assert many is not None
+    # Of a fair coin's mean over 400: 1.96 / (2 sqrt(400)) to either side.
+    assert (many.low, many.high) == pytest.approx((0.451, 0.549), abs=0.005)
+    assert sure.apart(many)
+    assert not many.apart(split)
+    assert interval({}) is None
+
+
+def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting, file = Setting("sds", ("steps=1",)), tmp_path / "rows.jsonl"
+    jobs = [Job(setting, "a red owl", seed) for seed in (0, 0, 1)]
+    asked: list[Job] = []
+
+    class Here:
+        """A pool of processes without the processes."""
+
+        def __init__(self, *given: object, **more: object) -> None: ...
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+        def submit(self, run: object, job: Job) -> Job:
+            asked.append(job)
+            return job
+
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(runs, "as_completed", lambda _: [])
+    carry_out(jobs, 2, file)
+    assert asked == [jobs[0], jobs[2]], "the same run twice is one run"
+    file.write_text(json.dumps(_row(setting)) + "\n")
+    asked.clear()
+    carry_out(jobs, 2, file)
+    assert asked == [jobs[2]]
+
+
+def test_a_run_that_breaks_is_a_row_that_counts_as_collapsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "OUTPUTS", tmp_path)
+    broken = Setting("sds", ("steps=3", "regularise.opacity=1e6", "optim.opacity_logits=50"))
+    row = runs._run(Job(broken, "a red owl", 0))
+    assert "vanished" in row["error"]
+    assert (row["janus"], row["recognised"]) == (True, 0.0)
+    fine = runs._run(Job(Setting("sds", ("steps=1", "init.count=50")), "a red owl", 0))
+    assert fine["steps"] == 1
+    assert fine["janus"] is True
+    assert {"date", "machine", "python", "versions", "commit"} <= fine.keys()
+
+
+def test_a_table_counts_only_its_own_runs() -> None:
+    setting = Setting("sds")
+    asked = Experiment("x", "Why?", {"SDS": setting}, ("a red owl", "a blue cat"), (0, 1))
+    rows = [
+        _row(setting, janus=True),
+        _row(setting, "a blue cat"),
+        _row(setting, seed=7, janus=True),
+        _row(setting, "a pink car", janus=True),
+        _row(Setting("vsd"), janus=True),
+    ]
+    line = table(asked, rows, Path()).split("\n")[4]
+    assert line.startswith("| SDS | 2 | 0.5 [0, 1] | 1 [1, 1] |")
+    assert len(of_setting(rows, setting)) == 4
+
+
+def test_the_page_is_what_the_committed_rows_say(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes((HERE / "rows.jsonl").read_bytes())
+    for picture in HERE.glob("*_sheets.png"):
+        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    write_page(tmp_path)
+    assert (tmp_path / "README.md").read_text() == (HERE / "README.md").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {
+        p.name for p in HERE.iterdir() if p.suffix in (".png", ".md", ".jsonl")
+    } - {"text.md"}
+    for row in read_rows():
+        assert set(_row(Setting("sds"))) <= set(row) or "error" in row
