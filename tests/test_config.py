@@ -84,7 +84,7 @@ def test_every_key_is_explained() -> None:
 
 
 def test_the_translation_of_the_papers_command() -> None:
-    config = load_config("esd", ["prompt=a", "loss.guidance_scale_lora=0.25"])
+    config = load_config("esd_paper", ["prompt=a", "loss.guidance_scale_lora=0.25"])
     assert config.loss == Esd(entropy_weight=0.75)
 
 

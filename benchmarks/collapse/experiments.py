@@ -3,7 +3,7 @@
 from benchmarks.collapse.plan import FINAL, FINAL_SEEDS, Experiment, Setting
 
 ESD, PAPER, VSD, SDS = Setting("esd"), Setting("esd_paper"), Setting("vsd"), Setting("sds")
-WORDS = "teacher.views.enabled=true"
+BLIND = "teacher.views.enabled=false"
 PERP_NEG = "teacher.views.perp_neg.enabled=true"
 
 
@@ -67,11 +67,11 @@ EXPERIMENTS = {
             "At which settings is each rival at its best?",
             {
                 **{f"SDS {s}": _with(SDS, g) for s, g in SCALES.items()},
-                **{f"SDS, view words {s}": _with(SDS, WORDS, g) for s, g in SCALES.items()},
-                **{f"SDS, Perp-Neg {s}": _with(SDS, WORDS, PERP_NEG, g) for s, g in FEW.items()},
+                **{f"SDS, blind {s}": _with(SDS, BLIND, g) for s, g in FEW.items()},
+                **{f"SDS, Perp-Neg {s}": _with(SDS, PERP_NEG, g) for s, g in FEW.items()},
                 **{f"SDS, clamp {c}": _with(SDS, *_clamp(c)) for c in (0.1, 0.3)},
                 **{f"VSD {s}": _with(VSD, g) for s, g in FEW.items()},
-                **{f"VSD, view words {s}": _with(VSD, WORDS, g) for s, g in FEW.items()},
+                **{f"VSD, blind {s}": _with(VSD, BLIND, g) for s, g in FEW.items()},
             },
         ),
         Experiment(
@@ -105,7 +105,7 @@ EXPERIMENTS = {
         Experiment(
             "words",
             "Does it help to tell the teacher the view?",
-            {"blind": ESD, "view words": _with(ESD, WORDS)},
+            {"view words": ESD, "blind": _with(ESD, BLIND), "Perp-Neg": _with(ESD, PERP_NEG)},
         ),
     )
 }
