@@ -26,8 +26,9 @@ from esd_splat.teacher import TEACHERS, Particle, TeacherConfig
 VERSION = 1
 """Of the format below. A change that reads an old file differently adds one."""
 
-MAX_SEED = 2**59 - 1
-"""Each of a run's generators is seeded by 16 times the seed, and a number below 16."""
+MAX_SEED = 2**28 - 1
+"""Each of a run's generators is seeded by 16 times the seed, and a number below 16; of which torch's
+generator for the CPU reads 32 bits."""
 
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
 """Where the shipped configs lie: in an installed package, in a checkout."""
@@ -91,7 +92,7 @@ class Config:
     """What to stay away from; empty text is the teacher's own unconditional prediction. At
     teacher.guidance_scale 1 neither counts."""
     seed: int = 0
-    """Of every random draw, 0 to 2^59 - 1; the same seed gives the same scene on the same
+    """Of every random draw, 0 to 2^28 - 1; the same seed gives the same scene on the same
     machine."""
     steps: int = 600
     """Optimizer steps, at least 1."""
