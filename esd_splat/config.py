@@ -27,8 +27,8 @@ VERSION = 1
 """Of the format below. A change that reads an old file differently adds one."""
 
 MAX_SEED = 2**28 - 1
-"""Each of a run's generators is seeded by 16 times the seed, and a number below 16; of which torch's
-generator for the CPU reads 32 bits."""
+"""Each of a run's generators is seeded by 16 times the seed, and a number below 16, and torch's for
+the CPU reads 32 bits of that."""
 
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
 """Where the shipped configs lie: in an installed package, in a checkout."""
