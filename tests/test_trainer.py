@@ -103,6 +103,15 @@ def test_resumed_runs_end_in_the_same_bits(
     assert steps == ["step", *map(str, range(5, 41, 5))]
 
 
+def test_the_pooled_views_are_part_of_what_resumes(model: Path, tmp_path: Path) -> None:
+    """More views than a cut leaves behind, and fewer than the run draws."""
+    keys = ("loss.marginal=pool", "loss.camera=noise", "pool.views=50")
+    trainer.run(_config(model, tmp_path / "whole", *keys), quiet=True)
+    trainer.run(_config(model, tmp_path / "cut", *keys), quiet=True, until=20)
+    trainer.run(_config(model, tmp_path / "cut", *keys, "resume=true"), quiet=True)
+    assert _bytes(tmp_path / "cut") == _bytes(tmp_path / "whole")
+
+
 def _start(model: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "esd_splat.fit", *_keys(model, out, *more)],

@@ -1,6 +1,6 @@
 """Every experiment of the study, and which of them a preset carries out."""
 
-from benchmarks.collapse.plan import FINAL, FINAL_SEEDS, Experiment, Setting
+from benchmarks.collapse.plan import DEVELOPMENT, FINAL, FINAL_SEEDS, HARD, Experiment, Setting
 
 ESD, PAPER, VSD, SDS = Setting("esd"), Setting("esd_paper"), Setting("vsd"), Setting("sds")
 BLIND = "teacher.views.enabled=false"
@@ -105,7 +105,14 @@ EXPERIMENTS = {
         Experiment(
             "words",
             "Does it help to tell the teacher the view?",
-            {"view words": ESD, "blind": _with(ESD, BLIND), "Perp-Neg": _with(ESD, PERP_NEG)},
+            {
+                "view words": ESD,
+                "view words, weight 1.5": _with(ESD, WEIGHTS[3]),
+                "blind": _with(ESD, BLIND),
+                "blind, weight 1.5": _with(ESD, BLIND, WEIGHTS[3]),
+                "Perp-Neg": _with(ESD, PERP_NEG),
+            },
+            (*DEVELOPMENT, *HARD),
         ),
     )
 }

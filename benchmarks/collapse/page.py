@@ -1,5 +1,6 @@
 """The page: hand-written text with tables, plots and contact sheets made from the rows."""
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ COLUMNS = {
     "psnr_aligned": "PSNR, dB",
     "seconds": "seconds",
 }
+DIAGNOSES = HERE / "diagnoses"
+"""``diagnostics.csv`` of single runs; the text says by which command."""
+DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information")
 VIEW = 64
 """Pixels a view on the contact sheets."""
 
@@ -35,6 +39,8 @@ def write_page(folder: Path) -> None:
 
     def fill(match: re.Match[str]) -> str:
         kind, name = match.group(1).split()
+        if kind == "diagnosis":
+            return diagnosis(DIAGNOSES / f"{name}.csv")
         return FILL[kind](EXPERIMENTS[name], rows, folder)
 
     text = re.sub(r"\{\{(.+?)\}\}", fill, (HERE / "text.md").read_text())
@@ -113,6 +119,19 @@ def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     elif strips:
         _paste(strips).save(target)
     return f"![]({target.name})" if target.exists() else "No pictures yet."
+
+
+def diagnosis(file: Path) -> str:
+    """The last diagnosis of a run, a line a noise level."""
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    last = [row for row in rows if row["step"] == rows[-1]["step"]]
+    columns = [name for name in DIAGNOSED if last[0].get(name)]
+    table = ["| t | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for row in last:
+        cells = [f"{float(row[name]):.2g}" for name in columns]
+        table.append(f"| {row['t']} | {' | '.join(cells)} |")
+    return "\n".join(table)
 
 
 FILL = {

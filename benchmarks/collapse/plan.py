@@ -13,6 +13,8 @@ from esd_splat.structured import to_yaml
 DEVELOPMENT = ("a green owl", "a yellow cat", "a red robot", "a blue snowman")
 """Every setting was chosen on these; two easy kinds, one whose front and back are alike, and
 one whose front is small."""
+HARD = ("a red car", "a green mushroom")
+"""Two more that look alike from opposite sides: view words were decided on them too."""
 DEVELOPMENT_SEEDS = (0, 1, 2)
 FINAL = (
     *("a red owl", "a purple owl", "a blue cat", "a green cat", "a green robot", "a pink robot"),
