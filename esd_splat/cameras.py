@@ -27,6 +27,10 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.viewmats)
 
+    def __getitem__(self, rows: slice | Tensor) -> "Cameras":
+        """Some of the cameras, by a slice or a tensor of indices."""
+        return Cameras(self.viewmats[rows], self.Ks[rows], self.width, self.height)
+
     @property
     def eyes(self) -> Float[Tensor, "b 3"]:
         """Camera centres in the world."""

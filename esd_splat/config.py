@@ -43,8 +43,8 @@ class Log:
     sheet_every: int = 0
     """Steps between contact sheets of the unfinished scene; 0 draws only the last one."""
     diagnose_every: int = 0
-    """Steps between the rows of diagnostics.csv, which compare the particle with the scene's exact
-    noise predictions, and take some seconds each time; 0 writes none."""
+    """Steps between the rows of diagnostics.csv, which compare the particle, or the pool, with the
+    scene's exact noise predictions, and take some ten seconds each time; 0 writes none."""
     tensorboard: bool = False
     """Whether to write TensorBoard event files too."""
 
@@ -90,7 +90,7 @@ class Config:
     """What to make."""
     negative_prompt: str = ""
     """What to stay away from; empty text is the teacher's own unconditional prediction. At
-    teacher.guidance_scale 1 neither counts."""
+    teacher.guidance_scale 1 neither counts, but with Perp-Neg."""
     seed: int = 0
     """Of every random draw, 0 to 2^28 - 1; the same seed gives the same scene on the same
     machine."""
@@ -147,6 +147,9 @@ class Config:
             problems.append("out: must name a folder, or be null")
         if self.resume and self.overwrite:
             problems.append("overwrite: cannot be true together with resume; choose one")
+        if "pooled" in self.loss.needs and self.pool.views < self.batch:
+            most = self.pool.views
+            problems.append(f"batch: must be at most pool.views, {most}, got {self.batch}")
         if self.view:
             problems.append("view: the live view is not available in this version; use view=false")
         if self.version != VERSION:

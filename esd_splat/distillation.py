@@ -23,6 +23,7 @@ from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
 from esd_splat.noise import add_noise
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
+from esd_splat.pool import Views
 from esd_splat.rasterize import contributions, rasterize
 from esd_splat.rasterize.base import MIN_ALPHA
 from esd_splat.teacher import Branch, Guidance, Teacher
@@ -55,7 +56,7 @@ class Distillation:
         self.plain = teacher.embed([config.prompt])
         wanted = config.loss.needs & PARTICLE_INPUTS.keys()
         self.particle = config.particle.attach(teacher, config.seed) if wanted else None
-        self.pooled: Latents | None = None  # the recent views' latents, for losses that ask
+        self.recent: Views | None = None  # latents of the latest views, for losses that pool them
         self.done = 0
 
     @property
@@ -81,7 +82,7 @@ class Distillation:
         latents = self.teacher.encode(render.images)
         clean = latents.detach()
         if "pooled" in config.loss.needs:
-            self.pooled = config.pool.join(self.pooled, clean)
+            self.recent = config.pool.join(self.recent, clean)
 
         alphas_cumprod = self.teacher.alphas_cumprod
         t = config.timesteps.draw(
@@ -120,17 +121,11 @@ class Distillation:
         scene = self.scene
         parts = [
             rasterize(
-                scene,
-                Cameras(
-                    cameras.viewmats[i : i + 1],
-                    cameras.Ks[i : i + 1],
-                    cameras.width,
-                    cameras.height,
-                ).to(self.device),
-                background[i : i + 1].to(self.device),
-                self.backend,
+                scene, cameras[one].to(self.device), behind.to(self.device), self.backend
             ).images
-            for i in range(len(cameras))
+            for one, behind in zip(
+                torch.arange(len(cameras)).split(1), background.split(1), strict=True
+            )
         ]
         return torch.cat(parts).clamp(0, 1).cpu()
 
@@ -142,7 +137,7 @@ class Distillation:
             "densify": self.densify_state,
             "generators": generator_states(self.generators),
             "particle": self.particle.state() if self.particle else None,
-            "pooled": self.pooled,
+            "recent": self.recent,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -153,8 +148,8 @@ class Distillation:
         restore_generators(state["generators"], self.generators)
         if self.particle is not None:
             self.particle.restore(state["particle"])
-        pooled = state.get("pooled")  # files of version 0.1 have none
-        self.pooled = None if pooled is None else pooled.to(self.device)
+        recent = state.get("recent")  # older files have none
+        self.recent = None if recent is None else recent.to(self.device)
 
     def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:
         """One plain colour for each view."""
@@ -188,9 +183,10 @@ class Distillation:
         if "noise" in needs:
             predictions["noise"] = noise
         if "pooled" in needs:
-            assert self.pooled is not None
-            known = self.teacher.alphas_cumprod
-            predictions["pooled"] = self.config.pool.eps(self.pooled, noisy, known, t)
+            assert self.recent is not None
+            predictions["pooled"] = self.config.pool.eps(
+                self.recent, noisy, self.teacher.alphas_cumprod, t
+            )
         return predictions
 
     def _ask(

@@ -71,7 +71,8 @@ class TimestepRange:
     one is hard to take back at a high one. So both bounds may come down::
 
         upper = max ... max_end      linearly, while progress goes from anneal_start to anneal_end
-        lower = min_start ... min    linearly, while progress goes from 0 to min_until
+        lower = min_start ... min    linearly, while progress goes from 0 to min_until,
+                                     and never above upper
     """
 
     min: float = 0.02

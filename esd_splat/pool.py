@@ -22,14 +22,15 @@ Views = Float[Tensor, "_ c hl wl"]
 class Pool:
     """Which views are pooled, and how far each of them reaches. Read by losses that ask for it.
 
-    The exact distribution of the views is a point for each, and after noising nearly as separate:
-    in hundreds of dimensions a noisy view is only ever close to its own, so the pull of the others
-    is nil. Each point is therefore widened to a Gaussian and drawn towards the mean just so far
-    that mean and covariance of all views together stay what they are.
+    Taken as they are, the views are a point each, and after noising hardly less separate: in
+    hundreds of dimensions a noisy view is close to its own alone, but for the highest noise levels,
+    so the others do not pull. Each point is therefore widened to a Gaussian and drawn towards the
+    mean just so far that mean and covariance of all views together stay what they are.
     """
 
     views: int = 128
-    """Latest views that are pooled, at least 2."""
+    """Latest views that are pooled, at least 2, and no fewer than batch: a view is in its own pool.
+    """
     bandwidth: float = 1.0
     """Share of the views' covariance that each of them is widened by, in [0, 1]: 0 is the exact
     distribution, 1 a single Gaussian with the views' mean and covariance."""
@@ -63,16 +64,18 @@ class Pool:
         Source:
             The shrunk kernel estimate of Silverman, "Density Estimation" (1986), section 6.4.
         """
-        alpha, sigma = (x.flatten(1) for x in alpha_sigma(alphas_cumprod, t))
+        # In float64: where noise is low, what is left is a small difference of large numbers.
+        clean, schedule = latents.flatten(1).double(), alphas_cumprod.double()
+        alpha, sigma = (x.flatten(1) for x in alpha_sigma(schedule, t))
         n, h, keep = len(latents), self.bandwidth, math.sqrt(1 - self.bandwidth)
-        mean = latents.flatten(1).mean(0)
-        Z = latents.flatten(1) - mean
-        d = noisy.flatten(1) - alpha * mean
+        mean = clean.mean(0)
+        Z = clean - mean
+        d = noisy.flatten(1).double() - alpha * mean
         # With M = alpha^2 h Z^T Z / n + sigma^2 I, Woodbury's identity turns each inverse of M into
-        # one of n x n:  sigma^2 M^-1 = I - Z^T A Z,  A = h (h K + n sigma^2 / alpha^2 I)^-1.
+        # one of n x n:  sigma^2 M^-1 = I - Z^T A Z,  A = h alpha^2 (h alpha^2 K + n sigma^2 I)^-1.
         K, Zd = Z @ Z.mT, d @ Z.mT
-        ridge = (n * (sigma / alpha) ** 2)[:, :, None] * torch.eye(n).to(K)
-        A = h * torch.linalg.inv(h * K + ridge)
+        a2, s2 = (x.square()[:, :, None] for x in (alpha, sigma))
+        A = h * a2 * torch.linalg.inv(h * a2 * K + n * s2 * torch.eye(n, device=K.device))
 
         def narrowed(v: Tensor) -> Tensor:
             """``sigma^2 Z M^-1 v``, given ``Z v``; a row for each noise level."""
@@ -85,4 +88,4 @@ class Pool:
         weights = log_weights.softmax(-1)
         off = d - step * (weights @ Z)
         pulled = torch.einsum("bij,bj->bi", A, off @ Z.mT) @ Z
-        return ((off - pulled) / sigma).view_as(noisy)
+        return ((off - pulled) / sigma).view_as(noisy).to(noisy.dtype)

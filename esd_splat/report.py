@@ -77,6 +77,9 @@ def report(folder: Path) -> str:
     summary, diagnoses = _summary(folder / SUMMARY), _rows(folder / DIAGNOSTICS)
     if not all("t" in row for row in diagnoses):
         raise EsdSplatError(f"{folder / DIAGNOSTICS}: not a table of diagnoses, as it has no t")
+    for name, rows, lines in ((METRICS, metrics, None), (DIAGNOSTICS, diagnoses, "t")):
+        if rows and not _quantities(rows, lines):
+            raise EsdSplatError(f"{folder / name}: not a table of quantities, as it has steps only")
     numbers = dict(summary)
     measures = numbers.pop("measures", None)
     config = _text(folder / CONFIG)
@@ -84,13 +87,15 @@ def report(folder: Path) -> str:
     parts.append(
         _table(numbers) if summary else f"<p>Unfinished: step {metrics[-1]['step']:g}.</p>"
     )
-    if measures:
+    if isinstance(measures, dict) and measures:
         parts += ["<h2>Measures</h2>", _table(measures)]
     parts += [f"<h2>{METRICS}</h2>", curves(metrics)]
     if diagnoses:
         parts += [f"<h2>{DIAGNOSTICS}</h2>", curves(diagnoses, lines="t")]
     parts += ["<h2>Config and versions</h2>", f"<pre>{escape(config)}</pre>"]
-    return PAGE.format(title=escape(str(numbers.get("prompt", folder.name))), body="\n".join(parts))
+    return PAGE.format(
+        title=escape(str(numbers.get("prompt", folder.resolve().name))), body="\n".join(parts)
+    )
 
 
 def curves(rows: Rows, lines: str | None = None) -> str:
@@ -103,7 +108,7 @@ def curves(rows: Rows, lines: str | None = None) -> str:
     from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 
-    names = [n for n in dict.fromkeys(n for row in rows for n in row) if n not in ("step", lines)]
+    names = _quantities(rows, lines)
     levels = sorted({row[lines] for row in rows}) if lines else [None]
     height = -(-len(names) // COLUMNS)
     with rc_context(STYLE):
@@ -158,6 +163,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
+def _quantities(rows: Rows, lines: str | None) -> list[str]:
+    """The columns that have a curve, in the order of the table."""
+    return [n for n in dict.fromkeys(n for row in rows for n in row) if n not in ("step", lines)]
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -195,7 +205,10 @@ def _summary(path: Path) -> dict[str, Any]:
 def _sheet(path: Path) -> str:
     if not path.exists():
         return ""
-    data = base64.b64encode(path.read_bytes()).decode()
+    try:
+        data = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise EsdSplatError(f"{path}: cannot be read: {error.strerror}") from error
     return f'<img alt="the scene from all around" src="data:image/png;base64,{data}">'
 
 

@@ -88,6 +88,13 @@ def test_the_translation_of_the_papers_command() -> None:
     assert config.loss == Esd(entropy_weight=0.75)
 
 
+def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
+    keys = ["prompt=a", "batch=8", "pool.views=4"]
+    assert load_config("sds", keys).pool.views == 4
+    with pytest.raises(ConfigError, match=r"batch: must be at most pool\.views, 4, got 8"):
+        load_config("esd", keys)
+
+
 def test_switching_densification_off_in_one_word() -> None:
     assert load_config("esd", ["prompt=a", "densify=none"]).densify == NoDensify()
 

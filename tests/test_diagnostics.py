@@ -38,7 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The laws are those of any number of views, and the tests should not take minutes."""
-    for name, value in (("LEVELS", LEVELS), ("AZIMUTHS", AZIMUTHS), ("DRAWN", DRAWN)):
+    sizes = {"LEVELS": LEVELS, "AZIMUTHS": AZIMUTHS, "DRAWN": DRAWN, "CHUNK": 3}
+    for name, value in sizes.items():
         monkeypatch.setattr(diagnostics, name, value)
 
 

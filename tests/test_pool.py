@@ -45,6 +45,29 @@ def test_it_is_the_score_of_the_widened_views(bandwidth: float, count: int) -> N
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("count", [4, 128])
+def test_single_precision_loses_nothing_at_the_size_of_stable_diffusion(
+    bandwidth: float, count: int
+) -> None:
+    """At the lowest noise that is drawn; computed in single precision it was off by percents."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(count, 4, 64, 64, generator=generator)
+    schedule, t = torch.tensor([0.98]), torch.tensor([0])
+    noise = torch.randn(1, 4, 64, 64, generator=generator)
+    noisy = 0.98**0.5 * latents[:1] + 0.02**0.5 * noise
+    found = Pool(bandwidth=bandwidth).eps(latents, noisy, schedule, t)
+    exact = Pool(bandwidth=bandwidth).eps(latents.double(), noisy.double(), schedule.double(), t)
+    assert found.dtype == torch.float32
+    assert (found - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_pure_noise_is_the_noise() -> None:
+    noisy, t = _latents(1, seed=5), torch.tensor([0])
+    schedule = torch.zeros(1, dtype=torch.float64)
+    torch.testing.assert_close(Pool().eps(_latents(3), noisy, schedule, t), noisy)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, 0.5, 1.0])
 def test_of_one_view_seen_twice_it_is_the_noise_that_was_drawn(bandwidth: float) -> None:
     view, noise, t = _latents(1), _latents(1, seed=3), torch.tensor([1])
     noisy = SCHEDULE[t].sqrt() * view + (1 - SCHEDULE[t]).sqrt() * noise

@@ -143,6 +143,23 @@ def test_a_check_of_several_fields_does_not_hide_the_others() -> None:
     ]
 
 
+def test_a_check_that_blames_nothing_given_does_not_stumble_over_what_is_required() -> None:
+    @dataclass(frozen=True)
+    class Needy:
+        """One required field, and a check that is of no field."""
+
+        word: str
+        """Required."""
+        other: int = 1
+        """Not."""
+
+        def __post_init__(self) -> None:
+            raise ValueError("no such combination")
+
+    with pytest.raises(ConfigError, match="no such combination"):
+        load(Needy, "", ["word=a", "other=2"], source="x")
+
+
 @pytest.mark.parametrize(
     "text",
     [

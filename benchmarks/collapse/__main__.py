@@ -28,10 +28,14 @@ def main() -> None:
     args = parser.parse_args()
 
     names = [] if args.page else args.only or PRESETS[args.preset]
-    args.out.mkdir(parents=True, exist_ok=True)
     jobs = [job for name in names for job in EXPERIMENTS[name].jobs(args.settings)]
     if args.seeds:
         jobs = [job for job in jobs if job.seed in args.seeds]
+    if names and not jobs:
+        parser.error("there is no such run: see benchmarks/collapse/experiments.py for the names")
+    if args.workers < 1:
+        parser.error(f"--workers must be at least 1, got {args.workers}")
+    args.out.mkdir(parents=True, exist_ok=True)
     carry_out(jobs, args.workers, args.out / "rows.jsonl")
     write_page(args.out)
     print(f"wrote {args.out / 'README.md'}", file=sys.stderr)

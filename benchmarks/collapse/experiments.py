@@ -58,6 +58,11 @@ EXPERIMENTS = {
             (0,),
         ),
         Experiment(
+            "weight",
+            "How much does the entropy term weigh? 0 is SDS.",
+            _over(ESD, "loss.entropy_weight", 0, 0.25, 0.5, 0.75, 1, 1.5, 2),
+        ),
+        Experiment(
             "guidance",
             "Does guidance cause the collapse, and what entropy weight survives it?",
             _grid(ESD, GUIDANCE, WEIGHTS),
@@ -100,6 +105,21 @@ EXPERIMENTS = {
                 "all hidden, 4 steps each": _with(PAPER, *HIDDEN, "particle.steps=4"),
                 "noise, particle": _with(PAPER, "loss.camera=noise", HIDDEN[1]),
                 "particle, pool": _with(PAPER, "loss.marginal=pool"),
+            },
+        ),
+        Experiment(
+            "scene",
+            "Do the start and the densifier make fronts or floaters of their own?",
+            {
+                "as shipped": ESD,
+                "sphere": _with(ESD, "init=sphere"),
+                "small ball": _with(ESD, "init.radius=0.4"),
+                "300 Gaussians": _with(ESD, "init.count=300"),
+                "no colour noise": _with(ESD, "init.color_noise=0"),
+                "more colour noise": _with(ESD, "init.color_noise=0.4"),
+                "no densifier": _with(ESD, "densify=none"),
+                "MCMC": _with(ESD, "densify=mcmc"),
+                "grey background": _with(ESD, "background=grey"),
             },
         ),
         Experiment(

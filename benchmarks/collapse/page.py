@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 
 from benchmarks.collapse import plots
 from benchmarks.collapse.experiments import EXPERIMENTS
-from benchmarks.collapse.plan import Experiment, Setting
-from benchmarks.collapse.runs import HERE, Row, folder_of, of_setting, read_rows
-from benchmarks.collapse.stats import Interval, interval
+from benchmarks.collapse.plan import Experiment
+from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
+from benchmarks.collapse.stats import measured
 
 COLUMNS = {
     "janus": "Janus rate",
@@ -56,9 +56,9 @@ def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
         "| setting | runs | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (2 + len(COLUMNS)) + "|",
     ]
-    for name, setting in experiment.settings.items():
-        here = _of(experiment, setting, rows)
-        cells = [str(_measured(here, column) or "not yet") for column in COLUMNS]
+    for name in experiment.settings:
+        here = experiment.rows(name, rows)
+        cells = [str(measured(here, column) or "not yet") for column in COLUMNS]
         lines.append(f"| {name} | {len(here)} | {' | '.join(cells)} |")
     lines += ["", *(f"- {name}: `{s.label}`" for name, s in experiment.settings.items())]
     return "\n".join(lines)
@@ -70,8 +70,8 @@ def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str
     lines.append("|---" * (1 + len(experiment.settings)) + "|")
     for prompt in experiment.prompts:
         cells = []
-        for setting in experiment.settings.values():
-            here = [r for r in _of(experiment, setting, rows) if r["prompt"] == prompt]
+        for name in experiment.settings:
+            here = [r for r in experiment.rows(name, rows) if r["prompt"] == prompt]
             mi = sum(r["MI"] for r in here) / max(1, len(here))
             cells.append(f"{sum(r['janus'] for r in here)}/{len(here)}, {mi:.2f}" if here else "-")
         lines.append(f"| {prompt} | {' | '.join(cells)} |")
@@ -92,16 +92,16 @@ def chart(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
 
 def frontier(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Every setting of every experiment; those of ``experiment`` by name."""
-    groups = {e.name: e.settings for e in EXPERIMENTS.values() if e is not experiment}
-    plots.frontier({**groups, "final": experiment.settings}, rows, folder / "frontier.png")
+    others = [e for e in EXPERIMENTS.values() if e is not experiment]
+    plots.frontier(experiment, others, rows, folder / "frontier.png")
     return "![](frontier.png)"
 
 
 def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Best, median and worst run of every setting, by MI: eight views each."""
     strips, missing = [], 0
-    for name, setting in experiment.settings.items():
-        ranked = sorted(_of(experiment, setting, rows), key=lambda row: -row["MI"])
+    for name in experiment.settings:
+        ranked = sorted(experiment.rows(name, rows), key=lambda row: -row["MI"])
         if not ranked:
             continue
         for rank, row in zip(
@@ -123,6 +123,8 @@ def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
 
 def diagnosis(file: Path) -> str:
     """The last diagnosis of a run, a line a noise level."""
+    if not file.exists():
+        return "Not yet."
     with file.open() as lines:
         rows = list(csv.DictReader(lines))
     last = [row for row in rows if row["step"] == rows[-1]["step"]]
@@ -142,18 +144,6 @@ FILL = {
     "frontier": frontier,
     "sheets": sheets,
 }
-
-
-def _of(experiment: Experiment, setting: Setting, rows: Sequence[Row]) -> list[Row]:
-    return [
-        row
-        for row in of_setting(rows, setting)
-        if row["prompt"] in experiment.prompts and row["seed"] in experiment.seeds
-    ]
-
-
-def _measured(rows: Sequence[Row], measure: str) -> Interval | None:
-    return interval(plots.by_prompt(rows, measure))
 
 
 def _paste(strips: Sequence[tuple[Path, str]]) -> Image.Image:

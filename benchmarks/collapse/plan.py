@@ -1,6 +1,6 @@
 """What is compared: prompts, seeds, and the settings of every experiment. Runs nothing."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,7 +47,8 @@ class Setting:
     def keys(self) -> dict[str, Any]:
         """What of the resolved config differs from the defaults: the setting's identity.
 
-        So a row is still found when a default is written out, or a key is added to the config.
+        So a row is still found when a default is written out, or a key is added to the config. The
+        price: whoever changes a default must start the record anew.
         """
         given, plain = (
             dict(_flat(yaml.safe_load(to_yaml(load_config(name, ["prompt=-", *more])))))
@@ -79,6 +80,15 @@ class Experiment:
     """By the name that tables and plots give them."""
     prompts: tuple[str, ...] = DEVELOPMENT
     seeds: tuple[int, ...] = DEVELOPMENT_SEEDS
+
+    def rows(self, name: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of ``rows`` that are runs of this experiment's setting ``name``."""
+        keys = self.settings[name].keys
+        return [
+            row
+            for row in rows
+            if row["keys"] == keys and row["prompt"] in self.prompts and row["seed"] in self.seeds
+        ]
 
     def jobs(self, only: Collection[str] | None = None) -> Iterator[Job]:
         """Every run, those of one prompt and seed together, so that a cut leaves fair pairs."""

@@ -1,6 +1,6 @@
 """The page's plots, from rows alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,20 +9,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks.collapse.plan import Experiment, Setting
-from benchmarks.collapse.runs import Row, of_setting
-from benchmarks.collapse.stats import interval
+from benchmarks.collapse.plan import Experiment
+from benchmarks.collapse.runs import Row
+from benchmarks.collapse.stats import measured
 
 MEASURES = {"janus": "Janus rate", "MI": "MI, nats", "psnr_aligned": "PSNR, dB"}
-
-
-def by_prompt(rows: Sequence[Row], measure: str) -> dict[str, list[float]]:
-    """Values of one measure, for ``interval``."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if row.get(measure) is not None:
-            found.setdefault(row["prompt"], []).append(float(row[measure]))
-    return found
 
 
 def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
@@ -30,11 +21,12 @@ def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     names = list(experiment.settings)
     fig, axes = plt.subplots(1, 3, figsize=(11, 3), constrained_layout=True)
     for axis, (measure, title) in zip(axes, MEASURES.items(), strict=True):
-        found = [by_prompt(of_setting(rows, s), measure) for s in experiment.settings.values()]
+        found = [experiment.rows(name, rows) for name in names]
         for prompt in experiment.prompts:
-            means = [float(np.mean(f[prompt])) if prompt in f else np.nan for f in found]
+            own = [measured([r for r in f if r["prompt"] == prompt], measure) for f in found]
+            means = [bar.mean if bar else np.nan for bar in own]
             axis.plot(names, means, lw=0.8, marker=".", label=prompt)
-        bars = [interval(f) for f in found]
+        bars = [measured(f, measure) for f in found]
         at = [i for i, bar in enumerate(bars) if bar]
         known = [bar for bar in bars if bar]
         spread = [[b.mean - b.low for b in known], [b.high - b.mean for b in known]]
@@ -57,9 +49,9 @@ def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     for axis, prompt in zip(axes[0], prompts, strict=True):
         grid = np.full((len(downs), len(across)), np.nan)
         janus = grid.copy()
-        for name, setting in experiment.settings.items():
+        for name in experiment.settings:
             down, column = name.split(" / ")
-            here = [r for r in of_setting(rows, setting) if r["prompt"] == prompt]
+            here = [r for r in experiment.rows(name, rows) if r["prompt"] == prompt]
             if here:
                 at = downs.index(down), across.index(column)
                 grid[at] = np.mean([r["MI"] for r in here])
@@ -75,19 +67,22 @@ def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     plt.close(fig)
 
 
-def frontier(groups: Mapping[str, Mapping[str, Setting]], rows: Sequence[Row], path: Path) -> None:
-    """Janus rate against recognised, a point a setting, a colour a group."""
+def frontier(
+    final: Experiment, others: Sequence[Experiment], rows: Sequence[Row], path: Path
+) -> None:
+    """Janus rate against recognised: a point a setting, those of ``final`` by name."""
     fig, axis = plt.subplots(figsize=(6, 4.2), constrained_layout=True)
-    for group, settings in groups.items():
+    for experiment in (*others, final):
         points = []
-        for name, setting in settings.items():
-            here = of_setting(rows, setting)
-            janus, known = (interval(by_prompt(here, m)) for m in ("janus", "recognised"))
+        for name in experiment.settings:
+            here = experiment.rows(name, rows)
+            janus, known = (measured(here, m) for m in ("janus", "recognised"))
             if janus and known:
                 points.append((known.mean, janus.mean, name))
         if points:
-            axis.scatter([p[0] for p in points], [p[1] for p in points], s=16, label=group)
-        if group == "final":
+            x, y = [p[0] for p in points], [p[1] for p in points]
+            axis.scatter(x, y, 40 if experiment is final else 12, label=experiment.name)
+        if experiment is final:
             for x, y, name in points:
                 axis.annotate(name, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
     axis.axhline(0.1, color="0.8", lw=0.8, zorder=0)

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from benchmarks.collapse.plan import DRAWN, Job, Setting
+from benchmarks.collapse.plan import DRAWN, Job
 
 HERE = Path(__file__).parent
 ROWS = HERE / "rows.jsonl"
@@ -30,11 +30,6 @@ Row = dict[str, Any]
 def read_rows(path: Path = ROWS) -> list[Row]:
     """Every finished run on record."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def of_setting(rows: Iterable[Row], setting: Setting) -> list[Row]:
-    """The rows of one setting, also if they were made under another name for it."""
-    return [row for row in rows if row["keys"] == setting.keys]
 
 
 def carry_out(jobs: Iterable[Job], workers: int, rows_file: Path = ROWS) -> None:
@@ -56,13 +51,18 @@ def carry_out(jobs: Iterable[Job], workers: int, rows_file: Path = ROWS) -> None
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         running = [pool.submit(_run, job) for job in left.values()]
-        for count, future in enumerate(as_completed(running), start=1):
-            row = future.result()
-            with rows_file.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            what = f"{row['setting']}: {row['prompt']}, seed {row['seed']}"
-            found = {name: row[name] for name in ("recognised", "faces", "MI")}
-            print(f"{count}/{len(left)} {what}: {found}", flush=True)
+        try:
+            for count, future in enumerate(as_completed(running), start=1):
+                row = future.result()
+                with rows_file.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                what = f"{row['setting']}: {row['prompt']}, seed {row['seed']}"
+                found = {name: row[name] for name in ("recognised", "faces", "MI")}
+                print(f"{count}/{len(left)} {what}: {found}", flush=True)
+        except BaseException:
+            # Else the pool would go on through everything that is left before it said why.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def folder_of(row: Row) -> Path:

@@ -1,7 +1,8 @@
 """Means over runs with 95 % bootstrap intervals. Knows numbers; not what they measure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,6 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-    def apart(self, other: "Interval") -> bool:
-        """Whether the two intervals do not overlap."""
-        return self.high < other.low or other.high < self.low
 
 
 def interval(values: Mapping[str, Sequence[float]]) -> Interval | None:
@@ -41,3 +38,12 @@ def interval(values: Mapping[str, Sequence[float]]) -> Interval | None:
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+def measured(rows: Iterable[Mapping[str, Any]], measure: str) -> Interval | None:
+    """The interval of one measure over ``rows``, which name their prompt; gaps are left out."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get(measure) is not None:
+            found.setdefault(row["prompt"], []).append(float(row[measure]))
+    return interval(found)

@@ -23,8 +23,8 @@ class Esd(ScoreDistillation):
 
     which descends ``w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))``, with ``q`` the noised
     renderings, ``c`` the camera and ``p`` the teacher. Either prediction can be the particle's, as
-    in the paper, or computed: given the camera a rendering is one point, whose prediction is the
-    noise that was drawn; the pooled views have a closed form, see ``Pool``.
+    in the paper, or computed: given camera and background a rendering is one point, whose
+    prediction is the noise that was drawn; the pooled views have a closed form, see ``Pool``.
     """
 
     entropy_weight: float = field(
@@ -49,8 +49,7 @@ class Esd(ScoreDistillation):
     @property
     def parts(self) -> tuple[str, str]:
         """The predictions between which the entropy term is: of a view, and of all together."""
-        camera = {"particle": "particle", "noise": "noise"}[self.camera]
-        return camera, {"particle": "particle_uncond", "pool": "pooled"}[self.marginal]
+        return self.camera, {"particle": "particle_uncond", "pool": "pooled"}[self.marginal]
 
     @property
     @override
@@ -91,12 +90,12 @@ class Esd(ScoreDistillation):
             Algorithm 1 of the paper with the sign that descent needs: it prints a plus for noise
             predictions, which is right for scores only. The authors' own code agrees with us.
         """
-        known = particle if self.camera == "particle" else noise
-        unknown = particle_uncond if self.marginal == "particle" else pooled
-        if self.entropy_weight == 0 and known is not None:
-            return teacher - known
-        if self.entropy_weight == 1 and unknown is not None:
-            return teacher - unknown
-        if known is None or unknown is None:
+        camera = particle if self.camera == "particle" else noise
+        marginal = particle_uncond if self.marginal == "particle" else pooled
+        if self.entropy_weight == 0 and camera is not None:
+            return teacher - camera
+        if self.entropy_weight == 1 and marginal is not None:
+            return teacher - marginal
+        if camera is None or marginal is None:
             raise TypeError(f"{self}.direction needs {', '.join(sorted(self.needs))}")
-        return teacher - known.lerp(unknown, self.entropy_weight)
+        return teacher - camera.lerp(marginal, self.entropy_weight)

@@ -26,11 +26,8 @@ def construct(
     ``__post_init__`` stops at its first fault, so each value that it refuses is left out and the
     rest tried again.
     """
-    required = {
-        f.name: _STAND_INS.get(f.kind)
-        for f in fields.values()
-        if f.default is dataclasses.MISSING and f.name not in values
-    }
+    stand_ins = {f.name: _STAND_INS.get(f.kind) for f in fields.values() if _is_required(f)}
+    required = {name: value for name, value in stand_ins.items() if name not in values}
     faults: list[Fault] = []
     remaining = dict(values)
     while True:
@@ -40,11 +37,11 @@ def construct(
         if not bad:
             break
         remaining = {name: value for name, value in remaining.items() if name not in bad}
-        required |= {n: _STAND_INS.get(fields[n].kind) for n in bad if _is_required(fields[n])}
+        required |= {name: stand_ins[name] for name in bad & stand_ins.keys()}
     if found:
         # A check of several fields blamed one that was not given: look at each value alone.
         for name, value in remaining.items():
-            _, alone = _attempt(schema, fields, required, {name: value})
+            _, alone = _attempt(schema, fields, stand_ins, {name: value})
             faults += [fault for fault in alone if fault.name == name]
     return (None if faults else built), list(dict.fromkeys(faults))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esd_splat.errors import TeacherError
 from esd_splat.prompt import VIEWS
-from esd_splat.teacher.loading import local_folder, quiet, reason
+from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
 
 SENTENCE = "This image is depicting a {mask} view of {prompt}"
 """What the language model completes, as in threestudio."""
@@ -68,6 +68,8 @@ def load_language_model(name: str) -> ViewScore:
 
         source = str(local_folder(name) or name)
         try:
+            if local_folder(name) is None:
+                reach_hub(name, "model.safetensors")
             tokenizer: Any = AutoTokenizer.from_pretrained(source)
             model, info = AutoModelForMaskedLM.from_pretrained(  # never a pickle
                 source, use_safetensors=True, output_loading_info=True

@@ -7,12 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+HUB_TIMEOUT = 10.0
+"""Seconds to wait for the hub's first answer."""
+
 
 def local_folder(name: str) -> Path | None:
     """The folder that ``name`` stands for, there or not; ``None`` for a hub id (owner/name)."""
     path = Path(name).expanduser()
     looks_local = path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name)
     return path if looks_local else None
+
+
+def reach_hub(name: str, last_file: str) -> None:
+    """Ask the hub for a model once, as loading would ask, wait and ask again for each of its files.
+
+    Args:
+        name: a hub id (owner/name).
+        last_file: that loading fetches: with it in the cache all are, and no one is asked.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, last_file), str):
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
 
 
 def reason(error: Exception) -> str:

@@ -16,14 +16,12 @@ from esd_splat.noise import eps_from_v, velocity
 from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
-from esd_splat.teacher.loading import local_folder, quiet, reason
+from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
 from esd_splat.types import Images, Latents, Timesteps
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 LAST_FILE = f"{PARTS[-1]}/scheduler_config.json"
-HUB_TIMEOUT = 10.0
-"""Seconds to wait for the hub's first answer."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +131,8 @@ class StableDiffusion(TeacherConfig):
         """Ask the hub once, as loading would ask, wait and ask again for each of many files."""
         if self.folder is not None:
             return
-        from huggingface_hub import HfApi, try_to_load_from_cache
-
-        # The last file that loading fetches: with it in the cache all are.
-        if isinstance(try_to_load_from_cache(self.model, LAST_FILE), str):
-            return
         try:
-            HfApi().model_info(self.model, timeout=HUB_TIMEOUT)
+            reach_hub(self.model, LAST_FILE)
         except Exception as error:
             raise TeacherError(
                 f"teacher.model: cannot find {self.model!r} on the hub: {reason(error)}. "
