@@ -4,6 +4,7 @@ from benchmarks.collapse.plan import DEVELOPMENT, FINAL, FINAL_SEEDS, HARD, Expe
 
 ESD, PAPER, VSD, SDS = Setting("esd"), Setting("esd_paper"), Setting("vsd"), Setting("sds")
 BLIND = "teacher.views.enabled=false"
+AT_ONCE = "timesteps.min_start=null"
 PERP_NEG = "teacher.views.perp_neg.enabled=true"
 
 
@@ -75,7 +76,9 @@ EXPERIMENTS = {
                 **{f"SDS, blind {s}": _with(SDS, BLIND, g) for s, g in FEW.items()},
                 **{f"SDS, Perp-Neg {s}": _with(SDS, PERP_NEG, g) for s, g in FEW.items()},
                 **{f"SDS, clamp {c}": _with(SDS, *_clamp(c)) for c in (0.1, 0.3)},
+                "SDS, all noise at once": _with(SDS, AT_ONCE),
                 **{f"VSD {s}": _with(VSD, g) for s, g in FEW.items()},
+                "VSD, all noise at once": _with(VSD, AT_ONCE),
                 **{f"VSD, blind {s}": _with(VSD, BLIND, g) for s, g in FEW.items()},
             },
         ),

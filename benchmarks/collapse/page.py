@@ -147,12 +147,12 @@ FILL = {
 
 
 def _paste(strips: Sequence[tuple[Path, str]]) -> Image.Image:
+    sheets = [Image.open(file) for file, _ in strips]
     line = VIEW + 14
-    page = Image.new("RGB", (8 * VIEW, line * len(strips)), "white")
+    page = Image.new("RGB", (sheets[0].width, line * len(strips)), "white")
     draw = ImageDraw.Draw(page)
-    for index, (file, title) in enumerate(strips):
+    for index, (sheet, (_, title)) in enumerate(zip(sheets, strips, strict=True)):
         draw.text((2, index * line), title, fill="black")
-        sheet = Image.open(file)
-        last = sheet.crop((0, sheet.height - VIEW, 8 * VIEW, sheet.height))
+        last = sheet.crop((0, sheet.height - VIEW, sheet.width, sheet.height))
         page.paste(last, (0, index * line + 13))
     return page
