@@ -47,7 +47,14 @@ EXPERIMENTS = {
         Experiment(
             "full",
             "What each method makes of prompts that nothing was chosen on.",
-            {"SDS": SDS, "VSD": VSD, "ESD (paper)": PAPER, "ESD": ESD},
+            {
+                "SDS": SDS,
+                "VSD": VSD,
+                "VSD, blind": _with(VSD, BLIND),
+                "ESD (paper)": PAPER,
+                "ESD": ESD,
+                "ESD, blind": _with(ESD, BLIND),
+            },
             FINAL,
             FINAL_SEEDS,
         ),
