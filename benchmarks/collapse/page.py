@@ -41,7 +41,10 @@ def write_page(folder: Path) -> None:
         kind, name = match.group(1).split()
         if kind == "diagnosis":
             return diagnosis(DIAGNOSES / f"{name}.csv")
-        return FILL[kind](EXPERIMENTS[name], rows, folder)
+        experiment = EXPERIMENTS[name]
+        if not any(experiment.rows(setting, rows) for setting in experiment.settings):
+            return f"*{experiment.question}* Not run yet."
+        return FILL[kind](experiment, rows, folder)
 
     text = re.sub(r"\{\{(.+?)\}\}", fill, (HERE / "text.md").read_text())
     (folder / "README.md").write_text(text)
