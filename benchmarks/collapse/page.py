@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from benchmarks.collapse import plots
-from benchmarks.collapse.experiments import EXPERIMENTS
+from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
 from benchmarks.collapse.plan import Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
 from benchmarks.collapse.stats import measured
@@ -95,7 +95,7 @@ def chart(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
 
 def frontier(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Every setting of every experiment; those of ``experiment`` by name."""
-    others = [e for e in EXPERIMENTS.values() if e is not experiment]
+    others = [EXPERIMENTS[name] for name in PRESETS["study"]]
     plots.frontier(experiment, others, rows, folder / "frontier.png")
     return "![](frontier.png)"
 

@@ -83,11 +83,21 @@ def frontier(
             x, y = [p[0] for p in points], [p[1] for p in points]
             axis.scatter(x, y, 40 if experiment is final else 12, label=experiment.name)
         if experiment is final:
-            for x, y, name in points:
-                axis.annotate(name, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+            # Points may fall together: then their names stand in one line.
+            for at in sorted({point[:2] for point in points}):
+                names = ", ".join(point[2] for point in points if point[:2] == at)
+                left = at[0] > 0.5
+                axis.annotate(
+                    names,
+                    at,
+                    xytext=(-6 if left else 6, 5),
+                    textcoords="offset points",
+                    ha="right" if left else "left",
+                    fontsize=7,
+                )
     axis.axhline(0.1, color="0.8", lw=0.8, zorder=0)
     axis.axvline(0.9, color="0.8", lw=0.8, zorder=0)
-    axis.set(xlabel="recognised", ylabel="Janus rate", ylim=(-0.03, 1.03))
+    axis.set(xlabel="recognised", ylabel="Janus rate", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axis.legend(fontsize=7)
     fig.savefig(path, dpi=110)
     plt.close(fig)
