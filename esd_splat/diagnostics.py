@@ -70,6 +70,7 @@ def diagnose(run: Distillation) -> list[dict[str, float]]:
           guidance 1 without view words, sees in the noised views; figurines only.
     """
     cameras, grid = _look_around(run)
+    wide = grid.double()  # at low noise the exponents are differences of large numbers
     generator = torch.Generator().manual_seed(_seed(run.config.seed, run.done))
     backgrounds = grid.shape[1]
     picks = torch.randperm(len(cameras) * backgrounds, generator=generator)[:DRAWN]
@@ -81,7 +82,7 @@ def diagnose(run: Distillation) -> list[dict[str, float]]:
     rows = []
     for level in LEVELS:
         t = torch.full((DRAWN,), min(round(level * T), T - 1), device=run.device)
-        found = _at(run, grid, own, clean, noise, t, seen.to(run.device))
+        found = _at(run, wide, own, clean, noise, t, seen.to(run.device))
         rows.append({"step": float(run.done), "t": level, **found})
     return rows
 
@@ -126,10 +127,9 @@ def _at(
     noisy = add_noise(clean, noise, known, t)
     found = _predictions(run, noisy, noise, t, cameras)
     alpha, sigma = (scale.double().item() for scale in alpha_sigma(known, t[:1]))
-    # In float64: at low noise the exponents are differences of large numbers.
-    points, wide = grid.double(), noisy.double()
-    null = mixture_eps(wide, points.flatten(0, 1), alpha, sigma)
-    mine = zip(wide.split(1), points[own.to(run.device)], strict=True)
+    wide = noisy.double()
+    null = mixture_eps(wide, grid.flatten(0, 1), alpha, sigma)
+    mine = zip(wide.split(1), grid[own.to(run.device)], strict=True)
     camera = torch.cat([mixture_eps(view, views, alpha, sigma) for view, views in mine])
 
     row: dict[str, float] = {}
@@ -149,7 +149,7 @@ def _at(
         row["entropy_share_exact"] = _entropy_share(
             loss.entropy_weight, found["teacher"], camera, null
         )
-    row["view_information"] = view_information(wide, points, alpha, sigma)
+    row["view_information"] = view_information(wide, grid, alpha, sigma)
     return row | _teacher_sides(run, run.teacher.predict_clean(noisy, found["plain"].float(), t))
 
 

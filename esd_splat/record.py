@@ -178,7 +178,7 @@ class Record:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
         self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
-        self.diagnoses = list(state.get("diagnoses", ()))  # files of version 0.1 have none
+        self.diagnoses = list(state.get("diagnoses", ()))  # older files have none
         self.seconds, self._since = state["seconds"], time.monotonic()
 
     def _write_sheets(self, sheets: list[Tensor]) -> None:

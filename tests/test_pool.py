@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MultivariateNormal
 from torch.distributions import MixtureSameFamily as Mixture
 
+from esd_splat.measure import mixture_eps
 from esd_splat.pool import Pool
 
 SCHEDULE = torch.tensor([0.9, 0.5, 0.02], dtype=torch.float64)
@@ -42,6 +43,12 @@ def test_it_is_the_score_of_the_widened_views(bandwidth: float, count: int) -> N
     for row in range(3):
         expected = _written_out(latents, noisy[row], SCHEDULE[row], bandwidth)
         torch.testing.assert_close(found[row], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_without_bandwidth_it_is_the_mixture_that_diagnoses_compare_with() -> None:
+    latents, noisy, t = _latents(7), _latents(3, seed=1), torch.tensor([1, 1, 1])
+    found = Pool(bandwidth=0.0).eps(latents, noisy, SCHEDULE, t)
+    torch.testing.assert_close(found, mixture_eps(noisy, latents, 0.5**0.5, 0.5**0.5))
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, 0.5, 1.0])

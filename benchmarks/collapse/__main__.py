@@ -36,7 +36,7 @@ def main() -> None:
     if args.workers < 1:
         parser.error(f"--workers must be at least 1, got {args.workers}")
     args.out.mkdir(parents=True, exist_ok=True)
-    carry_out(jobs, args.workers, args.out / "rows.jsonl")
+    carry_out(jobs, args.workers, args.out)
     write_page(args.out)
     print(f"wrote {args.out / 'README.md'}", file=sys.stderr)
 

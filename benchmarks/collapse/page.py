@@ -4,7 +4,9 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
+import torch
 from PIL import Image, ImageDraw
 
 from benchmarks.collapse import plots
@@ -12,6 +14,11 @@ from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
 from benchmarks.collapse.plan import Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
 from benchmarks.collapse.stats import measured
+from esd_splat.cameras import Orbit
+from esd_splat.figurines import COLOURS
+from esd_splat.measure import Measure, pose_measures
+from esd_splat.measure.posterior import FINER, pose_posterior
+from esd_splat.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
 
 COLUMNS = {
     "janus": "Janus rate",
@@ -35,12 +42,14 @@ def write_page(folder: Path) -> None:
     The text is ``text.md`` beside this module; ``{{table NAME}}`` and the like are filled in. A
     contact sheet needs the runs' own pictures: without them the one that is there stays.
     """
-    rows = read_rows(folder / "rows.jsonl")
+    rows = read_rows(folder)
 
     def fill(match: re.Match[str]) -> str:
         kind, name = match.group(1).split()
         if kind == "diagnosis":
             return diagnosis(DIAGNOSES / f"{name}.csv")
+        if kind == "truth":
+            return f"{information_of_truth(name):.2f}"
         experiment = EXPERIMENTS[name]
         if not any(experiment.rows(setting, rows) for setting in experiment.settings):
             return f"*{experiment.question}* Not run yet."
@@ -114,7 +123,7 @@ def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
         ):
             file = folder_of(row) / "contact_sheet.png"
             missing += not file.exists()
-            title = f"{name}, {rank}: {row['prompt']}, seed {row['seed']}, MI {row['MI']:.2f}"
+            title = f"{name}, {rank} by MI ({row['MI']:.2f}), {row['prompt']}, seed {row['seed']}"
             strips.append((file, title))
     target = folder / f"{experiment.name}_sheets.png"
     if missing:
@@ -137,6 +146,19 @@ def diagnosis(file: Path) -> str:
         cells = [f"{float(row[name]):.2g}" for name in columns]
         table.append(f"| {row['t']} | {' | '.join(cells)} |")
     return "\n".join(table)
+
+
+def information_of_truth(kind: str) -> float:
+    """MI of a true figurine, in nats, as a run is measured: the mean over colours."""
+    config = Measure()
+    bank = templates((kind,), FINER * config.views, Orbit(), config.elevation, TEMPLATE_SIZE)
+    grey = torch.full((FINER * config.views, 3), BACKGROUND)
+    found = []
+    for index, colour in enumerate(COLOURS):
+        views = bank.over(kind, colour, grey)[::FINER]
+        apart = bank.distances(views, grey[::FINER])[:, 0, index]
+        found.append(pose_measures(pose_posterior(apart, 0.0))["MI"] or 0.0)
+    return mean(found)
 
 
 FILL = {

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.collapse.plan import DRAWN, Job
 
 HERE = Path(__file__).parent
-ROWS = HERE / "rows.jsonl"
+ROWS = "rows.jsonl"
 OUTPUTS = HERE.parent.parent / "outputs" / "collapse"
 """Where runs leave their pictures: too many to commit."""
 PACKAGES = ("torch", "diffusers", "peft")
@@ -27,20 +27,21 @@ COLLAPSED = {"janus": True, "recognised": 0.0, "faces": 0, "front_share": 0.0, "
 Row = dict[str, Any]
 
 
-def read_rows(path: Path = ROWS) -> list[Row]:
-    """Every finished run on record."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def read_rows(folder: Path = HERE) -> list[Row]:
+    """Every finished run on record in ``folder``."""
+    file = folder / ROWS
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def carry_out(jobs: Iterable[Job], workers: int, rows_file: Path = ROWS) -> None:
+def carry_out(jobs: Iterable[Job], workers: int, folder: Path = HERE) -> None:
     """Every job that has no row yet, and a row for each as soon as it is done.
 
     Args:
         jobs: in the order to start them in.
         workers: processes, of one thread each.
-        rows_file: appended to.
+        folder: of the record, which the rows are added to.
     """
-    done = {(_digest(row["keys"]), row["prompt"], row["seed"]) for row in read_rows(rows_file)}
+    done = {(_digest(row["keys"]), row["prompt"], row["seed"]) for row in read_rows(folder)}
     left: dict[tuple[str, str, int], Job] = {}
     for job in jobs:
         key = (_digest(job.setting.keys), job.prompt, job.seed)
@@ -54,7 +55,7 @@ def carry_out(jobs: Iterable[Job], workers: int, rows_file: Path = ROWS) -> None
         try:
             for count, future in enumerate(as_completed(running), start=1):
                 row = future.result()
-                with rows_file.open("a") as file:
+                with (folder / ROWS).open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 what = f"{row['setting']}: {row['prompt']}, seed {row['seed']}"
                 found = {name: row[name] for name in ("recognised", "faces", "MI")}

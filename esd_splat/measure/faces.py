@@ -29,7 +29,7 @@ def count_faces(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"
     if not len(front):
         return 0
     gap = (front.roll(-1) - front - 1) % len(looks_deg)
-    turn = _wrap(looks_deg[front.roll(-1)] - looks_deg[front])
+    turn = wrap_deg(looks_deg[front.roll(-1)] - looks_deg[front])
     return max(1, int(((gap >= 2) | (turn < -FRONT_DEG)).sum()))
 
 
@@ -44,8 +44,9 @@ def front_share(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"
 def _is_front(
     looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"]
 ) -> Bool[Tensor, " views"]:
-    return (_wrap(looks_deg).abs() <= FRONT_DEG) & ~blank
+    return (wrap_deg(looks_deg).abs() <= FRONT_DEG) & ~blank
 
 
-def _wrap(degrees: Tensor) -> Tensor:
+def wrap_deg(degrees: Tensor) -> Tensor:
+    """The same angles in [-180, 180)."""
     return (degrees + 180) % 360 - 180

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from esd_splat.cameras import Orbit
 from esd_splat.figurines import COLOURS, parse
-from esd_splat.measure.faces import FRONT_DEG
+from esd_splat.measure.faces import FRONT_DEG, wrap_deg
 from esd_splat.measure.truth import TEMPLATE_SIZE, templates
 from esd_splat.types import Images
 
@@ -39,8 +39,7 @@ def side_shares(images: Images, prompt: str, orbit: Orbit) -> dict[str, float] |
     small = torch.nn.functional.interpolate(images, (size, size), mode="area")
     bank = templates((kind,), TEMPLATES, orbit, sum(orbit.elevation) / 2, size)
     distances = bank.distances(small, _rim(small))[:, 0, list(COLOURS).index(colour)]
-    turned = distances.argmin(1) * (360 / TEMPLATES)
-    from_front = torch.minimum(turned, 360 - turned)
+    from_front = wrap_deg(distances.argmin(1) * (360 / TEMPLATES)).abs()
     front = float((from_front < FRONT_DEG).double().mean())
     back = float((from_front > 180 - FRONT_DEG).double().mean())
     return {"front": front, "side": 1 - front - back, "back": back}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from esd_splat.cameras import Orbit
 from esd_splat.figurines import COLOURS, KINDS
+from esd_splat.measure.faces import wrap_deg
 from esd_splat.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
 
 TEMPERATURE = 1e-4
@@ -61,7 +62,7 @@ def pose_posterior(
     step, width = 360 / templates, 360 / views
     azimuth = step * torch.arange(templates, dtype=torch.float64)
     centre = width * torch.arange(views, dtype=torch.float64) - rotation_deg
-    apart = ((azimuth[:, None] - centre + 180) % 360 - 180).abs()
+    apart = wrap_deg(azimuth[:, None] - centre).abs()
     share = ((width + step) / 2 - apart).clamp(0, step) / step
     return torch.softmax(-distances.double() / temperature, dim=1) @ share
 

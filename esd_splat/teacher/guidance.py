@@ -65,8 +65,11 @@ class Guidance:
         elevation_deg: Float[Tensor, " b"],
     ) -> Latents:
         """The guided prediction, of the answers to ``branches`` by name, zero where not asked."""
+        scale = self.config.guidance_scale
         if not answers.keys() & set(COMPARED):
             return answers["teacher"]
+        if not self.config.views.perp_neg.enabled:
+            return guide(answers["teacher"], answers["teacher_uncond"], scale)
         # What was not asked has a weight of 0; and at scale 1, without negatives, guidance is
         # eps_u + (eps_c - eps_u), where any eps_u will do.
         unasked = torch.zeros_like(answers["teacher"])
@@ -77,7 +80,7 @@ class Guidance:
             unconditional,
             torch.stack(negatives),
             weights,
-            self.config.guidance_scale,
+            scale,
         )
 
 

@@ -10,7 +10,7 @@ from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
 from benchmarks.collapse.page import table, write_page
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Setting
 from benchmarks.collapse.plots import factor
-from benchmarks.collapse.runs import HERE, carry_out, read_rows
+from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 from benchmarks.collapse.stats import interval
 from esd_splat.figurines import KINDS, parse
 
@@ -67,7 +67,7 @@ def test_an_interval_resamples_prompts_not_runs() -> None:
 
 
 def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting, file = Setting("sds", ("steps=1",)), tmp_path / "rows.jsonl"
+    setting = Setting("sds", ("steps=1",))
     jobs = [Job(setting, "a red owl", seed) for seed in (0, 0, 1)]
     asked: list[Job] = []
 
@@ -86,11 +86,11 @@ def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as it will be set, so that it is set back
     monkeypatch.setattr(runs, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(runs, "as_completed", lambda _: [])
-    carry_out(jobs, 2, file)
+    carry_out(jobs, 2, tmp_path)
     assert asked == [jobs[0], jobs[2]], "the same run twice is one run"
-    file.write_text(json.dumps(_row(setting)) + "\n")
+    (tmp_path / ROWS).write_text(json.dumps(_row(setting)) + "\n")
     asked.clear()
-    carry_out(jobs, 2, file)
+    carry_out(jobs, 2, tmp_path)
     assert asked == [jobs[2]]
 
 
@@ -136,7 +136,7 @@ def test_a_plot_shows_only_its_own_runs(tmp_path: Path) -> None:
 
 
 def test_the_page_is_what_the_committed_rows_say(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_bytes((HERE / "rows.jsonl").read_bytes())
+    (tmp_path / ROWS).write_bytes((HERE / ROWS).read_bytes())
     for picture in HERE.glob("*_sheets.png"):
         (tmp_path / picture.name).write_bytes(picture.read_bytes())
     write_page(tmp_path)
