@@ -1,6 +1,14 @@
 """Every experiment of the study, and which of them a preset carries out."""
 
-from benchmarks.collapse.plan import DEVELOPMENT, FINAL, FINAL_SEEDS, HARD, Experiment, Setting
+from benchmarks.collapse.plan import (
+    DEVELOPMENT,
+    FINAL,
+    FINAL_SEEDS,
+    HARD,
+    Experiment,
+    Past,
+    Setting,
+)
 
 ESD, PAPER, VSD, SDS = Setting("esd"), Setting("esd_paper"), Setting("vsd"), Setting("sds")
 BLIND = "teacher.views.enabled=false"
@@ -30,16 +38,37 @@ def _grid(base: Setting, down: tuple[str, ...], across: tuple[str, ...]) -> dict
     }
 
 
+def _scheduled(start: int, end: int) -> tuple[str, ...]:
+    return "loss.name=esd_scheduled", f"loss.start={start}", f"loss.end={end}"
+
+
 def _clamp(most: float) -> tuple[str, str]:
     """Debiased-SDS: the limit rises fourfold over the run."""
     return f"clamp.start={most / 4}", f"clamp.end={most}"
+
+
+TRIED = "0dfef70"
+"""What was tried and deleted again is still in this commit."""
+
+
+def _past(base: Setting, *overrides: str) -> Past:
+    return Past(base.config, (*base.overrides, *overrides), TRIED)
 
 
 SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
 FEW = {scale: SCALES[scale] for scale in (1, 3)}
 GUIDANCE = tuple(SCALES.values())
 HIDDEN = ("loss.entropy_weight=1", "particle.camera_dropout=1")
-WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5, 2))
+WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5))
+
+HELD = ("loss.name=esd_held", "loss.weight=1", "loss.gain=2", "loss.target=0.7")
+UNIFORM = "teacher.views.uniform=true"
+DOSES = {
+    40: ("teacher.model=outputs/teachers/front40",),
+    70: (),
+    90: ("teacher.model=outputs/teachers/front90",),
+}
+"""Teachers by the share of their photographs that was taken within 45 degrees of the front."""
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -115,6 +144,50 @@ EXPERIMENTS = {
                 "all hidden, 4 steps each": _with(PAPER, *HIDDEN, "particle.steps=4"),
                 "noise, particle": _with(PAPER, "loss.camera=noise", HIDDEN[1]),
                 "particle, pool": _with(PAPER, "loss.marginal=pool"),
+            },
+            seeds=(0,),
+            diagnosed=True,
+        ),
+        Experiment(
+            "particle",
+            "Does the paper's ESD depend on how its particle is made and trained?",
+            {
+                "10 % hidden, rank 8, rate 0.001": PAPER,
+                "half hidden": _with(PAPER, "particle.camera_dropout=0.5"),
+                "rank 2": _with(PAPER, "particle.rank=2"),
+                "rank 32": _with(PAPER, "particle.rank=32"),
+                "rate 0.0001": _with(PAPER, "particle.lr=1e-4"),
+                "rate 0.01": _with(PAPER, "particle.lr=1e-2"),
+                "4 steps each": _with(PAPER, "particle.steps=4"),
+                "no warm-up": _with(PAPER, "particle.warmup=0"),
+                "attention only": _with(PAPER, "particle.layers=attention"),
+                "camera from the start": _past(PAPER, "particle.camera_scale=1"),
+            },
+            seeds=(0,),
+            diagnosed=True,
+        ),
+        Experiment(
+            "beyond",
+            "Does anything beyond the paper do better?",
+            {
+                "as shipped": ESD,
+                "weight 2 to 1": _past(SDS, *_scheduled(2, 1)),
+                "weight 1 to 0": _past(SDS, *_scheduled(1, 0)),
+                "weight 0 to 1": _past(SDS, *_scheduled(0, 1)),
+                "information held": _past(SDS, *HELD),
+                "two scenes": _past(ESD, "scenes=2", "steps=1000"),
+                "uniform prior": _past(ESD, UNIFORM),
+                "SDS, uniform prior": _past(SDS, UNIFORM),
+                "VSD, uniform prior": _past(VSD, UNIFORM),
+            },
+        ),
+        Experiment(
+            "dose",
+            "How much bias for the front does each method survive?",
+            {
+                f"{name}, {share} %": _with(setting, *teacher)
+                for share, teacher in DOSES.items()
+                for name, setting in {"SDS": SDS, "VSD": VSD, "ESD": ESD}.items()
             },
         ),
         Experiment(

@@ -29,6 +29,8 @@ COLUMNS = {
     "psnr_aligned": "PSNR, dB",
     "seconds": "seconds",
 }
+SCORES = {"null_error": "null error", "gap_cosine": "cosine"}
+"""Of diagnosed runs, at ``runs.DIAGNOSED``."""
 DIAGNOSES = HERE / "diagnoses"
 """``diagnostics.csv`` of single runs; the text says by which command."""
 DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information")
@@ -61,16 +63,17 @@ def write_page(folder: Path) -> None:
 
 def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Means with intervals, a line a setting."""
+    columns = COLUMNS | (SCORES if experiment.diagnosed else {})
     lines = [
         f"*{experiment.question}* {len(experiment.prompts)} prompts, seeds "
         f"{', '.join(map(str, experiment.seeds))}.",
         "",
-        "| setting | runs | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (2 + len(COLUMNS)) + "|",
+        "| setting | runs | " + " | ".join(columns.values()) + " |",
+        "|---" * (2 + len(columns)) + "|",
     ]
     for name in experiment.settings:
         here = experiment.rows(name, rows)
-        cells = [str(measured(here, column) or "not yet") for column in COLUMNS]
+        cells = [str(measured(here, column) or "not yet") for column in columns]
         lines.append(f"| {name} | {len(here)} | {' | '.join(cells)} |")
     lines += ["", *(f"- {name}: `{s.label}`" for name, s in experiment.settings.items())]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
 from esd_splat.config import load_config
 from esd_splat.structured import to_yaml
@@ -62,12 +63,35 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Past(Setting):
+    """A setting whose code was tried, and deleted again: only its rows are left."""
+
+    commit: str = ""
+    """Where it can still be run."""
+
+    @property
+    @override
+    def label(self) -> str:
+        """How it was typed."""
+        return f"{super().label} (commit {self.commit})"
+
+    @cached_property
+    @override
+    def keys(self) -> dict[str, Any]:
+        """What differed from the defaults; overrides name whole keys, as nothing resolves them."""
+        pairs = (override.split("=", 1) for override in self.overrides)
+        return Setting(self.config).keys | {key: yaml.safe_load(value) for key, value in pairs}
+
+
+@dataclass(frozen=True)
 class Job:
     """One run."""
 
     setting: Setting
     prompt: str
     seed: int
+    diagnosed: bool = False
+    """Whether the scores at its end are held against the exact ones, which takes ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +104,7 @@ class Experiment:
     """By the name that tables and plots give them."""
     prompts: tuple[str, ...] = DEVELOPMENT
     seeds: tuple[int, ...] = DEVELOPMENT_SEEDS
+    diagnosed: bool = False
 
     def rows(self, name: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of ``rows`` that are runs of this experiment's setting ``name``."""
@@ -91,12 +116,12 @@ class Experiment:
         ]
 
     def jobs(self, only: Collection[str] | None = None) -> Iterator[Job]:
-        """Every run, those of one prompt and seed together, so that a cut leaves fair pairs."""
+        """Every run that can be made, those of one prompt and seed together: a cut leaves pairs."""
         for seed in self.seeds:
             for prompt in self.prompts:
                 for name, setting in self.settings.items():
-                    if only is None or name in only:
-                        yield Job(setting, prompt, seed)
+                    if (only is None or name in only) and not isinstance(setting, Past):
+                        yield Job(setting, prompt, seed, self.diagnosed)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Carries out runs in several processes and keeps what they found, a line each, as they come."""
 
+import csv
 import datetime
 import hashlib
 import importlib.metadata
@@ -24,6 +25,9 @@ OUTPUTS = HERE.parent.parent / "outputs" / "collapse"
 PACKAGES = ("torch", "diffusers", "peft")
 COLLAPSED = {"janus": True, "recognised": 0.0, "faces": 0, "front_share": 0.0, "MI": 0.0}
 """What a run that diverged counts as, beside its error."""
+DIAGNOSED = 0.9
+"""Noise level, as a fraction of T, that a diagnosed run's row has the scores of."""
+SCORES = ("null_error", "null_error_teacher", "pool_error", "gap_cosine")
 
 Row = dict[str, Any]
 
@@ -80,7 +84,13 @@ def _run(job: Job) -> Row:
     row: Row = {"setting": job.setting.label, "keys": job.setting.keys}
     row |= {"prompt": job.prompt, "seed": job.seed, **_circumstances()}
     folder = folder_of(row)
-    given = [f"prompt={job.prompt}", f"seed={job.seed}", f"out={folder}", "overwrite=true"]
+    given = [
+        f"log.diagnose_every={2**30 if job.diagnosed else 0}",
+        f"prompt={job.prompt}",
+        f"seed={job.seed}",
+        f"out={folder}",
+        "overwrite=true",
+    ]
     config = load_config(job.setting.config, [*job.setting.overrides, *DRAWN, *given])
     # A run has one thread, so this is what it takes alone, whatever else the machine is doing.
     started = time.process_time()
@@ -90,8 +100,16 @@ def _run(job: Job) -> Row:
         return row | {"error": str(error), **COLLAPSED}
     finally:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    kept = {name: summary[name] for name in ("steps", "gaussians")}
-    return row | kept | {"seconds": time.process_time() - started} | summary["measures"]
+    row |= {name: summary[name] for name in ("steps", "gaussians")}
+    row["seconds"] = round(time.process_time() - started, 2)
+    return row | summary["measures"] | (_scores(folder) if job.diagnosed else {})
+
+
+def _scores(folder: Path) -> Row:
+    """How far the finished run's predictions were from the exact ones."""
+    with (folder / "diagnostics.csv").open() as lines:
+        last = [line for line in csv.DictReader(lines) if float(line["t"]) == DIAGNOSED][-1]
+    return {name: float(last[name]) for name in SCORES if last.get(name)}
 
 
 def _circumstances() -> Row:

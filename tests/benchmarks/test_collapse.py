@@ -8,7 +8,7 @@ import pytest
 from benchmarks.collapse import runs
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
 from benchmarks.collapse.page import table, write_page
-from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Setting
+from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
 from benchmarks.collapse.plots import factor
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 from benchmarks.collapse.stats import interval
@@ -106,6 +106,30 @@ def test_a_run_that_breaks_is_a_row_that_counts_as_collapsed(
     assert fine["steps"] == 1
     assert fine["janus"] is True
     assert {"date", "machine", "python", "versions", "commit"} <= fine.keys()
+
+
+def test_a_diagnosed_run_says_how_far_its_scores_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "OUTPUTS", tmp_path)
+    short = ("steps=1", "init.count=50", "batch=2")
+    row = runs._run(Job(Setting("esd", short), "a red owl", 0, diagnosed=True))
+    assert -1 <= row["gap_cosine"] <= 1
+    assert row["null_error_teacher"] > 0
+    asked = Experiment("x", "Why?", {"ESD": Setting("esd", short)}, ("a red owl",), (0,), True)
+    assert f"| {row['gap_cosine']:.3g} [" in table(asked, [row], Path())
+
+
+def test_what_was_deleted_keeps_its_rows_and_is_not_run() -> None:
+    past = Past("sds", ("loss.name=gone", "loss.start=2"), "abc1234")
+    asked = Experiment("x", "Why?", {"gone": past}, ("a red owl",), (0,))
+    assert not list(asked.jobs())
+    row = _row(Setting("sds")) | {"keys": Setting("sds").keys | past.keys}
+    assert row["keys"]["loss.start"] == 2.0
+    assert asked.rows("gone", [row, _row(Setting("sds"))]) == [row]
+    assert "- gone: `sds loss.name=gone loss.start=2 (commit abc1234)`" in table(
+        asked, [row], Path()
+    )
 
 
 def test_a_table_counts_only_its_own_runs() -> None:
