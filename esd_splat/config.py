@@ -98,6 +98,8 @@ class Config:
     """Optimizer steps, at least 1."""
     batch: int = 4
     """Views per step, at least 1."""
+    scenes: int = 1
+    """Scenes that take turns and share the pool; the last one to step is what the run makes."""
     out: str | None = None
     """Folder to write to; null is outputs/<prompt>-s<seed>."""
     resume: bool = False

@@ -4,6 +4,7 @@ A step is a function of the state alone: every random number comes from a named 
 so a restored state goes on to the same bits.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from esd_splat.config import Config
 from esd_splat.errors import RunError
 from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
-from esd_splat.noise import add_noise
+from esd_splat.measure import view_information
+from esd_splat.noise import add_noise, alpha_sigma
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
 from esd_splat.pool import Views
 from esd_splat.rasterize import contributions, rasterize
@@ -48,9 +50,12 @@ class Distillation:
             name: torch.Generator().manual_seed(config.seed * 16 + index)
             for index, name in enumerate(STREAMS)
         }
-        start = config.init.build(torch.Generator().manual_seed(config.seed))
-        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
-        self.densify_state = config.densify.start(len(start), self.device)
+        self.others = []
+        for index in range(config.scenes):
+            start = config.init.build(torch.Generator().manual_seed(config.seed + 1000 * index))
+            self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
+            self.densify_state = config.densify.start(len(start), self.device)
+            self.others.append((self.optimizer, self.densify_state))
         texts = config.prompt, config.negative_prompt
         self.guidance = Guidance(config.teacher, teacher, *texts)
         self.plain = teacher.embed([config.prompt])
@@ -71,6 +76,8 @@ class Distillation:
             RunError: something turned NaN, or every Gaussian vanished; says at which step.
         """
         config, step = self.config, self.done
+        turn = step % config.scenes
+        self.optimizer, self.densify_state = self.others[turn]
         progress = step / config.steps
         set_lr(self.optimizer, config.optim, progress)
         cameras = config.cameras.sample(config.batch, self.generators["cameras"]).to(self.device)
@@ -113,6 +120,7 @@ class Distillation:
         self.done = step + 1
         self._check(logged)
         self._densify()
+        self.others[turn] = self.optimizer, self.densify_state
         return logged | {"gaussians": float(len(self.scene))}
 
     @torch.no_grad()
@@ -167,7 +175,7 @@ class Distillation:
         t: Timesteps,
         cameras: Cameras,
         needs: frozenset[str],
-    ) -> dict[str, Latents]:
+    ) -> dict[str, Any]:
         """The ``needs`` of a loss, and nothing else, in one pass through the network."""
         angles = cameras.azimuth_deg, cameras.elevation_deg
         branches = self.guidance.branches(*angles) if "teacher" in needs else {}
@@ -179,15 +187,30 @@ class Distillation:
         answers = self._ask(noisy, t, branches, hidden, cameras) if branches else {}
         predictions = {name: answers[name] for name in hidden}
         if "teacher" in needs:
-            predictions["teacher"] = self.guidance.combine(answers, *angles)
+            predictions["teacher"] = self.guidance.combine(answers, *angles, noise)
         if "noise" in needs:
             predictions["noise"] = noise
+        if "progress" in needs:
+            predictions["progress"] = self.done / self.config.steps
+        if "information" in needs:
+            assert self.recent is not None
+            predictions["information"] = self._information(noisy, t)
         if "pooled" in needs:
             assert self.recent is not None
             predictions["pooled"] = self.config.pool.eps(
                 self.recent, noisy, self.teacher.alphas_cumprod, t
             )
         return predictions
+
+    def _information(self, noisy: Latents, t: Timesteps) -> float:
+        """What noised views tell of which of the pool they are, over the most they could."""
+        assert self.recent is not None
+        found = []
+        for view, level in zip(noisy.double(), t, strict=True):
+            alpha, sigma = alpha_sigma(self.teacher.alphas_cumprod, level[None])
+            points = self.recent[:, None].double()
+            found.append(view_information(view[None], points, alpha.item(), sigma.item()))
+        return sum(found) / len(found) / max(math.log(len(self.recent)), 1e-9)
 
     def _ask(
         self,
@@ -217,13 +240,18 @@ class Distillation:
         }
 
     def _densify(self) -> None:
-        config, scene, now = self.config, self.scene, (self.done, self.config.steps)
+        config, scene, now = self.config, self.scene, self._turns()
         lr = config.optim.rate("means", (self.done - 1) / config.steps)
         config.densify.nudge(scene.map(Tensor.detach), lr, *now, config.seed)
         edit = config.densify.edit(scene, self.densify_state, self._importance, *now, config.seed)
         if edit is not None:
             apply_edit(self.optimizer, edit)
             self.densify_state = config.densify.start(len(self.scene), self.device)
+
+    def _turns(self) -> tuple[int, int]:
+        """Steps of this scene, done and in all."""
+        scenes = self.config.scenes
+        return (self.done - 1) // scenes + 1, self.config.steps // scenes
 
     def _importance(self) -> Float[Tensor, " n"]:
         """Light that each Gaussian sends to the pixels of some new views."""

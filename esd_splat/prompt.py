@@ -88,6 +88,9 @@ class ViewPrompts:
     """Views from above this elevation are "overhead view", degrees in [0, 90]."""
     perp_neg: PerpNeg = field(default_factory=PerpNeg)
     """Its texts take the place of what ``front`` and ``back`` choose; ``overhead`` stays."""
+    uniform: bool = False
+    """Whether the teacher finds front, side and back equally likely, whatever the camera: each is
+    asked about, and counts as the noise makes it likely. In the spirit of RecDreamer."""
     language_model: str | None = None
     """Masked language model that finds the prompt's words that contradict a view, which are dropped
     from the teacher's text for it (prompt debiasing of Debiased-SDS); a folder, or a hub id such as

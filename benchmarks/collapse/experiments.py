@@ -133,6 +133,27 @@ EXPERIMENTS = {
             },
         ),
         Experiment(
+            "embedding",
+            "Does a camera embedding that is not zero at the start help?",
+            {"camera from the start": _with(PAPER, "particle.camera_scale=1")},
+            seeds=(0,),
+        ),
+        Experiment(
+            "beyond",
+            "Does anything beyond the paper do better?",
+            {
+                "as shipped": ESD,
+                "weight 2 to 1": _with(SDS, "loss=esd_scheduled", "loss.start=2", "loss.end=1"),
+                "weight 1 to 0": _with(SDS, "loss=esd_scheduled", "loss.start=1", "loss.end=0"),
+                "weight 0 to 1": _with(SDS, "loss=esd_scheduled", "loss.start=0", "loss.end=1"),
+                "weight held by information": _with(SDS, "loss=esd_held"),
+                "two scenes": _with(ESD, "scenes=2", "steps=1000"),
+                "uniform prior": _with(ESD, "teacher.views.uniform=true"),
+                "SDS, uniform prior": _with(SDS, "teacher.views.uniform=true"),
+                "VSD, uniform prior": _with(VSD, "teacher.views.uniform=true"),
+            },
+        ),
+        Experiment(
             "words",
             "Does it help to tell the teacher the view?",
             {

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from esd_splat.types import Latents
 
-PREDICTIONS = frozenset({"noise", "teacher", "particle", "particle_uncond", "pooled"})
+PREDICTIONS = frozenset(
+    {"noise", "teacher", "particle", "particle_uncond", "pooled", "progress", "information"}
+)
 """Every noise the trainer can supply, by the name a loss asks for it: the ``noise`` drawn, and
 what the teacher (guidance applied), the particle with its camera, the particle with the camera
 dropped, and the ``Pool`` of recent views predict from the same noisy latents at the same

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from esd_splat.prompt import AVOIDED
+from esd_splat.prompt import AVOIDED, VIEWS
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.debias import debias, load_language_model
 from esd_splat.types import Latents
@@ -43,6 +43,11 @@ class Guidance:
         """What to ask about views from there, by name; no row that would not count."""
         views, guided = self.config.views, self.config.guidance_scale != 1
         every = torch.arange(len(azimuth_deg), device=azimuth_deg.device)
+        if views.uniform:
+            return {
+                f"teacher_{view}": Branch(every, text[None].expand(len(every), -1, -1))
+                for view, text in zip(VIEWS[:3], self.positive, strict=False)
+            }
         # Not a product of matrices, which may round: one whole word comes through to the bit.
         mixture = views.mixture(azimuth_deg, elevation_deg)
         texts = (mixture[:, :, None, None] * self.positive).sum(1)
@@ -63,9 +68,13 @@ class Guidance:
         answers: Mapping[str, Latents],
         azimuth_deg: Float[Tensor, " b"],
         elevation_deg: Float[Tensor, " b"],
+        noise: Latents | None = None,
     ) -> Latents:
         """The guided prediction, of the answers to ``branches`` by name, zero where not asked."""
         scale = self.config.guidance_scale
+        if self.config.views.uniform:
+            assert noise is not None
+            return uniform_prior(torch.stack([answers[f"teacher_{v}"] for v in VIEWS[:3]]), noise)
         if not answers.keys() & set(COMPARED):
             return answers["teacher"]
         if not self.config.views.perp_neg.enabled:
@@ -90,6 +99,15 @@ def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -
     ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction.
     """
     return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def uniform_prior(answers: Float[Tensor, "n b c h w"], noise: Latents) -> Latents:
+    """The score of an equal mixture of ``n`` distributions, from the noise each predicts.
+
+    Each counts by its likelihood given the drawn noise, ``exp(-|answer - noise|^2 / 2)``.
+    """
+    apart = (answers - noise).square().flatten(2).sum(2)
+    return ((-0.5 * apart).softmax(0)[:, :, None, None, None] * answers).sum(0)
 
 
 def perp_neg(

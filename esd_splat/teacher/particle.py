@@ -36,6 +36,8 @@ class Particle:
     """Training steps over which the learning rate rises from 0, at least 0."""
     steps: int = 1
     """Training steps per step of the scene, at least 1."""
+    camera_scale: float = 0.0
+    """Of the camera embedding's start, times what a linear layer has; 0 starts without a camera."""
     camera_dropout: float = 0.1
     """Share of training samples whose camera is hidden, in [0, 1], drawn for each sample."""
 
@@ -62,11 +64,11 @@ class Particle:
 class CameraEmbedding(nn.Module):
     """A camera as a change of the network's time embedding; zero until trained."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, scale: float = 0.0) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
-        nn.init.zeros_(self.layers[2].weight)  # pyright: ignore[reportArgumentType]
-        nn.init.zeros_(self.layers[2].bias)  # pyright: ignore[reportArgumentType]
+        for value in self.layers[2].parameters():
+            value.data *= scale
 
     def forward(
         self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"]
@@ -96,7 +98,7 @@ class AttachedParticle:
             torch.manual_seed(seed)
             inject_adapter_in_model(lora, teacher.unet, adapter_name=ADAPTER)
             time_embedding: Any = teacher.unet.time_embedding
-            self.camera = CameraEmbedding(time_embedding.linear_2.out_features)
+            self.camera = CameraEmbedding(time_embedding.linear_2.out_features, config.camera_scale)
         self.camera.to(teacher.device)
         self._layers: list[Any] = [
             m for m in teacher.unet.modules() if isinstance(m, BaseTunerLayer)
