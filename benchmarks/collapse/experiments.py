@@ -57,6 +57,7 @@ def _past(base: Setting, *overrides: str) -> Past:
 
 SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
 FEW = {scale: SCALES[scale] for scale in (1, 3)}
+MANY = {scale: SCALES[scale] for scale in (1, 3, 5)}
 GUIDANCE = tuple(SCALES.values())
 HIDDEN = ("loss.entropy_weight=1", "particle.camera_dropout=1")
 WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5))
@@ -78,6 +79,8 @@ EXPERIMENTS = {
             "What each method makes of prompts that nothing was chosen on.",
             {
                 "SDS": SDS,
+                "SDS, guidance 5": _with(SDS, SCALES[5]),
+                "SDS, Perp-Neg": _with(SDS, PERP_NEG, SCALES[3]),
                 "VSD": VSD,
                 "VSD blind": _with(VSD, BLIND),
                 "ESD (paper)": PAPER,
@@ -110,7 +113,7 @@ EXPERIMENTS = {
             {
                 **{f"SDS {s}": _with(SDS, g) for s, g in SCALES.items()},
                 **{f"SDS blind {s}": _with(SDS, BLIND, g) for s, g in FEW.items()},
-                **{f"SDS Perp-Neg {s}": _with(SDS, PERP_NEG, g) for s, g in FEW.items()},
+                **{f"SDS Perp-Neg {s}": _with(SDS, PERP_NEG, g) for s, g in MANY.items()},
                 **{f"SDS clamp {c}": _with(SDS, *_clamp(c)) for c in (0.1, 0.3)},
                 "SDS all noise at once": _with(SDS, AT_ONCE),
                 **{f"VSD {s}": _with(VSD, g) for s, g in FEW.items()},

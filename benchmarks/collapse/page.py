@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from benchmarks.collapse import plots
-from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
+from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
 from benchmarks.collapse.plan import Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
 from benchmarks.collapse.stats import measured
@@ -47,7 +47,9 @@ def write_page(folder: Path) -> None:
     rows = read_rows(folder)
 
     def fill(match: re.Match[str]) -> str:
-        kind, name = match.group(1).split()
+        kind, _, name = match.group(1).partition(" ")
+        if kind == "tried":
+            return f"`{TRIED}`"
         if kind == "diagnosis":
             return diagnosis(DIAGNOSES / f"{name}.csv")
         if kind == "truth":
@@ -71,21 +73,28 @@ def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
         "| setting | runs | " + " | ".join(columns.values()) + " |",
         "|---" * (2 + len(columns)) + "|",
     ]
-    for name in experiment.settings:
+    typed, missing = [""], []
+    for name, setting in experiment.settings.items():
         here = experiment.rows(name, rows)
-        cells = [str(measured(here, column) or "not yet") for column in columns]
+        if not here:
+            missing.append(f"{name} (`{setting.label}`)")
+            continue
+        cells = [str(measured(here, column) or "-") for column in columns]
         lines.append(f"| {name} | {len(here)} | {' | '.join(cells)} |")
-    lines += ["", *(f"- {name}: `{s.label}`" for name, s in experiment.settings.items())]
+        typed.append(f"- {name}: `{setting.label}`")
+    lines += typed
+    if missing:
+        lines += ["", f"Not run yet: {', '.join(missing)}."]
     return "\n".join(lines)
 
 
 def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Janus runs of all runs, and mean MI, of every prompt by every setting."""
-    lines = ["| prompt | " + " | ".join(experiment.settings) + " |"]
-    lines.append("|---" * (1 + len(experiment.settings)) + "|")
+    names = [name for name in experiment.settings if experiment.rows(name, rows)]
+    lines = ["| prompt | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for prompt in experiment.prompts:
         cells = []
-        for name in experiment.settings:
+        for name in names:
             here = [r for r in experiment.rows(name, rows) if r["prompt"] == prompt]
             mi = sum(r["MI"] for r in here) / max(1, len(here))
             cells.append(f"{sum(r['janus'] for r in here)}/{len(here)}, {mi:.2f}" if here else "-")

@@ -18,7 +18,7 @@ MEASURES = {"janus": "Janus rate", "MI": "MI, nats", "psnr_aligned": "PSNR, dB"}
 
 def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     """Three measures against the experiment's settings: a line per prompt, and their mean."""
-    names = list(experiment.settings)
+    names = [name for name in experiment.settings if experiment.rows(name, rows)]
     fig, axes = plt.subplots(1, 3, figsize=(11, 3), constrained_layout=True)
     for axis, (measure, title) in zip(axes, MEASURES.items(), strict=True):
         found = [experiment.rows(name, rows) for name in names]
