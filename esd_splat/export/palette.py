@@ -31,7 +31,8 @@ def palette(
         have = len(means)
         halved = min(count - have, int((errors > 0).sum()), have // 2 + 1)
         if halved <= 0:
-            return means, labels
+            used, labels = labels.unique(return_inverse=True)
+            return means[used], labels
         halves = torch.cat([errors.topk(halved).indices, torch.arange(have, have + halved)])
         place = torch.full((have,), -1)
         place[halves[:halved]] = torch.arange(halved)
@@ -42,6 +43,9 @@ def palette(
         labels[moving] = halves[among_halves]
         # Only the halves are looked at again: towards the end that is a small part.
         new = _clusters(rows[moving], among_halves, len(halves))
+        # Rows that are apart by the rounding of their mean alone fall on one side, again and again.
+        whole = (among_halves.bincount(minlength=2 * halved).view(2, -1) == 0).any(dim=0)
+        new[2][whole.repeat(2)] = 0
         clusters = tuple(
             torch.cat([value, value[:halved]]).index_copy_(0, halves, update)
             for value, update in zip(clusters, new, strict=True)

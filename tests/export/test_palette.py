@@ -52,6 +52,17 @@ def test_few_different_rows_are_kept_exactly(count: int) -> None:
         assert torch.equal(means[labels], rows)
 
 
+@pytest.mark.parametrize("kinds", [1, 7])
+def test_rows_that_are_alike_share_one_set(kinds: int) -> None:
+    """Also where their mean is rounded, so that they are not quite at it."""
+    different = 0.1 * torch.randn(kinds, 45, generator=torch.Generator().manual_seed(3))
+    rows = different[torch.arange(999) % kinds]
+    assert (rows.mean(dim=0) != rows[0]).any()
+    means, labels = palette(rows, 500)
+    assert len(means) == kinds
+    torch.testing.assert_close(means[labels], rows)
+
+
 def test_outliers_take_no_more_than_their_own() -> None:
     rows = torch.cat([_rows(1000), torch.tensor([[1e6] * 45, [-1e6] * 45])])
     means, labels = palette(rows, 100)
