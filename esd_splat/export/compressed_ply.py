@@ -113,7 +113,9 @@ def _rest(data: Any, count: int) -> Floats:
     """``[count, k, 3]`` coefficients of degree 1 and up."""
     rows = data["sh"].data if "sh" in data else np.empty(count, [])
     names = [f"f_rest_{n}" for n in range(len(rows.dtype.names or ()))]
-    usable = len(rows) == count and all(_is(rows, name, np.uint8) for name in names)
+    # gsplat writes the element also where it has no columns, and so no rows that can be counted.
+    whole = len(rows) == count or not names
+    usable = whole and all(_is(rows, name, np.uint8) for name in names)
     if len(names) not in [3 * k for k in SH_DEGREES] or not usable:
         raise SceneError(
             f"not a compressed Gaussian splat: has {len(rows)} rows of {len(names)} coefficients"

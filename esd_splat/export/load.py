@@ -56,12 +56,11 @@ def load_ply(path: Path | str) -> Gaussians:
 def _load(path: Path | str, suffix: str) -> Gaussians:
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise SceneError(f"{path}: cannot be read ({error.strerror or error})") from error
-    try:
         with np.errstate(all="ignore"):  # what is no number, or too large, is counted below
             scene = DECODERS[suffix](content)
         check_values(scene)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SceneError as error:
         raise SceneError(f"{path}: cannot be used: {error}") from error
     except (ValueError, MemoryError) as error:

@@ -1,7 +1,7 @@
 """Scenes as ``.ply`` files of the 3DGS layout, the one that splat viewers and other tools share."""
 
-import io
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -82,10 +82,15 @@ def decode_ply(content: bytes) -> Gaussians:
     """
     from plyfile import PlyData, PlyListProperty, PlyParseError
 
-    try:
-        data = PlyData.read(io.BytesIO(content), mmap=False)  # pyright: ignore[reportArgumentType]
-    except PlyParseError as error:
-        raise ValueError(str(error)) from error
+    # What it may not map into memory plyfile reads number by number, a million Gaussians in a
+    # minute; and the file itself may change or vanish under a mapping. So a copy is mapped.
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(content)
+        copy.flush()
+        try:
+            data = PlyData.read(copy.name)
+        except PlyParseError as error:
+            raise ValueError(str(error)) from error
     names = [element.name for element in data.elements]
     if "chunk" in names:
         return decode_chunks(data)
