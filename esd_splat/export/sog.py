@@ -57,8 +57,8 @@ class Sog(Exporter):
 
     @override
     def encode(self, scene: Gaussians, comment: str = "") -> bytes:
-        scene = scene.map(lambda value: value[self.order(scene)])
-        count = len(scene)
+        order, count = self.order(scene), len(scene)
+        scene = scene.map(lambda value: value[order])
         side = min(4 * math.ceil(math.sqrt(count) / 4), MAX_SIDE)
         size = (side, math.ceil(count / side))
         means = _log1p(scene.means.double().numpy())
@@ -80,14 +80,15 @@ class Sog(Exporter):
             "version": VERSION,
             "asset": {"generator": "esd_splat", "comment": comment},
             "count": count,
-            "means": {"mins": low.tolist(), "maxs": high.tolist()},
-            "scales": {"codebook": scale_book.tolist()},
-            "quats": {},
-            "sh0": {"codebook": color_book.tolist()},
+            "means": {
+                "mins": low.tolist(),
+                "maxs": high.tolist(),
+                "files": ["means_l.webp", "means_u.webp"],
+            },
+            "scales": {"codebook": scale_book.tolist(), "files": ["scales.webp"]},
+            "quats": {"files": ["quats.webp"]},
+            "sh0": {"codebook": color_book.tolist(), "files": ["sh0.webp"]},
         }
-        for name in ("scales", "quats", "sh0"):
-            meta[name]["files"] = [f"{name}.webp"]
-        meta["means"]["files"] = ["means_l.webp", "means_u.webp"]
         if scene.sh_degree:
             meta["shN"], more = _palette_pictures(scene, size)
             pictures |= more

@@ -26,8 +26,8 @@ HEADER = struct.Struct("<4sIIBBBB")
 """Magic, version, Gaussians, SH degree, fractional bits of positions, flags, reserved."""
 MAGIC, VERSION = b"NGSP", 3
 POSITION_BITS = 16
-"""Of a position's 24, sign included, those that the farthest coordinate takes. All of them would
-double a file's size for digits that no picture shows."""
+"""Of a position's 24, sign included, those that the farthest coordinate takes. The others would
+hold digits that no picture shows, and that gzip cannot make smaller."""
 MAX_POSITION = 2**23 - 1
 COLOR_SCALE = 0.15
 """Of the coefficient of degree 0 in a colour's byte, which so reaches beyond black and white."""
@@ -104,8 +104,10 @@ def decode_spz(content: bytes) -> Gaussians:
         body = stream.decompress(stream.unconsumed_tail, size + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
-    if len(body) < size or not (stream.eof or len(body) > size):
+    if len(body) < size:
         raise ValueError(f"has {len(body)} of the {size} bytes of its Gaussians")
+    if len(body) == size and not stream.eof:
+        raise ValueError("has no checksum")
     ends = np.cumsum([count * width for width in widths.values()])
     arrays = np.split(np.frombuffer(body, np.uint8, size), ends[:-1])
     part = {

@@ -113,6 +113,9 @@ def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(changed)
     with pytest.raises(SceneError, match="incorrect data check"):
         load_scene(path)
+    path.write_bytes(whole[:-8])
+    with pytest.raises(SceneError, match="has no checksum"):
+        load_scene(path)
     path.write_bytes(whole)
     assert len(load_scene(path)) == 20
 
