@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from esd_splat.cameras import Orbit
     from esd_splat.config import load_config
-    from esd_splat.export import load_ply, save_ply
+    from esd_splat.export import load_ply, load_scene, save_ply
     from esd_splat.fit import fit
     from esd_splat.gaussians import Gaussians
     from esd_splat.losses import Esd, Sds, Vsd
@@ -42,6 +42,7 @@ __all__ = [
     "fit",
     "load_config",
     "load_ply",
+    "load_scene",
     "rasterize",
     "save_ply",
 ]
@@ -54,6 +55,7 @@ _MODULES = {
     "Vsd": "losses",
     "load_config": "config",
     "load_ply": "export",
+    "load_scene": "export",
     "save_ply": "export",
 }
 

@@ -57,7 +57,8 @@ class Export:
     """The files that a finished run leaves behind."""
 
     formats: tuple[str, ...] = ("ply",)
-    """Kinds of scene file, any of the exporters; the list may be empty."""
+    """Kinds of scene file, any of the exporters; the list may be empty. All but ply round, and
+    splat leaves out what depends on the view."""
     frames: int = 72
     """Frames of the turntable video, one turn in all; 0 makes none."""
     fps: int = 24

@@ -15,8 +15,8 @@ class PromptError(EsdSplatError):
     """A prompt uses words that the chosen teacher has never seen."""
 
 
-class PlyError(EsdSplatError):
-    """A ``.ply`` file is missing, cut short, not a splat, or holds values that cannot be drawn."""
+class SceneError(EsdSplatError):
+    """A scene or its file cannot be used: missing, cut short, no splat, values of no meaning."""
 
 
 class OutputError(EsdSplatError):

@@ -133,7 +133,7 @@ class Record:
         paths = []
         for name in self.config.export.formats:
             path = self.config.folder / f"scene.{name}"
-            EXPORTERS[name]().write(run.scene.map(lambda value: value.detach().cpu()), path)
+            EXPORTERS[name]().write(run.scene, path)
             paths.append(path)
         return paths
 

@@ -10,6 +10,7 @@ from esd_splat.cameras import Orbit
 from esd_splat.config import Config, Export, Log, find_config, load_config, shipped_configs
 from esd_splat.densify import NoDensify
 from esd_splat.errors import ConfigError
+from esd_splat.export import EXPORTERS
 from esd_splat.losses import Esd, Sds, Vsd
 from esd_splat.structured import help_text, keys_of, load, to_yaml
 
@@ -132,7 +133,10 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ("export.fps=0", "must be in [1, 120], got 0"),
         ("export.size=4", "must be in [8, 4096], got 4"),
         ("export.elevation=90", "must be in [-89, 89], got 90.0"),
-        ("export.formats=[obj]", "must be of ply, got 'obj'"),
+        (
+            "export.formats=[obj]",
+            f"must be of {', '.join(sorted(EXPORTERS))}, got 'obj'",
+        ),
     ],
 )
 def test_values_out_of_range(override: str, message: str) -> None:

@@ -12,11 +12,13 @@ from esd_splat.errors import (
     BackendError,
     CheckpointError,
     NewerCheckpointError,
-    PlyError,
     PromptError,
     RunError,
+    SceneError,
     TeacherError,
 )
+from esd_splat.export import load_scene
+from tests.export.scenes import FORMATS
 from tests.tiny import IMAGE_SIZE, save_tiny
 
 
@@ -44,7 +46,7 @@ def _config(model: Path, out: Path, *more: str) -> Config:
     ("more", "error"),
     [
         (("teacher.model=/nowhere",), TeacherError),
-        (("init={name: ply, path: /nowhere.ply}",), PlyError),
+        (("init={name: ply, path: /nowhere.ply}",), SceneError),
     ],
 )
 def test_what_cannot_start_costs_nothing(
@@ -80,6 +82,18 @@ def test_a_scene_that_vanishes_stops_the_run(
         trainer.run(_config(model, out, *keys), quiet=True)
     assert (out / "metrics.csv").exists(), "what led to it is what one wants to see"
     assert not (out / "summary.json").exists()
+
+
+def test_a_run_writes_the_formats_it_is_asked_for(model: Path, tmp_path: Path) -> None:
+    """And replacing it removes those of before."""
+    out, names = tmp_path / "run", sorted(FORMATS)
+    formats = f"export.formats=[{','.join(names)}]"
+    trainer.run(_config(model, out, "steps=1", formats), quiet=True)
+    assert sorted(path.name for path in out.glob("scene.*")) == [f"scene.{n}" for n in names]
+    whole = load_scene(out / "scene.ply")
+    assert {len(load_scene(path)) for path in out.glob("scene.*")} == {len(whole)}
+    trainer.run(_config(model, out, "steps=1", "overwrite=true"), quiet=True)
+    assert [path.name for path in out.glob("scene.*")] == ["scene.ply"]
 
 
 def test_auto_is_decided_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

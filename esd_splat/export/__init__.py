@@ -1,19 +1,30 @@
 """Scenes and pictures as files. To add a scene format: write its file, then add its line here."""
 
 from esd_splat.export.base import Exporter
+from esd_splat.export.compressed_ply import CompressedPly
 from esd_splat.export.images import contact_sheet, write_png
-from esd_splat.export.ply import Ply, load_ply, save_ply
+from esd_splat.export.load import load_ply, load_scene
+from esd_splat.export.ply import Ply, save_ply
+from esd_splat.export.sog import Sog
+from esd_splat.export.splat import Splat
+from esd_splat.export.spz import Spz
 from esd_splat.export.video import write_video
 
 EXPORTERS: dict[str, type[Exporter]] = {
+    "compressed.ply": CompressedPly,
     "ply": Ply,
+    "sog": Sog,
+    "splat": Splat,
+    "spz": Spz,
 }
+"""By what stands behind the first dot of a file's name."""
 
 __all__ = [
     "EXPORTERS",
     "Exporter",
     "contact_sheet",
     "load_ply",
+    "load_scene",
     "save_ply",
     "write_png",
     "write_video",

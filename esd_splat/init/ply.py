@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import PlyError
+from esd_splat.errors import SceneError
 from esd_splat.export import load_ply
 from esd_splat.gaussians import Gaussians
 from esd_splat.init.base import Initialiser
@@ -37,7 +37,7 @@ class FromPly(Initialiser):
         """The scene of the file; takes nothing from ``generator``.
 
         Raises:
-            PlyError: as ``load_ply``, or most of the scene lies outside the unit ball, where
+            SceneError: as ``load_ply``, or most of the scene lies outside the unit ball, where
                 cameras may stand, and ``fit`` is off.
         """
         scene = load_ply(self.path)
@@ -45,7 +45,7 @@ class FromPly(Initialiser):
             return _fitted(scene, self.radius)
         outside = int((scene.means.norm(dim=1) > 1).sum())
         if 2 * outside > len(scene):
-            raise PlyError(
+            raise SceneError(
                 f"{self.path}: {outside} of {len(scene)} Gaussians lie outside the unit ball; "
                 "set init.fit=true to move and scale the scene into it"
             )

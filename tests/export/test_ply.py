@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from esd_splat.errors import OutputError, PlyError
-from esd_splat.export import EXPORTERS, Ply, load_ply, save_ply
-from esd_splat.export.ply import FRAME_COMMENT
+from esd_splat.errors import OutputError, SceneError
+from esd_splat.export import EXPORTERS, load_ply, save_ply
+from esd_splat.export.frame import FRAME_COMMENT
+from esd_splat.export.ply import Ply
 from esd_splat.gaussians import SH_DEGREES, Gaussians, quats_to_rotmats, sh_basis
 
 
@@ -156,7 +157,7 @@ def test_what_is_loaded_can_be_optimized(tmp_path: Path) -> None:
 
 
 def _refusal(path: Path) -> str:
-    with pytest.raises(PlyError) as error:
+    with pytest.raises(SceneError) as error:
         load_ply(path)
     message = str(error.value)
     assert str(path) in message
@@ -208,7 +209,7 @@ def test_a_ply_that_is_no_splat_is_refused_by_what_it_lacks(tmp_path: Path) -> N
 
     save_ply(_scene(), tmp_path / "a.ply")
     none = {name: value[:0] for name, value in _columns(tmp_path / "a.ply").items()}
-    assert "holds no Gaussians" in _refusal(_write(tmp_path / "none.ply", none))
+    assert "the scene has no Gaussians" in _refusal(_write(tmp_path / "none.ply", none))
 
 
 @pytest.mark.parametrize("change", ["one less", "one more", "renumbered"])
@@ -258,16 +259,16 @@ def test_nan_in_a_field_that_is_not_ours_does_not_matter(tmp_path: Path) -> None
 
 def test_scenes_that_could_not_be_read_back_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
-    with pytest.raises(PlyError, match="the scene has no Gaussians"):
+    with pytest.raises(SceneError, match="the scene has no Gaussians"):
         save_ply(_scene(n=0), path)
     for name, value in itertools.product(vars(_scene()), (math.nan, math.inf)):
         scene = _scene()
         getattr(scene, name).view(-1)[-1] = value
-        with pytest.raises(PlyError, match=r"not written: 1 of 5 Gaussians hold NaN.*row 4"):
+        with pytest.raises(SceneError, match=r"not written: 1 of 5 Gaussians hold NaN.*row 4"):
             save_ply(scene, path)
     scene = _scene()
     scene.quats[1] = 0.0
-    with pytest.raises(PlyError, match="row 1"):
+    with pytest.raises(SceneError, match="row 1"):
         save_ply(scene, path)
     assert list(tmp_path.iterdir()) == []
 
@@ -280,7 +281,7 @@ def test_a_failed_write_keeps_the_old(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plyfile.PlyData, "write", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match="No space left on device"):
         save_ply(_scene(seed=2), path)
     assert path.read_bytes() == before
@@ -291,3 +292,13 @@ def test_the_table_has_it(tmp_path: Path) -> None:
     assert EXPORTERS["ply"] is Ply
     Ply().write(_scene(), tmp_path / f"scene{Ply.suffix}", comment="x")
     assert len(load_ply(tmp_path / "scene.ply")) == 5
+
+
+@pytest.mark.parametrize("k", sorted(SH_DEGREES))
+def test_padding_adds_zeros_up_to_degree_3(tmp_path: Path, k: int) -> None:
+    scene = _scene(k=k)
+    Ply(pad_sh=True).write(scene, tmp_path / "scene.ply")
+    padded = load_ply(tmp_path / "scene.ply")
+    assert padded.shN.shape == (5, 15, 3)
+    assert torch.equal(padded.shN[:, :k], scene.shN)
+    assert not padded.shN[:, k:].any()

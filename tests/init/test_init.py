@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esd_splat.errors import PlyError
+from esd_splat.errors import SceneError
 from esd_splat.export import save_ply
 from esd_splat.gaussians import SH_C0, Gaussians
 from esd_splat.init import INITIALISERS
@@ -140,7 +140,7 @@ def test_a_ply_starts_from_exactly_its_scene(tmp_path: Path) -> None:
 def test_a_scene_outside_the_ball_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = str(tmp_path / "a.ply")
     _written(tmp_path / "a.ply", torch.tensor([[5.0, 0, 0], [0, 6, 0], [0, 0, 0.5]]))
-    with pytest.raises(PlyError, match=r"2 of 3 Gaussians lie outside.*set init\.fit=true"):
+    with pytest.raises(SceneError, match=r"2 of 3 Gaussians lie outside.*set init\.fit=true"):
         FromPly(path=path).build(_seeded())
 
 
@@ -165,7 +165,7 @@ def test_a_single_gaussian_can_be_fitted(tmp_path: Path) -> None:
 def test_a_ply_needs_a_path_and_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^path: is required.*\nradius: must be above 0"):
         FromPly(radius=0.0)
-    with pytest.raises(PlyError, match=r"none\.ply: cannot be read"):
+    with pytest.raises(SceneError, match=r"none\.ply: cannot be read"):
         FromPly(path=str(tmp_path / "none.ply")).build(_seeded())
 
 

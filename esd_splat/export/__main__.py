@@ -1,0 +1,51 @@
+"""``python -m esd_splat.export IN OUT``: a scene file as any other, and what that loses."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from esd_splat.errors import EsdSplatError
+from esd_splat.export import EXPORTERS
+from esd_splat.export.convert import Request, convert
+from esd_splat.export.load import DECODERS
+
+DONE, WRONG_REQUEST = 0, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 2 wrong request."""
+    try:
+        print(convert(Request(**vars(_parser().parse_args(argv)))))
+    except EsdSplatError as error:
+        print(f"esd_splat: {error}", file=sys.stderr)
+        return WRONG_REQUEST
+    return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise EsdSplatError(f"{message}; see python -m esd_splat.export --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    kinds = ", ".join(f".{key}" for key in sorted(EXPORTERS))
+    parser = _Parser(
+        prog="python -m esd_splat.export",
+        description="Converts a scene file, and says what was lost. The names say the formats.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help=", ".join(sorted(DECODERS)))
+    parser.add_argument("target", metavar="OUT", type=Path, help=kinds)
+    add = parser.add_argument
+    add("--crop", type=float, metavar="RADIUS", help="leave out what is farther from the origin")
+    add("--min-opacity", type=float, default=0.0, metavar="P", help="leave out what is fainter")
+    add("--max-gaussians", type=int, metavar="N", help="keep those that pixels get most light from")
+    add("--pad-sh", action="store_true", help="fill a .ply's colours up to degree 3 with zeros")
+    add("--overwrite", action="store_true", help="replace OUT if it exists")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
