@@ -4,6 +4,7 @@ Only the trainer and the command line read it; whatever they start is given its 
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -127,6 +128,9 @@ class Config:
     particle: Particle = field(default_factory=Particle)
     pool: Pool = field(default_factory=Pool)
     clamp: Clamp = field(default_factory=Clamp)
+    image_loss: float = 0.0
+    """Weight of the same pull on pixels instead of latents, at least 0 (HiFA, arXiv:2305.18766). It
+    costs a pass through the decoder. Theirs is 0.01 to 0.1; 0 is off."""
     timesteps: TimestepRange = field(default_factory=TimestepRange)
     cameras: Orbit = field(default_factory=Orbit)
     optim: Optim = field(default_factory=Optim)
@@ -142,6 +146,8 @@ class Config:
     def __post_init__(self) -> None:
         problems = _ranges(self, seed=(0, MAX_SEED), steps=(1, None), batch=(1, None))
         problems += _ranges(self, checkpoint_every=(0, None))
+        if not (self.image_loss >= 0 and math.isfinite(self.image_loss)):
+            problems.append(f"image_loss: must be at least 0 and finite, got {self.image_loss:g}")
         if not self.prompt.strip():
             problems.append('prompt: must not be empty; say what to make, as prompt="a red owl"')
         if self.out is not None and not self.out.strip():

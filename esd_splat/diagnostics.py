@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.cameras import Cameras, orbit_cameras
-from esd_splat.distillation import PARTICLE_INPUTS, PLAIN_BACKGROUNDS, Distillation
+from esd_splat.distillation import PLAIN_BACKGROUNDS, Distillation
 from esd_splat.losses import Esd
 from esd_splat.measure import mixture_eps, side_shares, view_information
 from esd_splat.noise import add_noise, alpha_sigma
+from esd_splat.predictions import PARTICLE_INPUTS, Noised
 from esd_splat.rasterize import rasterize
 from esd_splat.types import Latents, Timesteps
 
@@ -157,7 +158,7 @@ def _predictions(
     run: Distillation, noisy: Latents, noise: Latents, t: Timesteps, cameras: Cameras
 ) -> dict[str, Latents]:
     """What the loss asks for, both sides of the particle, and the teacher's ``plain`` one."""
-    needs = run.config.loss.needs
+    needs = run.config.loss.needs - {"inverted"}
     if run.particle is not None:
         needs |= frozenset(PARTICLE_INPUTS)
     if run.recent is None:
@@ -165,8 +166,9 @@ def _predictions(
     parts = []
     for start in range(0, len(noisy), CHUNK):
         part = slice(start, start + CHUNK)
-        predictions = run.predict(noisy[part], noise[part], t[part], cameras[part], needs)
-        words = run.plain.expand(len(noisy[part]), -1, -1)
+        noised = Noised(noisy[part], noise[part])
+        predictions = run.predictor.predict(noised, t[part], cameras[part], needs, run.recent)
+        words = run.predictor.plain.expand(len(noisy[part]), -1, -1)
         parts.append(predictions | {"plain": run.teacher.eps(noisy[part], t[part], words)})
     return {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
 

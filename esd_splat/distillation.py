@@ -7,6 +7,7 @@ so a restored state goes on to the same bits.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,16 +22,15 @@ from esd_splat.config import Config
 from esd_splat.errors import RunError
 from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
-from esd_splat.noise import add_noise
+from esd_splat.noise import alpha_sigma
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
 from esd_splat.pool import Views
+from esd_splat.predictions import Predictor
 from esd_splat.rasterize import contributions, rasterize
 from esd_splat.rasterize.base import MIN_ALPHA
-from esd_splat.teacher import Branch, Guidance, Teacher
+from esd_splat.teacher import Teacher
 from esd_splat.types import Images, Latents, Timesteps
 
-PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
-"""What the particle predicts, and whether its camera is hidden for it."""
 STREAMS = ("cameras", "background", "noise", "particle", "importance")
 """What is drawn at random in a step, each from a generator of its own."""
 IMPORTANCE_VIEWS = 16
@@ -51,11 +51,8 @@ class Distillation:
         start = config.init.build(torch.Generator().manual_seed(config.seed))
         self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
         self.densify_state = config.densify.start(len(start), self.device)
-        texts = config.prompt, config.negative_prompt
-        self.guidance = Guidance(config.teacher, teacher, *texts)
-        self.plain = teacher.embed([config.prompt])
-        wanted = config.loss.needs & PARTICLE_INPUTS.keys()
-        self.particle = config.particle.attach(teacher, config.seed) if wanted else None
+        self.predictor = Predictor(config, teacher)
+        self.particle = self.predictor.particle
         self.recent: Views | None = None  # latents of the latest views, for losses that pool them
         self.done = 0
 
@@ -86,16 +83,16 @@ class Distillation:
 
         alphas_cumprod = self.teacher.alphas_cumprod
         t = config.timesteps.draw(
-            progress, len(cameras), len(alphas_cumprod), self.generators["noise"]
+            progress, len(cameras), alphas_cumprod, self.generators["noise"]
         ).to(self.device)
-        noise = torch.randn(clean.shape, generator=self.generators["noise"]).to(self.device)
-        noisy = add_noise(clean, noise, alphas_cumprod, t)
-        predictions = self.predict(noisy, noise, t, cameras, config.loss.needs)
-        direction = config.timesteps.weights(alphas_cumprod, t) * config.loss.direction(
-            **predictions
-        )
-        direction = config.clamp.apply(direction, progress)
+        noised = self.predictor.noised(clean, t, cameras, self.generators["noise"])
+        predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
+        weights = config.timesteps.weights(alphas_cumprod, t)
+        pull = config.loss.direction(**predictions)
+        direction = config.clamp.apply(weights * pull, progress)
         terms = config.regularise.terms(self.scene, render.alphas)
+        if config.image_loss:
+            terms["image"] = config.image_loss * self._image_loss(render.images, clean, pull, t)
         (surrogate_loss(latents, direction) + sum(terms.values())).backward()
         logged = {"direction": direction.square().mean().sqrt().item()}
         logged |= {name: value.item() for name, value in terms.items()}
@@ -107,13 +104,29 @@ class Distillation:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.particle is not None:
-            embeddings = self.plain.expand(len(cameras), -1, -1)
+            embeddings = self.predictor.plain.expand(len(cameras), -1, -1)
             generator = self.generators["particle"]
             logged["particle"] = self.particle.train(clean, embeddings, cameras.c2w, generator)
         self.done = step + 1
         self._check(logged)
         self._densify()
         return logged | {"gaussians": float(len(self.scene))}
+
+    def _image_loss(
+        self, images: Images, clean: Latents, pull: Latents, t: Timesteps
+    ) -> Float[Tensor, ""]:
+        """Half the squared distance of a view's pixels to those that the loss would have instead.
+
+        With ``x_0 - (sigma / alpha) direction`` for the latents of the latter (HiFA, equation 8):
+        for SDS that is the teacher's own estimate of the clean latents.
+        """
+        alpha, sigma = alpha_sigma(self.teacher.alphas_cumprod, t)
+        better = self.teacher.decode(clean - sigma / alpha * pull)
+        if images.shape != better.shape:
+            size = better.shape[-2:]
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        weights = self.config.timesteps.weights(self.teacher.alphas_cumprod, t)
+        return 0.5 * (weights * (images - better).square()).sum() / len(images)
 
     @torch.no_grad()
     def views(self, cameras: Cameras, background: Float[Tensor, "b 3"]) -> Images:
@@ -158,63 +171,6 @@ class Distillation:
         else:
             colours = torch.full((count, 3), PLAIN_BACKGROUNDS[self.config.background])
         return colours.to(self.device)
-
-    @torch.no_grad()
-    def predict(
-        self,
-        noisy: Latents,
-        noise: Latents,
-        t: Timesteps,
-        cameras: Cameras,
-        needs: frozenset[str],
-    ) -> dict[str, Latents]:
-        """The ``needs`` of a loss, and nothing else, in one pass through the network."""
-        angles = cameras.azimuth_deg, cameras.elevation_deg
-        branches = self.guidance.branches(*angles) if "teacher" in needs else {}
-        hidden = {name: hides for name, hides in PARTICLE_INPUTS.items() if name in needs}
-        every = torch.arange(len(noisy), device=self.device)
-        plain = Branch(every, self.plain.expand(len(noisy), -1, -1))
-        branches |= dict.fromkeys(hidden, plain)
-
-        answers = self._ask(noisy, t, branches, hidden, cameras) if branches else {}
-        predictions = {name: answers[name] for name in hidden}
-        if "teacher" in needs:
-            predictions["teacher"] = self.guidance.combine(answers, *angles)
-        if "noise" in needs:
-            predictions["noise"] = noise
-        if "pooled" in needs:
-            assert self.recent is not None
-            predictions["pooled"] = self.config.pool.eps(
-                self.recent, noisy, self.teacher.alphas_cumprod, t
-            )
-        return predictions
-
-    def _ask(
-        self,
-        noisy: Latents,
-        t: Timesteps,
-        branches: dict[str, Branch],
-        hidden: dict[str, bool],
-        cameras: Cameras,
-    ) -> dict[str, Latents]:
-        """The noise that each branch predicts, zero for views that it leaves out.
-
-        ``hidden`` names the branches of the particle, which are at the end.
-        """
-        views = torch.cat([branch.views for branch in branches.values()])
-        texts = torch.cat([branch.texts for branch in branches.values()])
-        asked = noisy[views], t[views], texts
-        if self.particle is None:
-            eps = self.teacher.eps(*asked)
-        else:
-            hides = torch.tensor(list(hidden.values()), device=self.device)
-            c2w = cameras.c2w.repeat(len(hidden), 1, 1)
-            eps = self.particle.eps(*asked, c2w, hides.repeat_interleave(len(noisy)))
-        parts = eps.split([len(branch.views) for branch in branches.values()])
-        return {
-            name: eps.new_zeros(noisy.shape).index_copy(0, branch.views, part)
-            for (name, branch), part in zip(branches.items(), parts, strict=True)
-        }
 
     def _densify(self) -> None:
         config, scene, now = self.config, self.scene, (self.done, self.config.steps)

@@ -86,6 +86,9 @@ class ViewPrompts:
     """Views closer than this to azimuth 180 are "back view", degrees in [0, 180]."""
     overhead: float = 60.0
     """Views from above this elevation are "overhead view", degrees in [0, 90]."""
+    interpolate: bool = False
+    """Whether the text slides from one view word to the next with the azimuth, as Perp-Neg's does,
+    in place of what ``front`` and ``back`` choose; ``overhead`` stays."""
     perp_neg: PerpNeg = field(default_factory=PerpNeg)
     """Its texts take the place of what ``front`` and ``back`` choose; ``overhead`` stays."""
     language_model: str | None = None
@@ -102,6 +105,8 @@ class ViewPrompts:
         ]
         if self.perp_neg.enabled and not self.enabled:
             problems.append("enabled: must be true for perp_neg, which is about the view words")
+        if self.interpolate and not self.enabled:
+            problems.append("enabled: must be true for interpolate, which is about the view words")
         if self.language_model is not None and not self.enabled:
             problems.append("enabled: must be true for language_model, which is about the views")
         if problems:
@@ -134,11 +139,11 @@ class ViewPrompts:
     ) -> Float[Tensor, "b 4"]:
         """Share of each entry of ``VIEWS`` in what the teacher is told of each camera; sums to 1.
 
-        One whole entry, see ``indices``, except where ``perp_neg`` slides between two of them.
+        One whole entry, see ``indices``, or with ``interpolate`` or ``perp_neg`` a share of two.
         """
         index = self.indices(azimuth_deg, elevation_deg)
         whole = torch.eye(len(VIEWS), dtype=azimuth_deg.dtype, device=index.device)[index]
-        if not self.perp_neg.enabled:
+        if not (self.interpolate or self.perp_neg.enabled):
             return whole
         overhead = index == VIEWS.index("overhead")
         return torch.where(overhead[:, None], whole, self.perp_neg.mixture(azimuth_deg))

@@ -76,7 +76,7 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         f"{device} drawn by {backend}, into {config.folder}"
     )
     if config.teacher.views.language_model is not None:
-        say("the teacher is told: " + "; ".join(distillation.guidance.texts))
+        say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
     try:
         stopped = _loop(config, distillation, record, quiet, until)
     except RunError as error:

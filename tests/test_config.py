@@ -67,8 +67,8 @@ def test_readme_commands_parse(command: str) -> None:
 def test_the_keys_that_others_rely_on() -> None:
     top = (
         "prompt negative_prompt seed steps batch out resume overwrite checkpoint_every view device "
-        "precision backend background loss teacher particle pool clamp timesteps cameras "
-        "optim regularise densify init measure log export"
+        "precision backend background loss teacher particle pool clamp image_loss timesteps "
+        "cameras optim regularise densify init measure log export"
     )
     keys = list(keys_of(Config))
     assert set(top.split()) | {"version"} == {key.path.split(".")[0] for key in keys}

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from esd_splat.config import load_config
 from esd_splat.diagnostics import NODES, diagnose
 from esd_splat.distillation import Distillation
 from esd_splat.pool import Pool
+from esd_splat.predictions import Noised
 from esd_splat.rasterize import rasterize
 from tests.measure import worlds
 from tests.tiny import IMAGE_SIZE, save_tiny
@@ -84,15 +86,13 @@ def _exact(run: Distillation) -> Callable[..., dict[str, Tensor]]:
     """Stands in for ``predict``: what a perfect particle would say, by the pool's closed form."""
     cameras, points = _views(run)
     pool, known = Pool(bandwidth=0.0), run.teacher.alphas_cumprod.double()
-    predict = run.predict
+    predict = run.predictor.predict
 
-    def exact(
-        noisy: Tensor, noise: Tensor, t: Tensor, seen: Cameras, needs: frozenset[str]
-    ) -> dict[str, Tensor]:
+    def exact(noised: Noised, t: Tensor, seen: Cameras, *more: Any) -> dict[str, Tensor]:
         own = (seen.viewmats[:, None] - cameras.viewmats).abs().sum((2, 3)).argmin(1)
-        wide = noisy.double()
+        wide = noised.noisy.double()
         each = zip(points[own], wide.split(1), t.split(1), strict=True)
-        return predict(noisy, noise, t, seen, needs) | {
+        return predict(noised, t, seen, *more) | {
             "particle": torch.cat([pool.eps(views, x, known, u) for views, x, u in each]),
             "particle_uncond": pool.eps(points.flatten(0, 1), wide, known, t),
         }
@@ -102,7 +102,7 @@ def _exact(run: Distillation) -> Callable[..., dict[str, Tensor]]:
 
 def test_a_perfect_particle_has_no_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = _start(model, "loss.entropy_weight=0.5", steps=3)
-    monkeypatch.setattr(run, "predict", _exact(run))
+    monkeypatch.setattr(run.predictor, "predict", _exact(run))
     rows = diagnose(run)
     assert [row["t"] for row in rows] == list(LEVELS)
     for row in rows:
@@ -176,9 +176,9 @@ def test_at_one_background_a_view_is_a_point(model: Path, monkeypatch: pytest.Mo
     run = _start(model, "loss=vsd", "background=white")
     cameras, grid = diagnostics._look_around(run)
     assert grid.shape[:2] == (len(cameras), 1) == (2 * AZIMUTHS, 1)
-    predict = run.predict
+    predict = run.predictor.predict
     monkeypatch.setattr(
-        run, "predict", lambda x, noise, *rest: predict(x, noise, *rest) | {"particle": noise}
+        run.predictor, "predict", lambda x, *rest: predict(x, *rest) | {"particle": x.noise}
     )
     for row in diagnose(run):
         assert row["camera_error"] == pytest.approx(0, abs=1e-9)

@@ -8,6 +8,8 @@ import torch
 from esd_splat.cameras import orbit_cameras
 from esd_splat.config import load_config
 from esd_splat.distillation import Distillation
+from esd_splat.noise import add_noise
+from esd_splat.predictions import Noised
 from esd_splat.teacher import guide, perp_neg
 from tests.tiny import IMAGE_SIZE, save_tiny
 
@@ -55,12 +57,14 @@ def test_one_pass_gives_what_separate_calls_would(
     eps = run.teacher.eps
     with monkeypatch.context() as patch:
         patch.setattr(run.teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
-        together = run.predict(noisy, noisy, t, cameras, run.config.loss.needs)
+        together = run.predictor.predict(
+            Noised(noisy, noisy), t, cameras, run.config.loss.needs, run.recent
+        )
     assert together.keys() == run.config.loss.needs
     branches = len(together.keys() - {"noise"}) + (scale != 1)
     assert rows == [2 * branches]
 
-    plain = run.plain.expand(2, -1, -1)
+    plain = run.predictor.plain.expand(2, -1, -1)
     for name, hidden in (("particle", False), ("particle_uncond", True)):
         if name in together:
             assert run.particle is not None
@@ -69,7 +73,10 @@ def test_one_pass_gives_what_separate_calls_would(
     if {"particle", "particle_uncond"} <= together.keys():
         assert (together["particle"] - together["particle_uncond"]).abs().max() > 1e-3
     with torch.no_grad():
-        c, u = eps(noisy, t, plain), eps(noisy, t, run.guidance.negative.expand(2, -1, -1))
+        c, u = (
+            eps(noisy, t, plain),
+            eps(noisy, t, run.predictor.guidance.negative.expand(2, -1, -1)),
+        )
     torch.testing.assert_close(together["teacher"], u + scale * (c - u), atol=1e-4, rtol=1e-3)
 
 
@@ -77,13 +84,13 @@ def test_the_teacher_is_told_the_view_and_the_particle_is_not(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _start(model, "teacher.views.enabled=true", "loss=vsd")
-    assert not torch.equal(run.guidance.positive[0], run.guidance.positive[2])
+    assert not torch.equal(run.predictor.guidance.positive[0], run.predictor.guidance.positive[2])
     cameras = run.config.cameras.turntable(4)
     asked = []
     eps = run.teacher.eps
     monkeypatch.setattr(run.teacher, "eps", lambda x, t, e: asked.append(e) or eps(x, t, e))
     noisy = torch.zeros(4, 4, 4, 4)
-    run.predict(noisy, noisy, torch.full((4,), 9), cameras, run.config.loss.needs)
+    run.predictor.predict(Noised(noisy, noisy), torch.full((4,), 9), cameras, run.config.loss.needs)
     views = [f"a red owl, {v} view" for v in ("front", "side", "back", "side")]
     assert torch.equal(asked[0], run.teacher.embed([*views, *["a red owl"] * 4]))
 
@@ -108,12 +115,14 @@ def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
     eps = run.teacher.eps
     with monkeypatch.context() as patch:
         patch.setattr(run.teacher, "eps", lambda x, t, e: rows.append(len(x)) or eps(x, t, e))
-        together = run.predict(noisy, noisy, t, cameras, run.config.loss.needs)
+        together = run.predictor.predict(
+            Noised(noisy, noisy), t, cameras, run.config.loss.needs, run.recent
+        )
     assert rows == [3 + (2 if scale == 1 else 3) + 2 * 2 + 3 * (loss == "esd")]
 
-    front, side, back, overhead = run.guidance.positive
+    front, side, back, overhead = run.predictor.guidance.positive
     mixed = [front / 1.5 + side / 3, side * (2 / 9) + back * (7 / 9), overhead]
-    texts = [torch.stack(mixed), run.guidance.negative.expand(3, -1, -1)]
+    texts = [torch.stack(mixed), run.predictor.guidance.negative.expand(3, -1, -1)]
     texts += [front.expand(3, -1, -1), side.expand(3, -1, -1)]
     with torch.no_grad():
         c, u, *negatives = [eps(noisy, t, text) for text in texts]
@@ -122,6 +131,75 @@ def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
     torch.testing.assert_close(together["teacher"], expected, atol=1e-4, rtol=1e-3)
     assert (expected - guide(c, u, scale)).abs()[:2].amax((1, 2, 3)).min() > 1e-3
     torch.testing.assert_close(expected[2], guide(c, u, scale)[2])
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows"),
+    [
+        # Passes of a step: on the way to the noisy latents, then what is needed there, for 2 views.
+        (["loss=csd"], [4]),
+        (["loss=csd", "negative_prompt=blue"], [4]),
+        (["loss={name: csd, negative: 1}", "negative_prompt=blue"], [6]),
+        (["loss=nfsd"], [4]),
+        (["loss=nfsd", "negative_prompt=blue"], [6]),
+        (["loss=asd"], [4]),
+        (["loss=asd", "teacher.guidance_scale=7.5"], [6]),
+        (["loss={name: sdi, steps: 3}", "teacher.guidance_scale=7.5"], [4, 4, 4, 4]),
+        (["loss={name: sdi, steps: 2, guidance_scale: 1}"], [2, 2, 2]),
+        (["loss={name: ism, steps: 3}", "teacher.guidance_scale=7.5"], [2, 2, 2, 4]),
+        (["loss=sds", "timesteps.schedule=sqrt"], [2]),
+        (["loss=sds", "teacher.guidance_scale=3", "teacher.guidance_rescale=0.7"], [4]),
+        (["loss=esd", "loss.entropy_weight=0.5", "timesteps.schedule=dreamtime"], [6]),
+    ],
+    ids=str,
+)
+def test_a_step_asks_for_the_rows_that_its_loss_needs(
+    model: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], rows: list[int]
+) -> None:
+    run = _start(model, *keys)
+    asked: list[int] = []
+    eps = run.teacher.eps
+    monkeypatch.setattr(run.teacher, "eps", lambda x, t, e: asked.append(len(x)) or eps(x, t, e))
+    before = run.scene.means.detach().clone()
+    run.step()
+    assert asked == rows
+    for _ in range(2):
+        run.step()
+    assert not torch.equal(before, run.scene.means)
+
+
+def test_later_and_empty_are_what_separate_calls_give(model: Path) -> None:
+    run = _start(model, "loss=asd", "negative_prompt=blue cat", "teacher.views.enabled=true")
+    cameras = run.config.cameras.turntable(2)
+    clean, noise = torch.randn(2, 2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    t, later = torch.tensor([100, 500]), torch.tensor([110, 550])
+    known = run.teacher.alphas_cumprod
+    noised = Noised(add_noise(clean, noise, known, t), noise)
+    needs = {"teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"}
+    found = run.predictor.predict(noised, t, cameras, needs)
+    texts = [f"a red owl, {view} view" for view in ("front", "back")]
+    for name, x, when, words in (
+        ("teacher_cond", noised.noisy, t, texts),
+        ("teacher_empty", noised.noisy, t, ["", ""]),
+        ("teacher_negative", noised.noisy, t, ["blue cat"] * 2),
+        ("teacher_later", add_noise(clean, noise, known, later), later, texts),
+    ):
+        alone = run.teacher.eps(x, when, run.teacher.embed(words))
+        torch.testing.assert_close(found[name], alone.detach(), atol=1e-4, rtol=1e-3)
+
+
+def test_the_image_loss_pulls_pixels_to_the_teachers_estimate(model: Path) -> None:
+    """Of SDS that is what the teacher makes of the noisy latents."""
+    run = _start(model, "loss=sds", "image_loss=0.5", "timesteps.weight=uniform")
+    assert run.step()["image"] > 0
+    clean, noise, teacher = torch.randn(3, 2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor([100, 500])
+    images = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE, requires_grad=True)
+    run._image_loss(images, clean, teacher - noise, t).backward()
+    noisy = add_noise(clean, noise, run.teacher.alphas_cumprod, t)
+    better = run.teacher.decode(run.teacher.predict_clean(noisy, teacher, t))
+    assert images.grad is not None
+    torch.testing.assert_close(images.grad, (images - better).detach() / 2, atol=1e-4, rtol=1e-3)
 
 
 def test_the_clamp_limits_what_moves_the_scene(model: Path) -> None:

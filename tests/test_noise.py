@@ -1,5 +1,8 @@
 """Schedule algebra against its inverses, and timestep ranges against numbers worked by hand."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +17,10 @@ from esd_splat.noise import (
     eps_from_v,
     velocity,
 )
+
+STABLE_DIFFUSION = (
+    1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
+).cumprod(0)
 
 ALPHAS_CUMPROD = torch.tensor([0.99, 0.5, 0.01], dtype=torch.float64)
 T3 = torch.tensor([0, 1, 2])
@@ -126,16 +133,51 @@ def test_bounds_are_timesteps_and_move_one_way(
 def test_draws_reach_both_bounds_and_nothing_beyond() -> None:
     timesteps = TimestepRange(min=0.2, max=0.8, max_end=0.5)
     generator = torch.Generator().manual_seed(0)
-    assert set(timesteps.draw(0.0, 1000, 10, generator).tolist()) == set(range(2, 9))
-    assert set(timesteps.draw(1.0, 1000, 10, generator).tolist()) == set(range(2, 6))
+    assert set(timesteps.draw(0.0, 1000, torch.ones(10), generator).tolist()) == set(range(2, 9))
+    assert set(timesteps.draw(1.0, 1000, torch.ones(10), generator).tolist()) == set(range(2, 6))
 
 
 def test_draws_come_from_the_generator() -> None:
+    known = torch.ones(1000)
     first, again = (
-        TimestepRange().draw(0.0, 8, 1000, torch.Generator().manual_seed(3)) for _ in range(2)
+        TimestepRange().draw(0.0, 8, known, torch.Generator().manual_seed(3)) for _ in range(2)
     )
     assert torch.equal(first, again)
     assert len(first.unique()) > 1, "every view has its own timestep"
+
+
+def _at(timesteps: TimestepRange, progress: float) -> int:
+    """On Stable Diffusion's schedule."""
+    drawn = timesteps.draw(progress, 3, STABLE_DIFFUSION, torch.Generator())
+    assert len(drawn.unique()) == 1, "one for all views"
+    return int(drawn[0])
+
+
+def test_the_square_root_by_hand() -> None:
+    timesteps = TimestepRange(schedule="sqrt", min=0.1, max=0.9)
+    assert [_at(timesteps, p) for p in (0.0, 0.25, 1.0)] == [900, 500, 100]
+
+
+def test_dreamtime_comes_down_and_dwells_where_its_weight_is() -> None:
+    """Half of a run is above the timestep that half of the weight is above."""
+    timesteps = TimestepRange(schedule="dreamtime")
+    found = [_at(timesteps, p / 200) for p in range(201)]
+    assert found[0] == 980
+    assert found[-1] <= 300
+    assert found == sorted(found, reverse=True)
+    weight = {
+        t: ((1 - STABLE_DIFFUSION[t]) / STABLE_DIFFUSION[t]).sqrt().item()
+        * math.exp(-0.5 * (max(t - 800, 0) / 300) ** 2 - 0.5 * (min(t - 500, 0) / 100) ** 2)
+        for t in range(20, 981)
+    }
+    above = sum(w for t, w in weight.items() if t >= found[100]) / sum(weight.values())
+    assert above == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("schedule", ["sqrt", "dreamtime"])
+def test_a_schedule_that_comes_down_by_itself_has_no_other(schedule: Any) -> None:
+    with pytest.raises(ValueError, match=r"min_start: must be left out .*\nmax_end: must be left"):
+        TimestepRange(schedule=schedule, min_start=0.5, max_end=0.5)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,17 @@ def test_overhead_and_disabled_have_whole_words_and_no_negatives() -> None:
     assert not plain.avoided(azimuth, elevation).any()
 
 
+def test_interpolated_words_are_perp_negs_without_its_negatives() -> None:
+    azimuth, elevation = torch.tensor([30.0, 120.0, -170.0, 5.0]), torch.tensor([0.0, 0, 0, 70])
+    slides = ViewPrompts(enabled=True, interpolate=True)
+    shares = slides.mixture(azimuth, elevation)
+    expected = [[2 / 3, 1 / 3, 0, 0], [0, 2 / 3, 1 / 3, 0], [0, 1 / 9, 8 / 9, 0], [0, 0, 0, 1]]
+    torch.testing.assert_close(shares, torch.tensor(expected))
+    assert not slides.avoided(azimuth, elevation).any()
+    with pytest.raises(ValueError, match="enabled: must be true for interpolate"):
+        ViewPrompts(interpolate=True)
+
+
 def test_perp_neg_needs_the_view_words_and_weights_that_lead_away() -> None:
     key = "teacher.views.perp_neg"
     with pytest.raises(ConfigError) as caught:

@@ -164,7 +164,7 @@ def draw_levels(settings: Settings, generator: torch.Generator) -> Levels:
         alpha = (1 - betas).cumprod(0).double()[:, None]
         # Its w = (1 - alpha) sigma multiplies scores, so what multiplies an eps is 1 - alpha.
         return Levels(alpha, ((1 - alpha) / alpha).sqrt(), 1 - alpha)
-    t = RANGE.draw(0.0, settings.batch_size, TIMESTEPS, generator)
+    t = RANGE.draw(0.0, settings.batch_size, ALPHAS_CUMPROD, generator)
     return _levels_at(t if settings.timestep is None else torch.full_like(t, settings.timestep))
 
 

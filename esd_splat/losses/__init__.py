@@ -1,14 +1,25 @@
 """Score-distillation objectives. To add one: write its file, then add its line here."""
 
+from esd_splat.losses.asd import Asd
 from esd_splat.losses.base import PREDICTIONS, ScoreDistillation, surrogate_loss
 from esd_splat.losses.clamp import Clamp
+from esd_splat.losses.csd import Csd
 from esd_splat.losses.esd import Esd
+from esd_splat.losses.inversion import Inversion
+from esd_splat.losses.ism import Ism
+from esd_splat.losses.nfsd import Nfsd
 from esd_splat.losses.regularise import Regularise
+from esd_splat.losses.sdi import Sdi
 from esd_splat.losses.sds import Sds
 from esd_splat.losses.vsd import Vsd
 
 LOSSES: dict[str, type[ScoreDistillation]] = {
+    "asd": Asd,
+    "csd": Csd,
     "esd": Esd,
+    "ism": Ism,
+    "nfsd": Nfsd,
+    "sdi": Sdi,
     "sds": Sds,
     "vsd": Vsd,
 }
@@ -16,10 +27,16 @@ LOSSES: dict[str, type[ScoreDistillation]] = {
 __all__ = [
     "LOSSES",
     "PREDICTIONS",
+    "Asd",
     "Clamp",
+    "Csd",
     "Esd",
+    "Inversion",
+    "Ism",
+    "Nfsd",
     "Regularise",
     "ScoreDistillation",
+    "Sdi",
     "Sds",
     "Vsd",
     "surrogate_loss",

@@ -8,13 +8,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.types import Latents
+from esd_splat.losses.inversion import Inversion
+from esd_splat.types import Latents, Timesteps
 
-PREDICTIONS = frozenset({"noise", "teacher", "particle", "particle_uncond", "pooled"})
-"""Every noise the trainer can supply, by the name a loss asks for it: the ``noise`` drawn, and
-what the teacher (guidance applied), the particle with its camera, the particle with the camera
-dropped, and the ``Pool`` of recent views predict from the same noisy latents at the same
-timestep."""
+PREDICTIONS = frozenset(
+    {
+        *("noise", "inverted"),
+        *("teacher", "teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"),
+        *("particle", "particle_uncond", "pooled"),
+        "level",
+    }
+)
+"""Everything that the trainer can supply, by the name a loss asks for it.
+
+The ``noise`` in the noisy latents, and what is predicted from these at their timestep: by the
+``teacher`` with guidance, by the teacher for the prompt (``teacher_cond``), for the empty and for
+the negative prompt, by the particle with its camera, by the particle with the camera dropped, and
+by the ``Pool`` of recent views. ``teacher_later`` is for the prompt at ``ScoreDistillation.later``,
+from the same latents and noise; ``inverted`` the last prediction on the path of ``Inversion``.
+``level`` is no prediction but the timestep, as a fraction of T."""
 
 
 class ScoreDistillation:
@@ -28,6 +40,15 @@ class ScoreDistillation:
     takes: ClassVar[frozenset[str]]
     """What ``direction`` of this class accepts, whatever its configuration."""
     direction: Callable[..., Latents]
+
+    @property
+    def inversion(self) -> Inversion | None:
+        """How the noise in the noisy latents is found; ``None``, unless a subclass says: drawn."""
+        return None
+
+    def later(self, t: Timesteps, T: int) -> Timesteps:
+        """The timestep of ``teacher_later``, within ``t .. T - 1``; of no use to other losses."""
+        return t
 
     @property
     def needs(self) -> frozenset[str]:

@@ -65,6 +65,7 @@ class TeacherConfig(ABC):
     """A teacher's section of the configuration. A subclass is a frozen dataclass."""
 
     guidance_scale: float
+    guidance_rescale: float
     views: ViewPrompts
     embedded: ClassVar[str] = "figurines"
     """The name of the model that ships with the package."""

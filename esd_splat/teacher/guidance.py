@@ -1,6 +1,6 @@
 """What the teacher is told about each view, and how its answers become the one a loss sees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 import torch
@@ -12,8 +12,12 @@ from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.debias import debias, load_language_model
 from esd_splat.types import Latents
 
-COMPARED = ("teacher_uncond", *(f"teacher_{view}" for view in AVOIDED))
-"""What guidance compares the teacher's prediction with: the negative prompt's, other views'."""
+NEGATIVES = tuple(f"teacher_{view}" for view in AVOIDED)
+"""What Perp-Neg asks besides: about views that a camera does not see."""
+PREDICTS = frozenset(
+    {"teacher", "teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"}
+)
+"""What a loss can have of the teacher: guided, or each of its answers alone."""
 
 
 class Branch(NamedTuple):
@@ -21,6 +25,8 @@ class Branch(NamedTuple):
 
     views: Int[Tensor, " r"]
     texts: Embeddings
+    later: bool = False
+    """Whether it is about the views at the later timestep that some losses ask for."""
 
 
 class Guidance:
@@ -35,53 +41,86 @@ class Guidance:
             prompts = debias(prompt, load_language_model(config.views.language_model))
         self.texts = config.views.texts(*prompts)
         self.positive = teacher.embed(self.texts)
-        self.negative = teacher.embed([negative_prompt])
+        self.negative, self.empty = teacher.embed([negative_prompt, ""]).split(1)
+        self.same = negative_prompt == ""
+        """Whether the negative prompt is the empty one: then it is asked once."""
 
     def branches(
-        self, azimuth_deg: Float[Tensor, " b"], elevation_deg: Float[Tensor, " b"]
+        self,
+        needs: Set[str],
+        azimuth_deg: Float[Tensor, " b"],
+        elevation_deg: Float[Tensor, " b"],
     ) -> dict[str, Branch]:
-        """What to ask about views from there, by name; no row that would not count."""
-        views, guided = self.config.views, self.config.guidance_scale != 1
+        """What to ask about views from there, by name; no row that would not count.
+
+        Args:
+            needs: what a loss wants, of which those in ``PREDICTS`` are the teacher's.
+        """
+        views = self.config.views
         every = torch.arange(len(azimuth_deg), device=azimuth_deg.device)
         # Not a product of matrices, which may round: one whole word comes through to the bit.
         mixture = views.mixture(azimuth_deg, elevation_deg)
         texts = (mixture[:, :, None, None] * self.positive).sum(1)
-        none = every[:0]
-        rows = [every if guided else none, *[none] * len(AVOIDED)]
-        if views.perp_neg.enabled:
-            away = views.avoided(azimuth_deg, elevation_deg) != 0
-            rows = [every[mask] for mask in (away.any(1) | guided, *away.unbind(1))]
-        compared = torch.cat([self.negative, self.positive[: len(AVOIDED)]])
-        return {"teacher": Branch(every, texts)} | {
-            name: Branch(some, text.expand(len(some), -1, -1))
-            for name, some, text in zip(COMPARED, rows, compared, strict=True)
-            if len(some)
+
+        def count(wanted: bool, rows: Int[Tensor, " r"] = every) -> Int[Tensor, " r"]:
+            return rows if wanted else every[:0]
+
+        guided = "teacher" in needs and self.config.guidance_scale != 1
+        negative = guided or "teacher_negative" in needs or (self.same and "teacher_empty" in needs)
+        rows = {
+            "teacher_cond": count(not needs.isdisjoint({"teacher", "teacher_cond"})),
+            "teacher_negative": count(negative),
+            "teacher_empty": count("teacher_empty" in needs and not self.same),
         }
+        asked = {
+            "teacher_cond": texts,
+            "teacher_negative": self.negative.expand(len(every), -1, -1),
+            "teacher_empty": self.empty.expand(len(every), -1, -1),
+        }
+        if views.perp_neg.enabled and "teacher" in needs:
+            away = views.avoided(azimuth_deg, elevation_deg) != 0
+            rows["teacher_negative"] = every[away.any(1) | negative]
+            for name, mask, text in zip(NEGATIVES, away.T, self.positive, strict=False):
+                rows[name], asked[name] = every[mask], text.expand(len(every), -1, -1)
+        branches = {name: Branch(some, asked[name][some]) for name, some in rows.items()}
+        if "teacher_later" in needs:
+            branches["teacher_later"] = Branch(every, texts, later=True)
+        return {name: branch for name, branch in branches.items() if len(branch.views)}
 
     def combine(
+        self,
+        needs: Set[str],
+        answers: Mapping[str, Latents],
+        azimuth_deg: Float[Tensor, " b"],
+        elevation_deg: Float[Tensor, " b"],
+    ) -> dict[str, Latents]:
+        """Of ``needs`` the teacher's, from the answers to ``branches``, zero where not asked."""
+        found = dict(answers)
+        if self.same and "teacher_negative" in answers:
+            found["teacher_empty"] = answers["teacher_negative"]
+        if "teacher" in needs:
+            found["teacher"] = self._guided(answers, azimuth_deg, elevation_deg)
+        return {name: found[name] for name in needs & PREDICTS}
+
+    def _guided(
         self,
         answers: Mapping[str, Latents],
         azimuth_deg: Float[Tensor, " b"],
         elevation_deg: Float[Tensor, " b"],
     ) -> Latents:
-        """The guided prediction, of the answers to ``branches`` by name, zero where not asked."""
-        scale = self.config.guidance_scale
-        if not answers.keys() & set(COMPARED):
-            return answers["teacher"]
-        if not self.config.views.perp_neg.enabled:
-            return guide(answers["teacher"], answers["teacher_uncond"], scale)
+        scale, views = self.config.guidance_scale, self.config.views
+        conditional = answers["teacher_cond"]
         # What was not asked has a weight of 0; and at scale 1, without negatives, guidance is
         # eps_u + (eps_c - eps_u), where any eps_u will do.
-        unasked = torch.zeros_like(answers["teacher"])
-        unconditional, *negatives = (answers.get(name, unasked) for name in COMPARED)
-        weights = self.config.views.avoided(azimuth_deg, elevation_deg)
-        return perp_neg(
-            answers["teacher"],
-            unconditional,
-            torch.stack(negatives),
-            weights,
-            scale,
-        )
+        unasked = torch.zeros_like(conditional)
+        unconditional = answers.get("teacher_negative", unasked)
+        if not views.perp_neg.enabled:
+            guided = conditional if scale == 1 else guide(conditional, unconditional, scale)
+        else:
+            negatives = torch.stack([answers.get(name, unasked) for name in NEGATIVES])
+            weights = views.avoided(azimuth_deg, elevation_deg)
+            guided = perp_neg(conditional, unconditional, negatives, weights, scale)
+        return rescale(guided, conditional, self.config.guidance_rescale)
 
 
 def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -> Latents:
@@ -90,6 +129,18 @@ def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -
     ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction.
     """
     return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def rescale(guided: Latents, conditional: Latents, share: float) -> Latents:
+    """Take back what guidance adds to the contrast (Lin et al., arXiv:2305.08891, section 3.4).
+
+    ``share`` in [0, 1] of ``guided std(conditional) / std(guided)``, over all values of a sample,
+    and the rest of ``guided``.
+    """
+    if share == 0:
+        return guided
+    wide, plain = (x.flatten(1).std(1)[:, None, None, None] for x in (guided, conditional))
+    return guided.lerp(guided * (plain / wide), share)
 
 
 def perp_neg(

@@ -36,11 +36,19 @@ class StableDiffusion(TeacherConfig):
     guidance_scale: float = 1.0
     """Classifier-free guidance, in [0, 1000]: 1 is the model's own distribution, larger follows the
     prompt more and varies less."""
+    guidance_rescale: float = 0.0
+    """Share, in [0, 1], of the contrast added by guidance that is taken back (arXiv:2305.08891):
+    0 is plain guidance; 0.7 is their advice, against washed-out and overexposed colours."""
     views: ViewPrompts = field(default_factory=ViewPrompts)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.guidance_scale <= 1000:
-            raise ValueError(f"guidance_scale: must be in [0, 1000], got {self.guidance_scale:g}")
+        ranges = {"guidance_scale": 1000.0, "guidance_rescale": 1.0}
+        if problems := [
+            f"{name}: must be in [0, {most:g}], got {getattr(self, name):g}"
+            for name, most in ranges.items()
+            if not 0 <= getattr(self, name) <= most
+        ]:
+            raise ValueError("\n".join(problems))
 
     @property
     def folder(self) -> Path | None:

@@ -3,7 +3,7 @@
 import torch
 
 from esd_splat.teacher import guide, perp_neg
-from esd_splat.teacher.guidance import perpendicular
+from esd_splat.teacher.guidance import perpendicular, rescale
 
 
 def _latents(seed: int, *shape: int) -> torch.Tensor:
@@ -50,3 +50,15 @@ def test_each_negative_has_its_own_weight_in_each_sample() -> None:
     first, second = (perpendicular(n - u, c - u) for n in negatives)
     expected = [-3 * first[0], -6 * second[1], -1.5 * first[2] - 0.75 * second[2]]
     torch.testing.assert_close(moved, torch.stack(expected))
+
+
+def test_rescaled_guidance_has_the_contrast_of_the_prompts_prediction() -> None:
+    c, u = _latents(0), _latents(1)
+    guided = guide(c, u, 7.5)
+    assert rescale(guided, c, 0.0) is guided
+    whole, half = rescale(guided, c, 1.0), rescale(guided, c, 0.5)
+    torch.testing.assert_close(whole.flatten(1).std(1), c.flatten(1).std(1))
+    torch.testing.assert_close(half, (guided + whole) / 2)
+    ratio = whole / guided
+    torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
+    assert (guided.flatten(1).std(1) > 2 * c.flatten(1).std(1)).all()
