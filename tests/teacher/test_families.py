@@ -14,19 +14,19 @@ from esd_splat.errors import TeacherError
 from esd_splat.losses import LOSSES
 from esd_splat.noise import add_noise, alpha_sigma
 from esd_splat.teacher import Particle, StableDiffusion
+from esd_splat.teacher.blank import save_blank
 from esd_splat.teacher.latent import LatentTeacher
 from esd_splat.teacher.sdxl import unpack
-from tests.tiny import IMAGE_SIZE, save_tiny, save_tiny_3, save_tiny_xl
+from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")
-SAVE = {"sd": save_tiny, "sdxl": save_tiny_xl, "sd3": save_tiny_3}
 CHANNELS = {"sd": 4, "sdxl": 4, "sd3": 16}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
-    return {name: save(root / name) for name, save in SAVE.items()}
+    return {name: save_blank(root / name, f"tiny-{name}") for name in CHANNELS}
 
 
 def _load(folder: Path, dtype: torch.dtype = torch.float32) -> LatentTeacher:
@@ -61,7 +61,7 @@ def test_sdxl_is_told_what_its_pipeline_would_tell_it(folders: dict[str, Path]) 
 @torch.no_grad()
 @pytest.mark.parametrize("t5", [True, False])
 def test_sd3_is_told_what_its_pipeline_would_tell_it(tmp_path: Path, t5: bool) -> None:
-    folder = save_tiny_3(tmp_path / "model", t5)
+    folder = save_blank(tmp_path / "model", "tiny-sd3", t5=t5)
     teacher = _load(folder)
     without = {} if t5 else {"text_encoder_3": None, "tokenizer_3": None}
     pipeline: Any = diffusers.StableDiffusion3Pipeline.from_pretrained(folder, **without)
@@ -100,7 +100,7 @@ def test_a_network_that_knows_the_flow_predicts_the_noise(
     torch.testing.assert_close(teacher.eps(noisy, t, teacher.embed(["a", "a"])), noise)
 
 
-@pytest.mark.parametrize("family", SAVE)
+@pytest.mark.parametrize("family", CHANNELS)
 def test_a_particle_of_every_family_learns_and_sleeps(
     folders: dict[str, Path], family: str
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_particle_of_every_family_learns_and_sleeps(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", sorted(LOSSES))
-@pytest.mark.parametrize("family", SAVE)
+@pytest.mark.parametrize("family", CHANNELS)
 def test_every_loss_runs_on_every_family(
     folders: dict[str, Path], tmp_path: Path, family: str, loss: str
 ) -> None:
