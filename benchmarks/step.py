@@ -68,7 +68,7 @@ def main() -> None:
     settle = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     watch = Stopwatch(settle)
     with (
-        watch.inside(run, "_ask", NETWORK[0]),
+        watch.inside(run.predictor, "_ask", NETWORK[0]),
         watch.inside(distillation, "rasterize", "drawing, forward"),
         watch.inside(teacher, "encode", "encoding, forward"),
         watch.inside(torch.Tensor, "backward", "backward, of scene and particle"),

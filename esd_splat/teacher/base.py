@@ -13,7 +13,7 @@ from esd_splat.prompt import ViewPrompts
 from esd_splat.types import Images, Latents, Timesteps
 
 Embeddings = Float[Tensor, "b l d"]
-"""Encoded texts, one row each."""
+"""Encoded texts, one row each. Only their teacher knows what is in them; they can be mixed."""
 
 
 class Teacher(ABC):
@@ -24,8 +24,10 @@ class Teacher(ABC):
 
     alphas_cumprod: Float[Tensor, " T"]
     """Squared signal scale at each training timestep."""
-    unet: torch.nn.Module
-    """The noise predictor. A particle may hang its adapters into it."""
+    network: torch.nn.Module
+    """The predictor. A particle may hang its adapters into it."""
+    time_embedding: torch.nn.Module
+    """The part of it that embeds timesteps, ending in a ``linear_2``: a particle adds cameras."""
     device: torch.device
 
     @abstractmethod

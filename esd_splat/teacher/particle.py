@@ -94,12 +94,12 @@ class AttachedParticle:
         # peft and nn.Linear draw their start from the global generator, and take no other.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inject_adapter_in_model(lora, teacher.unet, adapter_name=ADAPTER)
-            time_embedding: Any = teacher.unet.time_embedding
+            inject_adapter_in_model(lora, teacher.network, adapter_name=ADAPTER)
+            time_embedding: Any = teacher.time_embedding
             self.camera = CameraEmbedding(time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
         self._layers: list[Any] = [
-            m for m in teacher.unet.modules() if isinstance(m, BaseTunerLayer)
+            m for m in teacher.network.modules() if isinstance(m, BaseTunerLayer)
         ]
         for layer in self._layers:
             layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
@@ -107,7 +107,7 @@ class AttachedParticle:
         self._embedded: Tensor | None = None
         self._asleep = 0
         time_embedding.register_forward_hook(self._add_camera)
-        adapters = [p for n, p in teacher.unet.named_parameters() if f".{ADAPTER}." in n]
+        adapters = [p for n, p in teacher.network.named_parameters() if f".{ADAPTER}." in n]
         for parameter in adapters:
             parameter.data = parameter.data.float()  # half precision cannot hold Adam's steps
         self.parameters: list[nn.Parameter] = [*adapters, *self.camera.parameters()]

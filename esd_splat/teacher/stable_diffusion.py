@@ -1,32 +1,29 @@
-"""Teachers in the layout of diffusers' Stable Diffusion: the embedded one, a folder, a hub id."""
+"""Teachers in the layout of diffusers: the embedded one, a folder, a hub id."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from esd_splat.errors import PromptError, TeacherError
-from esd_splat.noise import eps_from_v, velocity
 from esd_splat.prompt import ViewPrompts
-from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
+from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
+from esd_splat.teacher.families import INDEX, Family, family_by_index, family_of
 from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
-from esd_splat.types import Images, Latents, Timesteps
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
-PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
-LAST_FILE = f"{PARTS[-1]}/scheduler_config.json"
+LAST_FILE = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True)
 class StableDiffusion(TeacherConfig):
-    """Any text-to-image model saved as tokenizer, CLIP text encoder, VAE, UNet and scheduler."""
+    """Stable Diffusion 1, 2, XL or 3, and what is built like them; the folder says which it is."""
 
     model: str = TeacherConfig.embedded
     """``figurines`` (the model that ships with us), a folder, or a hub id such as
@@ -82,9 +79,10 @@ class StableDiffusion(TeacherConfig):
                 f"teacher.model: no folder {self.model!r}; give a Stable Diffusion folder, a hub "
                 f"id (owner/name), or {self.embedded!r} for the model that ships with esd_splat"
             )
-        if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+        family = family_of(folder)
+        if missing := [part for part in family.parts if not (folder / part).is_dir()]:
             raise TeacherError(
-                f"teacher.model: {folder} is not a Stable Diffusion folder: it has no "
+                f"teacher.model: {folder} is not a {family.name} folder: it has no "
                 f"{', '.join(missing)}; save one with diffusers' save_pretrained"
             )
         if vocabulary := self.vocabulary:
@@ -97,35 +95,47 @@ class StableDiffusion(TeacherConfig):
             import diffusers
             import transformers
 
-            classes: dict[str, Any] = {
-                "tokenizer": transformers.CLIPTokenizer,
-                "text_encoder": transformers.CLIPTextModel,
-                "vae": None,  # AutoencoderKL, or AutoencoderTiny as ours: its config tells
-                "unet": diffusers.UNet2DConditionModel,
-                "scheduler": diffusers.DDPMScheduler,
-            }
+            libraries = {"diffusers": diffusers, "transformers": transformers}
             self._reach_hub()
-            parts = {name: self._load_part(name, classes[name], dtype) for name in PARTS}
-        return _Loaded(parts, device, dtype)
+            family = self._family()
+            wanted = family.parts | {
+                name: kind
+                for name, kind in family.optional.items()
+                if self.folder is None or (self.folder / name).is_dir()
+            }
+            parts = {}
+            for name, kind in wanted.items():
+                library, of = kind.split(".")
+                parts[name] = self._load_part(name, getattr(libraries[library], of), dtype)
+        return family.build(parts, device, dtype)
+
+    def _family(self) -> Family:
+        if self.folder is not None:
+            return family_of(self.folder)
+        from huggingface_hub import hf_hub_download
+
+        return family_by_index(Path(hf_hub_download(self.model, INDEX)))
 
     def _load_part(self, name: str, kind: Any, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"subfolder": name}
-        if name in ("text_encoder", "vae", "unet"):
+        if hasattr(kind, "parameters"):
             # Never a pickle: only safetensors are read.
             options |= {"torch_dtype": dtype, "use_safetensors": True, "variant": self.variant}
             options["output_loading_info"] = True
-        if name == "text_encoder":
+        if name.startswith("text_encoder"):
             options["dtype"] = options.pop("torch_dtype")
         source = str(self.folder or self.model)
         try:
-            part = (kind or _vae_class(source)).from_pretrained(source, **options)
+            if name == "vae":
+                kind = _vae_class(source)
+            part = kind.from_pretrained(source, **options)
             # transformers makes an empty tokenizer of a missing one, without a word.
             if "output_loading_info" in options:
                 part, info = part
                 # Both libraries would make up what a file of another network lacks.
                 if lacking := sorted(info["missing_keys"]):
                     raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
-            if name == "tokenizer" and not len(part) > len(part.all_special_tokens):
+            if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
                 raise ValueError("it has no vocabulary")
             return part
         # Hub, network, safetensors and shape errors share no base class but this one.
@@ -156,80 +166,6 @@ class StableDiffusion(TeacherConfig):
         if self.model == self.embedded:
             return "The installation is damaged: install esd_splat again."
         return "Its weights must be whole, and safetensors; copy or download the folder again."
-
-
-class _Loaded(Teacher):
-    """The networks of one folder."""
-
-    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
-        self.device = device
-        self._dtype = dtype
-        self._tokenizer = parts["tokenizer"]
-        self._text = parts["text_encoder"].to(device).eval().requires_grad_(False)
-        self._vae = parts["vae"].to(device).eval().requires_grad_(False)
-        unet = parts["unet"].to(device).eval().requires_grad_(False)
-        self.unet = unet.to(memory_format=torch.channels_last)  # convolutions are fastest so
-        scheduler = parts["scheduler"]
-        self._predicts = scheduler.config.prediction_type
-        if self._predicts not in ("epsilon", "v_prediction"):
-            raise TeacherError(
-                f"teacher.model: its network predicts {self._predicts!r}; "
-                "epsilon and v_prediction are understood"
-            )
-        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(device)
-        config = self._vae.config
-        self._scale = config.scaling_factor
-        self._shift = getattr(config, "shift_factor", None) or 0.0
-        factor = 2 ** (len(config.block_out_channels) - 1)
-        self.image_size: int = int(self.unet.config["sample_size"]) * factor  # pyright: ignore
-        self._cache: dict[str, Tensor] = {}
-
-    @override
-    @torch.no_grad()
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        for text in dict.fromkeys(texts):
-            if text not in self._cache:
-                tokens = self._tokenizer(
-                    text, padding="max_length", truncation=True, return_tensors="pt"
-                ).input_ids
-                hidden = self._text(tokens.to(self.device)).last_hidden_state
-                self._cache[text] = hidden.float()
-        return torch.cat([self._cache[text] for text in texts])
-
-    @override
-    def encode(self, images: Images) -> Latents:
-        size = (self.image_size, self.image_size)
-        if images.shape[-2:] != size:
-            images = torch.nn.functional.interpolate(
-                images, size, mode="bilinear", antialias=True, align_corners=False
-            )
-        encoded = self._vae.encode((2 * images - 1).to(self._dtype))
-        # AutoencoderTiny has no distribution, only what would be its mean.
-        mean = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
-        return (mean.float() - self._shift) * self._scale
-
-    @override
-    @torch.no_grad()
-    def decode(self, latents: Latents) -> Images:
-        images = self._vae.decode((latents / self._scale + self._shift).to(self._dtype)).sample
-        return (images.float() / 2 + 0.5).clamp(0, 1)
-
-    @override
-    def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        return self.unet(noisy.to(self._dtype), t, embeddings.to(self._dtype)).sample.float()
-
-    @override
-    def target(self, clean: Latents, noise: Latents, t: Timesteps) -> Latents:
-        if self._predicts == "epsilon":
-            return noise
-        return velocity(clean, noise, self.alphas_cumprod, t)
-
-    @override
-    def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        output = self.output(noisy, t, embeddings)
-        if self._predicts == "epsilon":
-            return output
-        return eps_from_v(output, noisy, self.alphas_cumprod, t)
 
 
 def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None:

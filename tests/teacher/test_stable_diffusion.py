@@ -63,7 +63,7 @@ def test_every_text_is_encoded_once(teacher: Teacher, monkeypatch: pytest.Monkey
     first = teacher.embed(["a blue owl", "a red cat", "a blue owl"])
     assert torch.equal(first[0], first[2])
     assert not torch.equal(first[0], first[1])
-    monkeypatch.setattr(teacher, "_text", None)
+    monkeypatch.setattr(teacher, "encode_text", None)
     assert torch.equal(teacher.embed(["a blue owl", "a red cat"]), first[:2])
 
 
@@ -154,5 +154,5 @@ def test_a_hub_model_in_the_cache_needs_no_network(
 
 def test_a_network_that_predicts_the_sample_is_refused(tmp_path: Path) -> None:
     save_tiny(tmp_path / "x0", prediction_type="sample")
-    with pytest.raises(TeacherError, match="predicts 'sample'; epsilon and v_prediction"):
+    with pytest.raises(TeacherError, match="predicts 'sample'; epsilon, v_prediction and flow"):
         StableDiffusion(model=str(tmp_path / "x0")).load(CPU, torch.float32)

@@ -1,0 +1,37 @@
+"""Stable Diffusion 1 and 2: one CLIP text encoder, a UNet that predicts noise or velocity."""
+
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from esd_splat.teacher.base import Embeddings
+from esd_splat.teacher.latent import LatentTeacher, token_ids
+from esd_splat.types import Latents, Timesteps
+
+PARTS = {
+    "tokenizer": "transformers.CLIPTokenizer",
+    "text_encoder": "transformers.CLIPTextModel",
+    "vae": "diffusers.AutoencoderKL",
+    "unet": "diffusers.UNet2DConditionModel",
+    "scheduler": "diffusers.DDPMScheduler",
+}
+
+
+class Sd(LatentTeacher):
+    """Embeddings are the text encoder's last hidden states."""
+
+    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        scheduler = parts["scheduler"]
+        schedule, predicts = scheduler.alphas_cumprod, scheduler.config.prediction_type
+        super().__init__(parts, parts["unet"], predicts, schedule, device, dtype)
+        self.time_embedding = parts["unet"].time_embedding
+        self._tokenizer, self._text = parts["tokenizer"], parts["text_encoder"]
+
+    @override
+    def encode_text(self, text: str) -> Embeddings:
+        return self._text(token_ids(self._tokenizer, text, self.device)).last_hidden_state
+
+    @override
+    def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        return self.network(noisy.to(self.dtype), t, embeddings.to(self.dtype)).sample.float()

@@ -1,0 +1,84 @@
+"""Stable Diffusion 3: a transformer that predicts the flow from images to noise."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from typing_extensions import override
+
+from esd_splat.noise import alpha_sigma
+from esd_splat.teacher.base import Embeddings
+from esd_splat.teacher.latent import LatentTeacher, token_ids
+from esd_splat.teacher.sdxl import pack, unpack
+from esd_splat.types import Latents, Timesteps
+
+PARTS = {
+    "tokenizer": "transformers.CLIPTokenizer",
+    "tokenizer_2": "transformers.CLIPTokenizer",
+    "text_encoder": "transformers.CLIPTextModelWithProjection",
+    "text_encoder_2": "transformers.CLIPTextModelWithProjection",
+    "vae": "diffusers.AutoencoderKL",
+    "transformer": "diffusers.SD3Transformer2DModel",
+    "scheduler": "diffusers.FlowMatchEulerDiscreteScheduler",
+}
+OPTIONAL = {
+    "tokenizer_3": "transformers.T5TokenizerFast",
+    "text_encoder_3": "transformers.T5EncoderModel",
+}
+"""The largest text encoder, without which the model was made to do too."""
+T5_TOKENS = 256
+
+
+class Sd3(LatentTeacher):
+    """Embeddings are those of both CLIP encoders, then those of T5 (or zeros), and a pooled row.
+
+    The network knows straight lines, ``(1 - u) clean + u noise``; to all others it is a schedule
+    with ``alphas_cumprod = (1 - u)^2 / ((1 - u)^2 + u^2)``, on which that point is scaled to unit
+    variance. Its ``u`` are the scheduler's: shifted towards noise, as it was trained.
+    """
+
+    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        network = parts["transformer"]
+        count = parts["scheduler"].config.num_train_timesteps
+        # Before anything sets another number of steps, these are those of training, noise first.
+        u = parts["scheduler"].sigmas[:count].flip(0).double()
+        schedule = (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
+        super().__init__(parts, network, "flow", schedule, device, dtype)
+        self.time_embedding = network.time_text_embed.timestep_embedder
+        self._clip = [
+            (parts["tokenizer"], parts["text_encoder"]),
+            (parts["tokenizer_2"], parts["text_encoder_2"]),
+        ]
+        self._t5 = parts.get("tokenizer_3"), parts.get("text_encoder_3")
+        self._width: int = network.config["joint_attention_dim"]
+        self._pooled: int = network.config["pooled_projection_dim"]
+        self._times = float(count)
+
+    @override
+    def encode_text(self, text: str) -> Embeddings:
+        found = [
+            encoder(token_ids(tokenizer, text, self.device), output_hidden_states=True)
+            for tokenizer, encoder in self._clip
+        ]
+        clip = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
+        clip = pad(clip, (0, self._width - clip.shape[-1]))
+        pooled = torch.cat([each.text_embeds for each in found], dim=-1)
+        return pack(torch.cat([clip, self._encode_t5(text)], dim=1), pooled)
+
+    def _encode_t5(self, text: str) -> Embeddings:
+        tokenizer, encoder = self._t5
+        if tokenizer is None or encoder is None:
+            return torch.zeros(1, T5_TOKENS, self._width, device=self.device)
+        ids = tokenizer(
+            text, padding="max_length", max_length=T5_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+        return encoder(ids.to(self.device))[0]
+
+    @override
+    def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        hidden, pooled = unpack(embeddings.to(self.dtype), self._pooled)
+        alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
+        line = noisy / (alpha + sigma)
+        u = (sigma / (alpha + sigma)).flatten()
+        found = self.network(line.to(self.dtype), hidden, pooled, u * self._times)
+        return found.sample.float()

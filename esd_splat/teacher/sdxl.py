@@ -1,0 +1,74 @@
+"""Stable Diffusion XL: two text encoders, and a UNet that is also told sizes and crops."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+from typing_extensions import override
+
+from esd_splat.teacher import sd
+from esd_splat.teacher.base import Embeddings
+from esd_splat.teacher.latent import LatentTeacher, token_ids
+from esd_splat.types import Latents, Timesteps
+
+PARTS = sd.PARTS | {
+    "tokenizer_2": "transformers.CLIPTokenizer",
+    "text_encoder_2": "transformers.CLIPTextModelWithProjection",
+}
+
+
+class Sdxl(LatentTeacher):
+    """Embeddings are both encoders' last but one hidden states, side by side, and a last row.
+
+    That row holds the second encoder's pooled embedding, and zeros: so one tensor is all that the
+    network is told, and a mixture of texts mixes all of it.
+    """
+
+    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        scheduler, unet = parts["scheduler"], parts["unet"]
+        schedule, predicts = scheduler.alphas_cumprod, scheduler.config.prediction_type
+        if dtype == torch.float16 and parts["vae"].config.force_upcast:
+            parts["vae"].to(torch.float32)  # its activations pass the largest float16
+        super().__init__(parts, unet, predicts, schedule, device, dtype)
+        self.time_embedding = unet.time_embedding
+        self._encoders = [
+            (parts["tokenizer"], parts["text_encoder"]),
+            (parts["tokenizer_2"], parts["text_encoder_2"]),
+        ]
+        self._pooled: int = parts["text_encoder_2"].config.projection_dim
+        # What a photograph of the network's own size, not cropped, was marked with in training.
+        size = float(self.image_size)
+        self._sizes = torch.tensor([size, size, 0.0, 0.0, size, size], device=device)
+
+    @override
+    def encode_text(self, text: str) -> Embeddings:
+        found = [
+            encoder(token_ids(tokenizer, text, self.device), output_hidden_states=True)
+            for tokenizer, encoder in self._encoders
+        ]
+        hidden = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
+        embeddings = pack(hidden, found[1].text_embeds)
+        # The network learned the empty prompt as zeros, not as what the encoders make of it.
+        return embeddings if text else torch.zeros_like(embeddings)
+
+    @override
+    def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
+        hidden, pooled = unpack(embeddings.to(self.dtype), self._pooled)
+        sizes = self._sizes.to(self.dtype).expand(len(noisy), -1)
+        added = {"text_embeds": pooled, "time_ids": sizes}
+        found = self.network(noisy.to(self.dtype), t, hidden, added_cond_kwargs=added)
+        return found.sample.float()
+
+
+def pack(hidden: Embeddings, pooled: Float[Tensor, "b width"]) -> Float[Tensor, "b l+1 d"]:
+    """Token embeddings and, as one row more, a pooled one that is no wider."""
+    return torch.cat([hidden, pad(pooled, (0, hidden.shape[-1] - pooled.shape[-1]))[:, None]], 1)
+
+
+def unpack(
+    embeddings: Float[Tensor, "b rows d"], width: int
+) -> tuple[Embeddings, Float[Tensor, "b {width}"]]:
+    """What ``pack`` was given, with the pooled embedding's ``width``."""
+    return embeddings[:, :-1], embeddings[:, -1, :width]

@@ -1,0 +1,166 @@
+"""Every family of models: loaded as its own pipeline is, and asked for the same thing."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from esd_splat import fit, load_config
+from esd_splat.errors import TeacherError
+from esd_splat.losses import LOSSES
+from esd_splat.noise import add_noise, alpha_sigma
+from esd_splat.teacher import Particle, StableDiffusion
+from esd_splat.teacher.blank import save_blank
+from esd_splat.teacher.latent import LatentTeacher
+from esd_splat.teacher.sdxl import unpack
+from tests.tiny import IMAGE_SIZE
+
+CPU = torch.device("cpu")
+CHANNELS = {"sd": 4, "sdxl": 4, "sd3": 16}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    return {name: save_blank(root / name, f"tiny-{name}") for name in CHANNELS}
+
+
+def _load(folder: Path, dtype: torch.dtype = torch.float32) -> LatentTeacher:
+    config = StableDiffusion(model=str(folder))
+    config.check({})
+    teacher = config.load(CPU, dtype)
+    assert isinstance(teacher, LatentTeacher)
+    return teacher
+
+
+def _latents(channels: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, channels, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def test_sdxl_is_told_what_its_pipeline_would_tell_it(folders: dict[str, Path]) -> None:
+    teacher = _load(folders["sdxl"])
+    pipeline: Any = diffusers.StableDiffusionXLPipeline.from_pretrained(folders["sdxl"])
+    hidden, none, pooled, none_pooled = pipeline.encode_prompt("a red owl", device=CPU)
+    for text, expected in (("a red owl", (hidden, pooled)), ("", (none, none_pooled))):
+        for found, known in zip(unpack(teacher.embed([text]), 12), expected, strict=True):
+            torch.testing.assert_close(found, known)
+    sizes = pipeline._get_add_time_ids(
+        (IMAGE_SIZE,) * 2, (0, 0), (IMAGE_SIZE,) * 2, torch.float32, pooled.shape[-1]
+    )
+    noisy, t = _latents(4), torch.tensor([100, 700])
+    added = {"text_embeds": pooled.expand(2, -1), "time_ids": sizes.expand(2, -1)}
+    known = pipeline.unet(noisy, t, hidden.expand(2, -1, -1), added_cond_kwargs=added).sample
+    torch.testing.assert_close(teacher.eps(noisy, t, teacher.embed(["a red owl"] * 2)), known)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("t5", [True, False])
+def test_sd3_is_told_what_its_pipeline_would_tell_it(tmp_path: Path, t5: bool) -> None:
+    folder = save_blank(tmp_path / "model", "tiny-sd3", t5=t5)
+    teacher = _load(folder)
+    without = {} if t5 else {"text_encoder_3": None, "tokenizer_3": None}
+    pipeline: Any = diffusers.StableDiffusion3Pipeline.from_pretrained(folder, **without)
+    hidden, _, pooled, _ = pipeline.encode_prompt("a red owl", None, None, device=CPU)
+    told = unpack(teacher.embed(["a red owl"]), 24)
+    for found, known in zip(told, (hidden, pooled), strict=True):
+        torch.testing.assert_close(found, known)
+
+
+@torch.no_grad()
+def test_flow_is_converted_at_the_border(folders: dict[str, Path]) -> None:
+    """On the straight line that the network knows, at the scheduler's own noise levels."""
+    teacher = _load(folders["sd3"])
+    clean, noise, t = _latents(16), _latents(16, 1), torch.tensor([100, 700])
+    u = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas.flip(0)[t]
+    u = u[:, None, None, None]
+    line = (1 - u) * clean + u * noise
+    words = teacher.embed(["a red owl"] * 2)
+    flow = teacher.network(line, *unpack(words, 24), u.flatten() * 1000).sample
+    noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
+    alpha, sigma = alpha_sigma(teacher.alphas_cumprod, t)
+    torch.testing.assert_close(noisy, line * (alpha + sigma))
+    # The flow is noise - clean, so noise = line + (1 - u) flow.
+    expected = line + (1 - u) * flow
+    torch.testing.assert_close(teacher.eps(noisy, t, words), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(teacher.target(clean, noise, t), noise - clean)
+
+
+def test_a_network_that_knows_the_flow_predicts_the_noise(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = _load(folders["sd3"])
+    clean, noise, t = _latents(16), _latents(16, 1), torch.tensor([3, 999])
+    monkeypatch.setattr(teacher, "output", lambda *asked: noise - clean)
+    noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
+    torch.testing.assert_close(teacher.eps(noisy, t, teacher.embed(["a", "a"])), noise)
+
+
+@pytest.mark.parametrize("family", CHANNELS)
+def test_a_particle_of_every_family_learns_and_sleeps(
+    folders: dict[str, Path], family: str
+) -> None:
+    teacher = _load(folders[family])
+    clean, words = _latents(CHANNELS[family]), teacher.embed(["a red owl"] * 2)
+    t = torch.tensor([100, 700])
+    with torch.no_grad():
+        before = teacher.eps(clean, t, words)
+    particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
+    c2w = torch.eye(4).expand(2, 4, 4)
+    generator = torch.Generator().manual_seed(0)
+    losses = [particle.train(clean, words, c2w, generator) for _ in range(40)]
+    assert sum(losses[-10:]) < sum(losses[:10])
+    with torch.no_grad():
+        torch.testing.assert_close(teacher.eps(clean, t, words), before)
+        awake = particle.eps(clean, t, words, c2w, torch.tensor([False, True]))
+        assert (awake - before).abs().amax((1, 2, 3)).min() > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+@pytest.mark.parametrize("family", CHANNELS)
+def test_every_loss_runs_on_every_family(
+    folders: dict[str, Path], tmp_path: Path, family: str, loss: str
+) -> None:
+    keys = [f"teacher.model={folders[family]}", f"loss={loss}", f"out={tmp_path}", "steps=3"]
+    keys += [f"cameras.size={IMAGE_SIZE}", "batch=2", "init.count=20", "particle.rank=2"]
+    keys += ["prompt=a red owl", "export.frames=0", "backend=reference", "pool.views=4"]
+    summary = fit(load_config(None, keys), quiet=True)
+    assert summary["steps"] == 3
+    assert summary["gaussians"] > 0
+
+
+def test_a_vae_of_another_family_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["sd"], tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "vae")
+    shutil.copytree(folders["sd3"] / "vae", tmp_path / "model" / "vae")
+    with pytest.raises(TeacherError, match="its vae makes 16 latent channels, its network takes 4"):
+        _load(tmp_path / "model")
+
+
+def test_foreign_and_incomplete_folders_say_what_they_are(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders["sdxl"], tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "text_encoder_2")
+    config = StableDiffusion(model=str(tmp_path / "model"))
+    with pytest.raises(TeacherError, match="not a Stable Diffusion XL folder: it has no text_enc"):
+        config.check({})
+    index = tmp_path / "model" / "model_index.json"
+    index.write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(TeacherError, match="is a FluxPipeline; understood are StableDiffusionPipe"):
+        config.check({})
+    index.write_text("[]")
+    with pytest.raises(TeacherError, match="names no pipeline"):
+        config.check({})
+
+
+def test_half_precision_spares_the_vae_that_cannot(folders: dict[str, Path]) -> None:
+    teacher = _load(folders["sdxl"], torch.float16)
+    assert teacher._vae.dtype == torch.float32
+    assert teacher.encode(torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE)).dtype == torch.float32
+    assert _load(folders["sd"], torch.float16)._vae.dtype == torch.float16
