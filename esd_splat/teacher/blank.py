@@ -201,8 +201,9 @@ def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
     for index, keys in enumerate(shape.encoders):
         pooled = kind == "sd3" or index == 1
         of = transformers.CLIPTextModelWithProjection if pooled else transformers.CLIPTextModel
-        ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id")}
-        config = transformers.CLIPTextConfig(pad_token_id=tokenizer.pad_token_id, **ends, **keys)
+        marks = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ends = {name: getattr(tokenizer, name) for name in marks}
+        config = transformers.CLIPTextConfig(**ends, **keys)
         number = "" if index == 0 else f"_{index + 1}"
         parts[f"tokenizer{number}"], parts[f"text_encoder{number}"] = tokenizer, of(config)
     if kind == "sd3":
@@ -210,7 +211,7 @@ def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
     if t5 and shape.t5 is not None:
         pieces = ("<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS))
         vocabulary = [(piece, -float(index)) for index, piece in enumerate(pieces)]
-        make_third = cast(Any, transformers.T5TokenizerFast)
+        make_third = cast(Any, transformers).T5TokenizerFast
         parts["tokenizer_3"] = make_third(vocab=vocabulary, extra_ids=0)
         config = transformers.T5Config(vocab_size=len(pieces), **shape.t5)
         parts["text_encoder_3"] = transformers.T5EncoderModel(config)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class LatentTeacher(Teacher):
             if isinstance(part, nn.Module):
                 part.to(device).eval().requires_grad_(False)
         self.device, self.dtype, self.predicts = device, dtype, predicts
-        self.network = network.to(memory_format=torch.channels_last)  # convolutions are fastest so
+        self.network = cast(Any, network).to(memory_format=torch.channels_last)  # fastest so
         self.alphas_cumprod = alphas_cumprod.float().to(device)
         self._vae = parts["vae"]
         config = self._vae.config

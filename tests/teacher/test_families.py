@@ -14,7 +14,7 @@ from esd_splat.errors import TeacherError
 from esd_splat.losses import LOSSES
 from esd_splat.noise import add_noise, alpha_sigma
 from esd_splat.teacher import Particle, StableDiffusion
-from esd_splat.teacher.blank import save_blank
+from esd_splat.teacher.blank import SHAPES, save_blank
 from esd_splat.teacher.latent import LatentTeacher
 from esd_splat.teacher.sdxl import unpack
 from tests.tiny import IMAGE_SIZE
@@ -76,8 +76,8 @@ def test_flow_is_converted_at_the_border(folders: dict[str, Path]) -> None:
     """On the straight line that the network knows, at the scheduler's own noise levels."""
     teacher = _load(folders["sd3"])
     clean, noise, t = _latents(16), _latents(16, 1), torch.tensor([100, 700])
-    u = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas.flip(0)[t]
-    u = u[:, None, None, None]
+    scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    u = scheduler.sigmas.flip(0)[t][:, None, None, None]
     line = (1 - u) * clean + u * noise
     words = teacher.embed(["a red owl"] * 2)
     flow = teacher.network(line, *unpack(words, 24), u.flatten() * 1000).sample
@@ -164,3 +164,28 @@ def test_half_precision_spares_the_vae_that_cannot(folders: dict[str, Path]) -> 
     assert teacher._vae.dtype == torch.float32
     assert teacher.encode(torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE)).dtype == torch.float32
     assert _load(folders["sd"], torch.float16)._vae.dtype == torch.float16
+
+
+def test_random_weights_depend_on_the_seed_and_are_written_whole(tmp_path: Path) -> None:
+    one, same, other = (
+        _load(save_blank(tmp_path / str(index), "tiny-sd", seed=seed))
+        for index, seed in enumerate((1, 1, 2))
+    )
+    first, again, third = (next(x.network.parameters()) for x in (one, same, other))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, third)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("family", "millions"), [("sd15", 859.5), ("sd21", 865.9), ("sdxl", 2567.5), ("sd3", 2028.3)]
+)
+def test_real_configurations_have_as_many_parameters_as_the_models(
+    family: str, millions: float
+) -> None:
+    """As published: 860 M, 866 M and 2.6 B for the UNets, 2 B for the transformer."""
+    keys, of = SHAPES[family].network, diffusers.UNet2DConditionModel
+    with torch.device("meta"):
+        network: Any = diffusers.SD3Transformer2DModel if family == "sd3" else of
+        count = sum(p.numel() for p in network(**keys).parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.1)
