@@ -4,7 +4,7 @@
 #
 #   benchmarks/gpu.sh tests     CUDA tests; densification under compute-sanitizer
 #   benchmarks/gpu.sh kernels   densification and drawing, timed
-#   benchmarks/gpu.sh step      where a step's time goes
+#   benchmarks/gpu.sh step      a step above its networks' passes: every method; real sizes, random weights
 #   benchmarks/gpu.sh job       one whole run of configs/esd.yaml
 #
 # PYTHON     an interpreter with CUDA torch (default: python3)
@@ -98,7 +98,7 @@ record() {
 }
 
 measure() {
-  local out=outputs/gpu tool
+  local out=outputs/gpu tool family batch
   case $1 in
     tests)
       record 200 3 "$PYTHON" -m pytest -q -m gpu tests
@@ -114,7 +114,13 @@ measure() {
       record 260 20 "$PYTHON" -m benchmarks.rasterize --device cuda
       ;;
     step)
-      record 500 20 "$PYTHON" -m benchmarks.step --device cuda --steps 100
+      record 150 20 "$PYTHON" -m benchmarks.step --device cuda
+      for family in sd15 sd21 sdxl; do
+        for batch in 1 4; do
+          record 75 20 "$PYTHON" -m benchmarks.step --device cuda --steps 10 \
+            --methods esd_sd --blank "$family" batch="$batch"
+        done
+      done
       ;;
     job)
       record 500 3 "$PYTHON" -m esd_splat.fit --config configs/esd.yaml device=cuda \

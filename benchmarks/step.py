@@ -1,102 +1,199 @@
-"""Where the time of a step goes: ``python -m benchmarks.step``.
+"""What a step costs above the networks' own passes: ``python -m benchmarks.step``.
 
-One run of the ordinary loop on the embedded teacher, its parts timed where they stand. The network
-passes cannot be avoided; everything else should be small beside them. On CUDA every part is waited
-for, so that its time is its own; the last line is of steps that run as they do otherwise.
+Every method runs the ordinary loop. The passes that it makes through the networks are recorded and,
+between its steps, made again alone: that is the floor, which no code around the networks can go
+below. Then each part is timed where it stands, waited for on CUDA, so that its time is its own.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor
 
 from esd_splat import distillation
-from esd_splat.config import load_config
+from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
+from esd_splat.losses import LOSSES
 from esd_splat.rasterize import resolve_backend
+from esd_splat.teacher.blank import SHAPES, save_blank
+from esd_splat.trainer import DTYPES
 
-NETWORK = ("one pass for all branches", "particle's training")
+WARM_UP = 5
+METHODS = {
+    **{name: (name,) for name in ("sds", "vsd", "esd_paper", "esd")},
+    **{
+        name: ("sds", f"loss={name}")
+        for name in sorted(LOSSES)
+        if name not in ("sds", "vsd", "esd")
+    },
+    "sds, guidance 5": ("sds", "teacher.guidance_scale=5"),
+    "sds, Perp-Neg": ("sds", "teacher.guidance_scale=3", "teacher.views.perp_neg.enabled=true"),
+    "esd_sd": ("esd_sd",),
+}
+"""By name: a shipped config, and what differs from it. The last is for networks of real size."""
 
 
-class Stopwatch:
-    """Wall time spent inside of functions, by name."""
+@dataclass
+class Passes:
+    """The passes of one step through the networks, to be made again without what is around them."""
 
-    def __init__(self, settle: Callable[[], None]) -> None:
-        self.seconds: dict[str, float] = {}
-        self.settle = settle
-        """Returns when the device has nothing left to do."""
+    run: Distillation
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    """For each pass of the predictor: what the particle is told, if it is awake, and the inputs."""
+    trained: list[tuple[Any, ...]] = field(default_factory=list)
+    images: list[Tensor] = field(default_factory=list)
 
     @contextmanager
-    def inside(self, owner: Any, attribute: str, name: str) -> Iterator[None]:
-        """While open, calls of ``owner.attribute`` count for ``name``."""
-        function = getattr(owner, attribute)
-        self.seconds[name] = 0.0
+    def recorded(self) -> Iterator[None]:
+        """While open, passes are noted; those of the step before are forgotten."""
+        self.asked.clear(), self.trained.clear(), self.images.clear()
+        teacher, particle = self.run.teacher, self.run.particle
+        output, encode = teacher.output, teacher.encode
+        awake: list[Any] = []
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            self.settle()
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.settle()
-                self.seconds[name] += time.perf_counter() - start
+        def noted_output(*inputs: Tensor) -> Tensor:
+            record = self.trained if torch.is_grad_enabled() else self.asked
+            record.append((awake[-1] if awake else None, inputs))
+            return output(*inputs)
 
-        with mock.patch.object(owner, attribute, timed):
+        def noted_encode(images: Tensor) -> Tensor:
+            self.images.append(images.detach())
+            return encode(images)
+
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(teacher, "output", noted_output))
+            stack.enter_context(mock.patch.object(teacher, "encode", noted_encode))
+            if particle is not None:
+                wake = particle._awake
+
+                @contextmanager
+                def noted_awake(*told: Any, **asleep: Any) -> Iterator[None]:
+                    awake.append((told, asleep))
+                    with wake(*told, **asleep):
+                        yield
+                    awake.pop()
+
+                stack.enter_context(mock.patch.object(particle, "_awake", noted_awake))
             yield
+
+    def again(self) -> None:
+        """All of them: forward, and backward where the step needs it."""
+        for images in self.images:
+            images = images.clone().requires_grad_()
+            self.run.teacher.encode(images).sum().backward()
+        with torch.no_grad():
+            for told, inputs in self.asked:
+                self._output(told, inputs)
+        for told, inputs in self.trained:
+            self._output(told, inputs, backward=True)
+
+    def _output(self, told: Any, inputs: tuple[Tensor, ...], backward: bool = False) -> None:
+        with ExitStack() as stack:
+            if told is not None and self.run.particle is not None:
+                stack.enter_context(self.run.particle._awake(*told[0], **told[1]))
+            output = self.run.teacher.output(*inputs)
+            if backward:
+                output.square().mean().backward()
+        if backward and self.run.particle is not None:
+            self.run.particle.optimizer.zero_grad()
+
+
+@contextmanager
+def timed(owner: Any, attribute: str, spent: list[float], settle: Callable[[], None]) -> Iterator:
+    """While open, seconds in each call of ``owner.attribute`` are noted."""
+    function = getattr(owner, attribute)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        seconds, result = clock(lambda: function(*args, **kwargs), settle)
+        spent.append(seconds)
+        return result
+
+    with mock.patch.object(owner, attribute, call):
+        yield
+
+
+def clock(work: Callable[[], Any], settle: Callable[[], None]) -> tuple[float, Any]:
+    """Seconds that ``work`` takes, and what it returns."""
+    settle()
+    start = time.perf_counter()
+    result = work()
+    settle()
+    return time.perf_counter() - start, result
+
+
+def measure(config: Config, device: torch.device, steps: int) -> dict[str, float]:
+    """Milliseconds per step: of the whole, of its networks alone, and in each of its parts."""
+    on_cuda = device.type == "cuda"
+    settle = torch.cuda.synchronize if on_cuda else lambda: None
+    teacher = config.teacher.load(device, DTYPES[config.precision])
+    run = Distillation(config, teacher, resolve_backend(config.backend, device.type))
+    passes, whole, alone = Passes(run), [], []
+    for _ in range(WARM_UP):
+        run.step()
+    memory = {}
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        run.step()
+        memory["GB"] = torch.cuda.max_memory_allocated() / 2**30
+    for _ in range(steps):
+        with passes.recorded():
+            whole.append(clock(run.step, settle)[0])
+        alone.append(clock(passes.again, settle)[0])
+    found = {"whole": sum(whole), "networks": sum(alone)}
+    places = {
+        "asking": (run.predictor, "_ask"),
+        "training": (run.particle, "train"),
+        "encoding": (teacher, "encode"),
+        "drawing": (distillation, "rasterize"),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in places}
+    with ExitStack() as stack:
+        for name, (owner, attribute) in places.items():
+            if owner is not None:
+                stack.enter_context(timed(owner, attribute, spent[name], settle))
+        watched = clock(lambda: [run.step() for _ in range(steps)], settle)[0]
+    found |= {name: sum(seconds) for name, seconds in spent.items()}
+    found["the rest"] = watched - sum(found[name] for name in places)
+    return {name: 1e3 * seconds / steps for name, seconds in found.items()} | memory
 
 
 def main() -> None:
-    """Time the parts and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", default="esd")
-    parser.add_argument("--steps", type=int, default=40)
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS)[:-1])
+    parser.add_argument("--blank", choices=SHAPES, help="random weights instead of the figurines'")
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
-    config = load_config(args.config, ["prompt=a red owl", *args.overrides])
-    teacher = config.teacher.load(torch.device(args.device), torch.float32)
-    run = Distillation(config, teacher, resolve_backend(config.backend, args.device))
-    for _ in range(5):
-        run.step()
-    settle = torch.cuda.synchronize if args.device == "cuda" else lambda: None
-    watch = Stopwatch(settle)
-    with (
-        watch.inside(run.predictor, "_ask", NETWORK[0]),
-        watch.inside(distillation, "rasterize", "drawing, forward"),
-        watch.inside(teacher, "encode", "encoding, forward"),
-        watch.inside(torch.Tensor, "backward", "backward, of scene and particle"),
-        watch.inside(run.optimizer, "step", "Adam on the scene"),
-    ):
-        if run.particle is None:
-            total = _time(run, args.steps, settle)
-        else:
-            with watch.inside(run.particle, "train", NETWORK[1]):
-                total = _time(run, args.steps, settle)
-    network = sum(watch.seconds.get(name, 0.0) for name in NETWORK)
-    how = f"drawn by {run.backend}, {args.threads} threads"
-    print(f"{args.steps} steps on {args.device}, {how}, ms per step")
-    for name, seconds in (watch.seconds | {"whole step": total}).items():
-        print(f"{name:32} {1e3 * seconds / args.steps:8.1f}")
-    print(f"whole step over its network passes: {total / network:.3f}")
-    if args.device == "cuda":
-        alone = 1e3 * _time(run, args.steps, settle) / args.steps
-        print(f"whole step, its parts not waited for: {alone:.1f} ms")
-
-
-def _time(run: Distillation, steps: int, settle: Callable[[], None]) -> float:
-    settle()
-    start = time.perf_counter()
-    for _ in range(steps):
-        run.step()
-    settle()
-    return time.perf_counter() - start
+    overrides = ["prompt=a red owl", *args.overrides]
+    device = torch.device(args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.blank:
+            overrides.append(f"teacher.model={save_blank(Path(folder) / args.blank, args.blank)}")
+        print(f"{args.steps} steps on {args.device}, {args.threads} threads, ms per step\n")
+        header: list[str] = []
+        for name in args.methods:
+            config, *different = METHODS[name]
+            found = measure(load_config(config, [*different, *overrides]), device, args.steps)
+            if not header:
+                header = ["method", *found, "whole / networks"]
+                print("|", " | ".join(header), "|")
+                print("|---" * len(header) + "|")
+            cells = [f"{value:.1f}" for value in found.values()]
+            ratio = f"{found['whole'] / found['networks']:.3f}"
+            print("|", " | ".join([name, *cells, ratio]), "|", flush=True)
 
 
 if __name__ == "__main__":
