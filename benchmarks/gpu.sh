@@ -115,7 +115,7 @@ measure() {
       ;;
     step)
       record 150 20 "$PYTHON" -m benchmarks.step --device cuda
-      for family in sd15 sd21 sdxl; do
+      for family in sd15 sd21-base sdxl; do
         for batch in 1 4; do
           record 75 20 "$PYTHON" -m benchmarks.step --device cuda --steps 10 \
             --methods esd_sd --blank "$family" batch="$batch"

@@ -54,7 +54,8 @@ class Passes:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """While open, passes are noted; those of the step before are forgotten."""
-        self.asked.clear(), self.trained.clear(), self.images.clear()
+        for record in (self.asked, self.trained, self.images):
+            record.clear()
         teacher, particle = self.run.teacher, self.run.particle
         output, encode = teacher.output, teacher.encode
         awake: list[Any] = []

@@ -168,7 +168,7 @@ def _predictions(
         part = slice(start, start + CHUNK)
         noised = Noised(noisy[part], noise[part])
         predictions = run.predictor.predict(noised, t[part], cameras[part], needs, run.recent)
-        words = run.predictor.plain.expand(len(noisy[part]), -1, -1)
+        words = run.predictor.words(cameras[part])
         parts.append(predictions | {"plain": run.teacher.eps(noisy[part], t[part], words)})
     return {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
 

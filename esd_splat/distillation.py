@@ -82,9 +82,9 @@ class Distillation:
             self.recent = config.pool.join(self.recent, clean)
 
         alphas_cumprod = self.teacher.alphas_cumprod
-        t = config.timesteps.draw(
-            progress, len(cameras), alphas_cumprod, self.generators["noise"]
-        ).to(self.device)
+        levels = 1 if self.teacher.joint else len(cameras)
+        t = config.timesteps.draw(progress, levels, alphas_cumprod, self.generators["noise"])
+        t = t.to(self.device).expand(len(cameras))
         noised = self.predictor.noised(clean, t, cameras, self.generators["noise"])
         predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
         weights = config.timesteps.weights(alphas_cumprod, t)
@@ -104,9 +104,8 @@ class Distillation:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.particle is not None:
-            embeddings = self.predictor.plain.expand(len(cameras), -1, -1)
-            generator = self.generators["particle"]
-            logged["particle"] = self.particle.train(clean, embeddings, cameras.c2w, generator)
+            words, generator = self.predictor.words(cameras), self.generators["particle"]
+            logged["particle"] = self.particle.train(clean, words, cameras.c2w, generator)
         self.done = step + 1
         self._check(logged)
         self._densify()

@@ -9,7 +9,7 @@ from esd_splat.cameras import Cameras
 from esd_splat.config import Config
 from esd_splat.noise import add_noise, alpha_sigma, ddim_step
 from esd_splat.pool import Views
-from esd_splat.teacher import Branch, Guidance, Teacher, guide
+from esd_splat.teacher import Branch, Embeddings, Guidance, Teacher, guide
 from esd_splat.types import Latents, Timesteps
 
 PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
@@ -35,6 +35,10 @@ class Predictor:
         self.plain = teacher.embed([config.prompt])
         wanted = config.loss.needs & PARTICLE_INPUTS.keys()
         self.particle = config.particle.attach(teacher, config.seed) if wanted else None
+
+    def words(self, cameras: Cameras) -> Embeddings:
+        """What a network is told of these views that knows no view words."""
+        return self.teacher.told(self.plain.expand(len(cameras), -1, -1), cameras.c2w)
 
     @torch.no_grad()
     def noised(
@@ -113,17 +117,21 @@ class Predictor:
             schedule = self.teacher.alphas_cumprod
             later = self.loss.later(t, len(schedule))
             moments[True] = ddim_step(*noised[:2], schedule, t, later), later
+        c2w = cameras.c2w
         asked = [
-            (*(rows[branch.views] for rows in moments[branch.later]), branch.texts)
+            (
+                *(rows[branch.views] for rows in moments[branch.later]),
+                self.teacher.told(branch.texts, c2w[branch.views]),
+            )
             for branch in branches.values()
         ]
         noisy, times, texts = (torch.cat(parts) for parts in zip(*asked, strict=True))
         if self.particle is None:
             eps = self.teacher.eps(noisy, times, texts)
         else:
-            hides = torch.tensor(list(hidden.values()), device=t.device)
-            c2w = cameras.c2w.repeat(len(hidden), 1, 1)
-            eps = self.particle.eps(noisy, times, texts, c2w, hides.repeat_interleave(len(t)))
+            hides = torch.tensor(list(hidden.values()), dtype=torch.bool, device=t.device)
+            each = hides.repeat_interleave(len(t))
+            eps = self.particle.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
         parts = eps.split([len(branch.views) for branch in branches.values()])
         return {
             name: eps.new_zeros(noised.noisy.shape).index_copy(0, branch.views, part)

@@ -1,6 +1,6 @@
 """Diffusion teachers. To add one: write its file, then add its line here."""
 
-from esd_splat.teacher.base import Teacher, TeacherConfig
+from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.guidance import Branch, Guidance, guide, perp_neg
 from esd_splat.teacher.particle import AttachedParticle, Particle
 from esd_splat.teacher.stable_diffusion import StableDiffusion
@@ -13,6 +13,7 @@ __all__ = [
     "TEACHERS",
     "AttachedParticle",
     "Branch",
+    "Embeddings",
     "Guidance",
     "Particle",
     "StableDiffusion",

@@ -29,6 +29,17 @@ class Teacher(ABC):
     time_embedding: torch.nn.Module
     """The part of it that embeds timesteps, ending in a ``linear_2``: a particle adds cameras."""
     device: torch.device
+    joint: bool = False
+    """Whether it looks at the views of a step together: they then are at one timestep."""
+
+    def told(self, texts: Embeddings, c2w: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b rows d"]:
+        """What the network is told of views of one scene: their texts, and what else it takes.
+
+        Args:
+            texts: one for each view.
+            c2w: camera-to-world, likewise.
+        """
+        return texts
 
     @abstractmethod
     def embed(self, texts: Sequence[str]) -> Embeddings:

@@ -5,12 +5,14 @@ at real size can be measured without a download, and tests run on tiny ones.
 """
 
 import argparse
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from esd_splat.teacher.families import INDEX
 from esd_splat.teacher.train_networks import make_tokenizer
 
 WORDS = ("a", "red", "blue", "owl", "cat", "front", "side", "back", "overhead", "view", ",")
@@ -94,6 +96,9 @@ SHAPES = {
         _VAE,
         predicts="v_prediction",
     ),
+    "sd21-base": Shape(
+        _unet(64, _WIDTHS, 1024, (5, 10, 20, 20), use_linear_projection=True), (_H,), _VAE
+    ),
     "sdxl": Shape(
         _unet(128, _WIDTHS[:3], 2048, (5, 10, 20), **_TOLD, **_SDXL_BLOCKS),
         (_L, _G),
@@ -113,6 +118,16 @@ SHAPES = {
     ),
     "tiny-sd": Shape(
         _unet(4, (8, 16), 16, 2, **_TINY_UNET), (_clip(16, 1, 2, 12, **_TOKENS),), _TINY_VAE
+    ),
+    "tiny-views": Shape(
+        _unet(
+            *(4, (8, 16), 24, 2),
+            **_TINY_UNET,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=16,
+        ),
+        (_clip(24, 1, 2, 12, **_TOKENS),),
+        _TINY_VAE,
     ),
     "tiny-sdxl": Shape(
         _unet(
@@ -179,6 +194,10 @@ def save_blank(
         pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     pipeline.save_pretrained(unfinished)
+    if kind == "views":  # which diffusers has no pipeline of
+        index = unfinished / INDEX
+        named = json.loads(index.read_text()) | {"_class_name": "MultiViewPipeline"}
+        index.write_text(json.dumps(named, indent=2))
     return unfinished.rename(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from esd_splat.errors import TeacherError
-from esd_splat.teacher import sd, sd3, sdxl
+from esd_splat.teacher import multi_view, sd, sd3, sdxl
 from esd_splat.teacher.base import Teacher
 
 INDEX = "model_index.json"
@@ -32,6 +32,7 @@ FAMILIES = {
     "StableDiffusionPipeline": Family("Stable Diffusion", sd.Sd, sd.PARTS),
     "StableDiffusionXLPipeline": Family("Stable Diffusion XL", sdxl.Sdxl, sdxl.PARTS),
     "StableDiffusion3Pipeline": Family("Stable Diffusion 3", sd3.Sd3, sd3.PARTS, sd3.OPTIONAL),
+    "MultiViewPipeline": Family("multi-view diffusion", multi_view.MultiView, multi_view.PARTS),
 }
 """By the pipeline that diffusers names in a model's index."""
 

@@ -159,7 +159,8 @@ class AttachedParticle:
         loss = torch.zeros(())
         for _ in range(self.config.steps):
             T = len(self.teacher.alphas_cumprod)
-            t = torch.randint(T, (batch,), generator=generator).to(device)
+            levels = 1 if self.teacher.joint else batch
+            t = torch.randint(T, (levels,), generator=generator).to(device).expand(batch)
             noise = torch.randn(clean.shape, generator=generator).to(device)
             dropped = torch.rand(batch, generator=generator) < self.config.camera_dropout
             noisy = add_noise(clean, noise, self.teacher.alphas_cumprod, t)

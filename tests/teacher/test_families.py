@@ -20,7 +20,7 @@ from esd_splat.teacher.sdxl import unpack
 from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")
-CHANNELS = {"sd": 4, "sdxl": 4, "sd3": 16}
+CHANNELS = {"sd": 4, "sdxl": 4, "sd3": 16, "views": 4}
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +104,13 @@ def test_a_network_that_knows_the_flow_predicts_the_noise(
 def test_a_particle_of_every_family_learns_and_sleeps(
     folders: dict[str, Path], family: str
 ) -> None:
-    teacher = _load(folders[family])
-    clean, words = _latents(CHANNELS[family]), teacher.embed(["a red owl"] * 2)
+    teacher, c2w = _load(folders[family]), torch.eye(4).expand(2, 4, 4)
+    clean = _latents(CHANNELS[family])
+    words = teacher.told(teacher.embed(["a red owl"] * 2), c2w)
     t = torch.tensor([100, 700])
     with torch.no_grad():
         before = teacher.eps(clean, t, words)
     particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
-    c2w = torch.eye(4).expand(2, 4, 4)
     generator = torch.Generator().manual_seed(0)
     losses = [particle.train(clean, words, c2w, generator) for _ in range(40)]
     assert sum(losses[-10:]) < sum(losses[:10])
