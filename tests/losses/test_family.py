@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from esd_splat.losses import Asd, Csd, Inversion, Ism, Nfsd, Sdi, Sds
-from esd_splat.noise import alpha_sigma, ddim_step
+from esd_splat.noise import TimestepRange, alpha_sigma, ddim_step
 from esd_splat.teacher import guide
 
 SCHEDULE = torch.linspace(0.02915476, 0.10954451, 1000, dtype=torch.float64).square()
@@ -21,6 +21,20 @@ def _eps(seed: int) -> Tensor:
 
 
 COND, EMPTY, NEGATIVE = (_eps(seed) for seed in range(3))
+
+
+def test_score_jacobian_chaining_is_sds_of_uniform_weight() -> None:
+    """Its gradient is (D(x + s n) - x) / s with the denoiser D on x + s n, s = sigma / alpha (2022).
+
+    In these terms it pulls by noise - eps: the direction of SDS, not weighted by timestep.
+    """
+    clean, noise, predicted, t = _eps(3), _eps(4), _eps(5), torch.tensor([400, 950])
+    alpha, sigma = alpha_sigma(ALPHAS_CUMPROD, t)
+    s = sigma / alpha
+    denoised = (alpha * (clean + s * noise) - sigma * predicted) / alpha
+    pull = (denoised - clean) / s
+    weights = TimestepRange(weight="uniform").weights(ALPHAS_CUMPROD, t)
+    torch.testing.assert_close(weights * Sds().direction(predicted, noise), -pull)
 
 
 def test_csd_is_what_guidance_adds() -> None:
