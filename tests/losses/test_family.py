@@ -24,7 +24,7 @@ COND, EMPTY, NEGATIVE = (_eps(seed) for seed in range(3))
 
 
 def test_score_jacobian_chaining_is_sds_of_uniform_weight() -> None:
-    """Its gradient is (D(x + s n) - x) / s with the denoiser D on x + s n, s = sigma / alpha (2022).
+    """Its gradient is (D(x + s n) - x) / s, with the denoiser D on x + s n and s = sigma / alpha.
 
     In these terms it pulls by noise - eps: the direction of SDS, not weighted by timestep.
     """
