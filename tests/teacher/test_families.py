@@ -1,6 +1,7 @@
 """Every family of models: loaded as its own pipeline is, and asked for the same thing."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import diffusers
 import pytest
 import torch
 
-from esd_splat import fit, load_config
+from esd_splat import load_config, trainer
+from esd_splat.distillation import Distillation
 from esd_splat.errors import TeacherError
 from esd_splat.losses import LOSSES
 from esd_splat.noise import add_noise, alpha_sigma
@@ -120,18 +122,58 @@ def test_a_particle_of_every_family_learns_and_sleeps(
         assert (awake - before).abs().amax((1, 2, 3)).min() > 1e-4
 
 
-@pytest.mark.slow
+ROWS = {
+    "sds": [4],
+    "vsd": [6, 2],
+    "esd": [8, 2],
+    "csd": [6],
+    "nfsd": [6],
+    "asd": [6],
+    "sdi": [4] * 10 + [4],
+    "ism": [2] * 5 + [4],
+}
+"""Rows of each pass through the network in a step of two views, with guidance and a negative
+prompt, which CSD is set to use. The particle's training is a pass of its own."""
+
+
+def _keys(folder: Path, *more: str) -> list[str]:
+    keys = [f"teacher.model={folder}", f"cameras.size={IMAGE_SIZE}", "batch=2", "init.count=20"]
+    keys += ["particle.rank=2", "prompt=a red owl", "backend=reference", "negative_prompt=blue"]
+    return [*keys, *more]
+
+
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 @pytest.mark.parametrize("family", CHANNELS)
-def test_every_loss_runs_on_every_family(
-    folders: dict[str, Path], tmp_path: Path, family: str, loss: str
+def test_every_loss_steps_on_every_family_and_asks_for_nothing_else(
+    folders: dict[str, Path], family: str, loss: str
 ) -> None:
-    keys = [f"teacher.model={folders[family]}", f"loss={loss}", f"out={tmp_path}", "steps=3"]
-    keys += [f"cameras.size={IMAGE_SIZE}", "batch=2", "init.count=20", "particle.rank=2"]
-    keys += ["prompt=a red owl", "export.frames=0", "backend=reference", "pool.views=4"]
-    summary = fit(load_config(None, keys), quiet=True)
-    assert summary["steps"] == 3
-    assert summary["gaussians"] > 0
+    keys = [f"loss.name={loss}", "teacher.guidance_scale=3", "optim.means=0.01"]
+    keys += ["loss.negative=0.5"] if loss == "csd" else []
+    keys += ["loss.entropy_weight=0.5"] if loss == "esd" else []
+    config = load_config(None, _keys(folders[family], *keys))
+    run = Distillation(config, _load(folders[family]), "reference")
+    rows: list[int] = []
+    run.teacher.network.register_forward_pre_hook(
+        lambda module, inputs: rows.append(len(inputs[0])), with_kwargs=False
+    )
+    before = run.scene.means.detach().clone()
+    logged = [run.step() for _ in range(3)]
+    assert rows == ROWS[loss] * 3
+    assert all(math.isfinite(value) for step in logged for value in step.values())
+    assert (run.scene.means - before).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", CHANNELS)
+def test_every_family_resumes_to_the_same_bits(
+    folders: dict[str, Path], tmp_path: Path, family: str
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    keys = _keys(folders[family], "loss.name=esd", "loss.entropy_weight=0.5", "steps=4")
+    keys += ["export.frames=0", "export.sheet_views=2", "densify=none"]
+    trainer.run(load_config(None, [*keys, f"out={whole}"]), quiet=True)
+    trainer.run(load_config(None, [*keys, f"out={cut}"]), quiet=True, until=2)
+    trainer.run(load_config(None, [*keys, f"out={cut}", "resume=true"]), quiet=True)
+    assert (whole / "scene.ply").read_bytes() == (cut / "scene.ply").read_bytes()
 
 
 def test_a_vae_of_another_family_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
