@@ -2,6 +2,7 @@
 
 from esd_splat.export.base import Exporter
 from esd_splat.export.compressed_ply import CompressedPly
+from esd_splat.export.html import Html
 from esd_splat.export.images import contact_sheet, write_png
 from esd_splat.export.load import load_ply, load_scene
 from esd_splat.export.ply import Ply, save_ply
@@ -12,6 +13,7 @@ from esd_splat.export.video import write_video
 
 EXPORTERS: dict[str, type[Exporter]] = {
     "compressed.ply": CompressedPly,
+    "html": Html,
     "ply": Ply,
     "sog": Sog,
     "splat": Splat,
