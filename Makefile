@@ -1,5 +1,6 @@
 # make demo        a red owl from nothing: environment, one run, outputs/demo
-# make test        environment, lint, types, tests
+# make test        environment, lint, types, tests; those in a browser where Chromium and viewers are
+# make viewers     the splat viewers that the tests open our files in, by npm
 # make sanitize    the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # make wheel-test  the native tests on the wheel built here, under another Python and torch
 # make clean       remove what these made, but for finished runs in outputs/
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f)
 
-.PHONY: demo test lint sanitize wheel-test clean
+.PHONY: demo test lint viewers sanitize wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m esd_splat.fit --config configs/esd.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
@@ -33,6 +34,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+VIEWERS := tests/viewers/node_modules
+
+viewers: $(VIEWERS)/.package-lock.json
+
+# npm leaves that file when all is installed. No package needs its install script here.
+$(VIEWERS)/.package-lock.json: tests/viewers/package-lock.json
+	cd tests/viewers && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 SANITIZE := -fsanitize=address,undefined
 NATIVE_TESTS := tests/rasterize tests/densify
@@ -54,7 +64,7 @@ wheel-test: $(VENV)/.installed-test
 	ESD_SPLAT_BUILD=cpu $(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL)
 	$(OTHER_PYTHON) -m venv $(WHEEL)/venv
 	$(WHEEL)/venv/bin/pip install $(PIP_FLAGS) torch==$(OTHER_TORCH) "$$(ls $(WHEEL)/*.whl)[test]"
-	cp -r tests cuda_ext pyproject.toml $(WHEEL)
+	tar -c --exclude node_modules tests cuda_ext pyproject.toml | tar -x -C $(WHEEL)
 	cd $(WHEEL) && venv/bin/python -c "import torch, esd_splat._C" && venv/bin/python -m pytest $(NATIVE_TESTS)
 
 # The stamps say which set-up an environment was made for; a changed one is installed again.
@@ -71,5 +81,5 @@ $(VENV)/.installed-test: $(SETUP)
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) build dist esd_splat/*.so *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
+	rm -rf $(VENV) $(VIEWERS) build dist esd_splat/*.so *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

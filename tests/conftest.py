@@ -1,4 +1,4 @@
-"""What all tests share: threads, reproducible random examples, devices, skipping without a GPU."""
+"""What all tests share: threads, random examples, devices, a browser, skipping without a GPU."""
 
 import os
 
@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import hypothesis
 import pytest
 import torch
+
+from tests.browser import browser as browser  # the fixture
 
 # Examples come from the test's own source, so a failure on one machine is a failure on all.
 # Fewer where each takes long: under a GPU's sanitizer.
