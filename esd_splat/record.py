@@ -128,12 +128,16 @@ class Record:
         if self.diagnoses:
             _write_csv(self.config.folder / DIAGNOSTICS, self.diagnoses)
 
-    def write_scene(self, run: Distillation) -> list[Path]:
-        """The scene in every format of ``export.formats``."""
+    def write_scene(self, run: Distillation, measures: dict[str, Any] | None = None) -> list[Path]:
+        """The scene in every format of ``export.formats``, with the prompt and some measures."""
+        comment = " ".join(self.config.prompt.split())
+        if measures:
+            faces = "1 face" if measures["faces"] == 1 else f"{measures['faces']} faces"
+            comment += f"\nMI {measures['MI']:.2f} nats\n{faces}"
         paths = []
         for name in self.config.export.formats:
             path = self.config.folder / f"scene.{name}"
-            EXPORTERS[name]().write(run.scene, path)
+            EXPORTERS[name]().write(run.scene, path, comment)
             paths.append(path)
         return paths
 
@@ -141,16 +145,16 @@ class Record:
         """Write the scene, the pictures and, last of all, the summary."""
         folder, export = self.config.folder, self.config.export
         self.write_rows()
-        self.write_scene(run)
+        seconds = self._clock()
+        measures = self._measures(run)
+        self.write_scene(run, measures)
         sheets = self.sheets
         if not sheets or self.config.steps % self.config.log.sheet_every:
             sheets = [*sheets, _bytes(self._sheet_row(run))]
         self._write_sheets(sheets)
-        seconds = self._clock()
         if export.frames:
             frames = self._from(run, self._cameras(export.frames))
             write_video(frames, folder / "turntable.mp4", fps=export.fps)
-        measures = self._measures(run)
         summary: dict[str, Any] = {
             "prompt": self.config.prompt,
             "seed": self.config.seed,

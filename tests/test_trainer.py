@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import plyfile
 import pytest
 import torch
 from typing_extensions import override
@@ -19,6 +20,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError
 from esd_splat.losses import LOSSES, ScoreDistillation
 from esd_splat.rasterize import resolve_backend
+from esd_splat.record import Record
 from esd_splat.types import Latents
 from tests.tiny import IMAGE_SIZE, save_tiny
 
@@ -75,6 +77,23 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(5, 41, 5))]
     resolved = load_config(whole / "config.yaml")
     assert resolved.steps == 40
+
+
+def test_scene_files_say_what_they_show(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt and, where it was measured, whether there is more than one face."""
+    keys = ("steps=2", "export.formats=[ply,html]", "export.frames=0")
+    for faces, said in ((1, "1 face"), (2, "2 faces")):
+        found = {"MI": 1.7349, "faces": faces}
+        monkeypatch.setattr(Record, "_measures", lambda *_, found=found: found)
+        out = tmp_path / said
+        assert trainer.run(_config(model, out, *keys), quiet=True)["measures"] == found
+        comments = plyfile.PlyData.read(str(out / "scene.ply")).comments
+        assert comments[1:] == ["a red owl", "MI 1.73 nats", said]
+        page = (out / "scene.html").read_text(encoding="utf-8")
+        for line in comments[1:]:
+            assert f">{line}</" in page
 
 
 def test_a_run_leaves_its_caller_denormals(whole: Path) -> None:

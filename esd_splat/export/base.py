@@ -31,7 +31,8 @@ class Exporter(ABC):
         Args:
             gaussians: at least one, all values finite; other float types are rounded to float32.
             path: replaced if it exists, and only once the new file is whole.
-            comment: kept in the file where the format has a place for it.
+            comment: kept in the file where the format has a place for it; the first line says
+                what the scene is.
 
         Raises:
             SceneError: there is no Gaussian, or more than the format holds, or some hold NaN,
