@@ -52,7 +52,7 @@ class CompressedPly(Exporter):
     def encode(self, scene: Gaussians, comment: str = "") -> bytes:
         from gsplat.exporter import splat2ply_bytes_compressed
 
-        return splat2ply_bytes_compressed(
+        content = splat2ply_bytes_compressed(
             scene.means,
             scene.log_scales,
             unit_quats(scene.quats),
@@ -61,6 +61,10 @@ class CompressedPly(Exporter):
             scene.shN.mT.flatten(1),
             opacity_threshold=-1.0,  # by default the invisible ones would be left out
         )
+        if scene.sh_degree:
+            return content
+        # gsplat lists rows without columns, of which SuperSplat finds no end.
+        return content.replace(b"element sh %d\n" % len(scene), b"", 1)
 
     @override
     def order(self, scene: Gaussians) -> Int[Tensor, " n"]:

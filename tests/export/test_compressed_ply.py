@@ -1,5 +1,6 @@
 """Compressed ``.ply``: values by hand, and files that lack what they need."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from esd_splat.errors import SceneError
 from esd_splat.export import load_ply, load_scene
 from esd_splat.export.compressed_ply import CompressedPly
+from esd_splat.export.frame import to_file_frame
 from esd_splat.gaussians import SH_C0
 from tests.export.scenes import scene
 
@@ -118,3 +120,11 @@ def test_the_invisible_are_kept() -> None:
     original = scene(10)
     original.opacity_logits[:9] = -20.0
     assert b"element vertex 10\n" in CompressedPly().encode(original)
+
+
+def test_without_coefficients_there_are_no_rows_of_them() -> None:
+    """SuperSplat's viewer does not come to the end of rows that have no columns."""
+    for k, names in ((0, ["chunk", "vertex"]), (3, ["chunk", "vertex", "sh"])):
+        content = CompressedPly().encode(to_file_frame(scene(300, k)))
+        data = plyfile.PlyData.read(io.BytesIO(content))
+        assert [element.name for element in data.elements] == names
