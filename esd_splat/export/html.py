@@ -17,7 +17,7 @@ import numpy as np
 from typing_extensions import override
 
 from esd_splat.export.base import Exporter
-from esd_splat.export.compressed_ply import CompressedPly
+from esd_splat.export.sog import Sog
 from esd_splat.gaussians import Gaussians
 
 BACKGROUND = (24, 25, 28)
@@ -26,11 +26,13 @@ FOV_DEG = 40.0
 """Over the shorter side of the window: the field of view that scenes are made under."""
 ELEVATION_DEG = 10.0
 """Of the first view and of the turntable, above the horizon."""
+ROOM = 1.06
+"""Around the scene: how much farther away the camera is than the whole scene takes."""
 STRAYS = 0.02
 """Share of the Gaussians that may lie outside of the picture: the outermost ones."""
 
-DATA = CompressedPly()
-"""How the scene lies in the page."""
+DATA = Sog()
+"""How the scene lies in the page: the smallest that the viewer reads, and it keeps every degree."""
 
 _PARTS = Path(__file__).parent / "viewer"
 
@@ -78,6 +80,6 @@ def _camera(scene: Gaussians) -> dict[str, Any]:
     radii = scene.log_scales.exp().amax(dim=1).double().numpy()
     reach = np.linalg.norm(means - center, axis=1) + 2 * radii
     elevation = math.radians(ELEVATION_DEG)
-    distance = np.quantile(reach, 1 - STRAYS) / math.sin(math.radians(FOV_DEG / 2))
+    distance = ROOM * np.quantile(reach, 1 - STRAYS) / math.sin(math.radians(FOV_DEG / 2))
     eye = center + distance * np.array([0, math.sin(elevation), -math.cos(elevation)])
     return {"position": eye.tolist(), "target": center.tolist(), "fov": FOV_DEG}

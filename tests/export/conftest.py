@@ -23,7 +23,7 @@ def splat_transform() -> Callable[..., None]:
     if node is None:
         pytest.skip("needs node")
     if not program.exists():
-        pytest.skip(f"needs @playcanvas/splat-transform in {modules}: npm ci in {VIEWERS}")
+        pytest.skip(f"needs @playcanvas/splat-transform in {modules}: make viewers")
 
     def run(*arguments: object) -> None:
         # On the CPU: without a GPU it fails to cluster otherwise.

@@ -7,9 +7,12 @@ import plyfile
 import pytest
 
 from esd_splat.cameras import Cameras
-from esd_splat.export import EXPORTERS, Html, save_ply
+from esd_splat.export import EXPORTERS, save_ply
+from esd_splat.export.html import Html
 from esd_splat.gaussians import Gaussians
+from tests.viewers import gate
 from tests.viewers.gate import Expected
+from tests.viewers.objects import owl
 from tests.viewers.viewers import READS, VIEWERS
 
 if TYPE_CHECKING:
@@ -19,13 +22,14 @@ FLAT = {".splat"}
 """Suffixes of the formats that have no place for colour that depends on the view."""
 
 each_viewer = pytest.mark.parametrize("viewer", VIEWERS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
+each_pair = pytest.mark.parametrize(
     ("name", "viewer"),
     [(n, v) for n, kind in EXPORTERS.items() for v in VIEWERS if kind.suffix in READS[v]],
 )
+
+
+@pytest.mark.slow
+@each_pair
 def test_a_viewer_shows_what_we_draw(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -39,6 +43,18 @@ def test_a_viewer_shows_what_we_draw(
     EXPORTERS[name]().write(scene, file)
     kept = "expected_flat" if file.suffix in FLAT else "expected"
     assert request.getfixturevalue(kept).problems(VIEWERS[viewer](browser, file, views)) == []
+
+
+@pytest.mark.slow
+@each_pair
+def test_a_viewer_shows_one_colour_from_everywhere(
+    tmp_path: Path, browser: "Browser", views: Cameras, name: str, viewer: str
+) -> None:
+    """A scene without coefficients of degree 1 and up, which formats leave out each in its way."""
+    file = tmp_path / f"owl{EXPORTERS[name].suffix}"
+    EXPORTERS[name]().write(owl(), file)
+    shown = VIEWERS[viewer](browser, file, views[:1])
+    assert gate.psnr(shown, gate.posed(owl(), views[:1])).item() >= gate.LEAST_DB
 
 
 def test_every_format_is_opened_by_some_viewer() -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from esd_splat.export import Html
-from esd_splat.export.html import ELEVATION_DEG
+from esd_splat.export.html import ELEVATION_DEG, Html
 from tests.browser import chromium, missing
 from tests.viewers.gate import LEAST_DB, psnr
 from tests.viewers.objects import owl, thing
