@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-opacity", type=float, default=0.0, metavar="P", help="leave out what is fainter")
     add("--max-gaussians", type=int, metavar="N", help="keep those that pixels get most light from")
     add("--pad-sh", action="store_true", help="fill a .ply's colours up to degree 3 with zeros")
+    add("--comment", metavar="TEXT", help="what OUT says of itself, or a page's title; else as IN")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser
 

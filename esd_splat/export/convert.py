@@ -7,6 +7,7 @@ import torch
 
 from esd_splat.errors import EsdSplatError, OutputError, SceneError
 from esd_splat.export import EXPORTERS, Exporter, load_scene
+from esd_splat.export.comment import load_comment
 from esd_splat.export.frame import to_file_frame
 from esd_splat.export.load import DECODERS, unknown_format
 from esd_splat.export.ply import Ply
@@ -33,6 +34,9 @@ class Request:
     """At least 1; of more than so many, those that send the most light to pixels stay."""
     pad_sh: bool = False
     """Whether a ``.ply`` gets all coefficients of degree 3, missing ones as zeros."""
+    comment: str | None = None
+    """What the target says of the scene, the first line as its title; ``None`` for what the source
+    says."""
     overwrite: bool = False
     """Whether ``target`` may exist."""
 
@@ -66,7 +70,11 @@ def convert(request: Request) -> str:
         raise OutputError(f"{target}: exists; --overwrite replaces it")
     whole = load_scene(source)
     scene, removed = reduced(whole, request)
-    exporter.write(scene, target)
+    comment = request.comment
+    if comment is None:
+        # Below the title stand measures, of the whole scene.
+        comment = "\n".join(load_comment(source).splitlines()[: 1 if removed else None])
+    exporter.write(scene, target, comment)
     lines = [
         f"wrote {target}: {len(scene)} Gaussians, {target.stat().st_size} bytes",
         f"from {source}: {len(whole)} Gaussians, {source.stat().st_size} bytes",

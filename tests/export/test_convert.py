@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from esd_splat.export import EXPORTERS, load_scene, save_ply
 from esd_splat.export.__main__ import main
 from esd_splat.export.base import Exporter
+from esd_splat.export.comment import load_comment
 from esd_splat.gaussians import Gaussians
 from tests.export.scenes import FORMATS, scene
 
@@ -65,6 +67,48 @@ def test_ply_to_ply_is_exact(source: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(lines) == 3 + 6
     for line in lines[3:]:
         assert re.split(r"  +", line.strip())[1:3] == ["0", "0"]
+
+
+@pytest.mark.parametrize("middle", ["in.ply", "in.sog", "in.spz"])
+def test_a_page_is_titled_as_the_file_says(source: Path, middle: str) -> None:
+    """Where a format has a place for that; measures are only said of the scene they are of."""
+    save_ply(load_scene(source), source, "a red owl\nMI 1.73 nats")
+    file, page = source.with_name(middle), source.with_name("owl.html")
+    if file != source:
+        assert main([str(source), str(file)]) == 0
+
+    def captioned(*options: str) -> tuple[str, str]:
+        assert main([str(file), str(page), "--overwrite", *options]) == 0
+        html = page.read_text(encoding="utf-8")
+        return html.split("<h1")[1].split("</h1>")[0].split(">")[1], html.split("</h1>")[1]
+
+    said = middle != "in.spz"
+    title, numbers = captioned()
+    assert title == ("a red owl" if said else "Gaussian splat")
+    assert ("MI 1.73 nats" in numbers) == said
+    title, numbers = captioned("--crop", "0.5")
+    assert title == ("a red owl" if said else "Gaussian splat")
+    assert "MI" not in numbers.split("</p>")[0]
+    assert captioned("--comment", "ein Käuzchen")[0] == "ein Käuzchen"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.ply", b"ply\ncomment made by some tool\nelement vertex 1\nend_header\n"),
+        ("a.ply", b"ply\nelement vertex 1\nend_header\ncomment of data"),
+        ("a.sog", b'{"asset": {"generator": "splat-transform", "comment": "x"}}'),
+        ("a.sog", b'{"version": 2}'),
+    ],
+)
+def test_what_other_programs_say_is_no_title(tmp_path: Path, name: str, content: bytes) -> None:
+    file = tmp_path / name
+    if file.suffix == ".sog":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("meta.json", content)
+    else:
+        file.write_bytes(content)
+    assert load_comment(file) == ""
 
 
 def test_order_and_values_of_what_stays_do_not_change(source: Path) -> None:
