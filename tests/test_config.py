@@ -156,11 +156,11 @@ def test_resume_and_overwrite_contradict_each_other() -> None:
 def test_problems_of_many_sections_come_together() -> None:
     overrides = (
         *("loss.entropy_wieght=3", "loss.entropy_weight=-1", "cameras.size=2", "cameras.foo=1"),
-        *("timesteps.min=2", "log.every=0", "log.sheet_every=-1", "steps=x", "guidance_scale=3"),
+        *("timesteps.min=2", "log.every=0", "log.sheet_every=-1", "steps=x", "fov=3"),
     )
     found = problems(*overrides)
     assert set(found) == {override.partition("=")[0] for override in overrides}
-    assert found["guidance_scale"] == "unknown key; did you mean 'teacher.guidance_scale'?"
+    assert found["fov"] == "unknown key; did you mean 'cameras.fov'?"
 
 
 @pytest.mark.parametrize("path", ["esd", "esd.yaml", "configs/esd.yaml"])

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from esd_splat.teacher.families import INDEX
-from esd_splat.teacher.train_networks import make_tokenizer
+from esd_splat.teacher.tokenizer import make_tokenizer
 
 WORDS = ("a", "red", "blue", "owl", "cat", "front", "side", "back", "overhead", "view", ",")
 """All that their tokenizers know: a real vocabulary is data, and not ours."""
@@ -206,9 +206,8 @@ def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
     import transformers
 
     make = cast(Any, diffusers)  # its annotations are narrower than what it takes
-    tokenizer = make_tokenizer(WORDS)
-    # As its encoders: a longer text would have no positions, a shorter one less room than it has.
-    tokenizer.model_max_length = shape.encoders[0]["max_position_embeddings"]
+    # As long as its encoders take: a longer text would have no positions.
+    tokenizer = make_tokenizer(WORDS, shape.encoders[0]["max_position_embeddings"])
     parts: dict[str, Any] = {"vae": make.AutoencoderKL(**shape.vae)}
     if kind == "sd3":
         parts["transformer"] = make.SD3Transformer2DModel(**shape.network)

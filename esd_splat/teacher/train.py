@@ -29,6 +29,7 @@ from esd_splat.files import atomic_path
 from esd_splat.noise import add_noise
 from esd_splat.processor import denormals_flushed
 from esd_splat.teacher import train_networks as networks
+from esd_splat.teacher.tokenizer import make_tokenizer
 from esd_splat.teacher.train_data import Photos, photograph, write_captions
 
 PCA_PHOTOS = 2000
@@ -101,7 +102,7 @@ class Training:
         self.recipe, self.photos, self.work, self.device = recipe, photos, work, device
         self.before = json.loads((init / VOCABULARY_FILE).read_text())["recipe"] if init else None
         torch.manual_seed(recipe.seed)
-        self.tokenizer = networks.make_tokenizer(VOCABULARY)
+        self.tokenizer = make_tokenizer(VOCABULARY, networks.TOKENS)
         some = torch.arange(0, recipe.photos, max(1, recipe.photos // PCA_PHOTOS))
         self.vae = networks.make_vae(photos.images[some].float() / 255)
         self.unet = networks.make_unet()

@@ -1,23 +1,16 @@
 """The embedded teacher's networks, untrained, in ordinary diffusers and transformers classes."""
 
-import json
-import tempfile
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
-from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from esd_splat.types import Images
 
 IMAGE_SIZE = 64
-END = "</w>"
-"""CLIP's mark of the end of a word."""
 PATCH = 3 * 4 * 4
 """Numbers in the patch of pixels that one latent pixel stands for."""
 LATENT_CHANNELS = 12
@@ -99,38 +92,6 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=cast(int, tokenizer.pad_token_id),
         )
     )
-
-
-def make_tokenizer(vocabulary: tuple[str, ...]) -> CLIPTokenizer:
-    """A CLIP tokenizer to which each word of ``vocabulary`` is one token; it knows all bytes."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _merges(vocabulary)
-    pieces = [*letters, *(letter + END for letter in letters), *map("".join, merges)]
-    words = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", *pieces])}
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.json").write_text(json.dumps(words, ensure_ascii=False))
-        lines = ["#version: 0.2", *map(" ".join, merges)]
-        (Path(folder) / "merges.txt").write_text("\n".join(lines) + "\n")
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
-
-
-def _merges(vocabulary: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Byte-pair merges that make each word one token.
-
-    The library's own trainer breaks ties differently from process to process, which would give
-    the same word another token in every one.
-    """
-    split = [[*word[:-1], word[-1] + END] for word in vocabulary]
-    merges: list[tuple[str, str]] = []
-    while any(len(pieces) > 1 for pieces in split):
-        pairs = Counter(pair for pieces in split for pair in pairwise(pieces))
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        for pieces in split:
-            for i in range(len(pieces) - 2, -1, -1):
-                if (pieces[i], pieces[i + 1]) == best:
-                    pieces[i : i + 2] = ["".join(best)]
-    return merges
 
 
 def make_scheduler() -> DDIMScheduler:

@@ -17,7 +17,7 @@ from esd_splat.teacher.train_data import (
     view_of,
     write_captions,
 )
-from esd_splat.teacher.train_networks import LATENT_CHANNELS, _merges, make_tokenizer, make_vae
+from esd_splat.teacher.train_networks import LATENT_CHANNELS, make_vae
 
 
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.9])
@@ -50,18 +50,6 @@ def test_captions_use_the_vocabulary_only_and_name_the_right_view() -> None:
     for words, a in zip(captions, azimuth.tolist(), strict=True):
         assert set(words.replace(",", " ,").split()) <= set(VOCABULARY)
         assert not words.endswith("view") or words.split()[-2] == view_of(a)
-
-
-def test_every_word_is_one_token() -> None:
-    tokenizer = make_tokenizer(VOCABULARY)
-    for word in VOCABULARY:
-        assert len(tokenizer.tokenize(word)) == 1
-    assert len(tokenizer.tokenize("corgi")) > 1, "unknown words fall back to letters"
-
-
-def test_merges_by_hand() -> None:
-    """The commonest pair first, ties by the alphabet: the order is every token's number."""
-    assert _merges(("owl", "own", "a")) == [("o", "w"), ("ow", "l</w>"), ("ow", "n</w>")]
 
 
 def test_the_encoder_is_the_principal_components_of_patches() -> None:
