@@ -5,7 +5,7 @@ Possible for figurines only, whose every view is known exactly.
 
 from esd_splat.measure.looks import side_shares
 from esd_splat.measure.posterior import pose_measures
-from esd_splat.measure.scene import Measure, measure_scene, measure_views
+from esd_splat.measure.scene import Measure, measure_scene, measure_views, pose_entropies
 from esd_splat.measure.scores import mixture_eps, view_information
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "measure_scene",
     "measure_views",
     "mixture_eps",
+    "pose_entropies",
     "pose_measures",
     "side_shares",
     "view_information",

@@ -68,6 +68,26 @@ def measure_scene(
 
 
 @torch.no_grad()
+def pose_entropies(
+    render: Callable[[Cameras, Float[Tensor, "b 3"]], Images],
+    prompt: str,
+    config: Measure,
+    orbit: Orbit,
+) -> dict[str, float | None] | None:
+    """``IQ IV IG MI`` alone, in a hundredth of the time: what a run can afford while it goes.
+
+    As ``measure_scene``, to 0.1 nats: the scene's rotation is searched to a template's step only.
+    """
+    asked = parse(prompt)
+    if asked is None:
+        return None
+    backgrounds = torch.full((config.views, 3), BACKGROUND)
+    images = render(orbit.turntable(config.views, config.elevation), backgrounds)
+    _, to_own = _compared(images, backgrounds, *asked, orbit, config.elevation)
+    return pose_measures(pose_posterior(to_own, _best_rotation(to_own)))
+
+
+@torch.no_grad()
 def measure_views(
     images: Images,
     backgrounds: Float[Tensor, "b 3"],
@@ -101,12 +121,10 @@ def measure_views(
         KeyError: no such kind or colour.
     """
     images, backgrounds = images.float().cpu().clamp(0, 1), backgrounds.float().cpu()
-    views, size = len(images), min(TEMPLATE_SIZE, images.shape[-1])
-    small = torch.nn.functional.interpolate(images, (size, size), mode="area")
+    small, to_own = _compared(images, backgrounds, kind, colour, orbit, elevation)
+    views, size = len(small), small.shape[-1]
     truth, paint = Truth(kind, colour, orbit, elevation), list(COLOURS).index(colour)
 
-    own = templates((kind,), FINER * views, orbit, elevation, size)
-    to_own = own.distances(small, backgrounds)[:, 0, paint]
     rotation = _refine(_best_rotation(to_own), 360 / (FINER * views), truth, small, backgrounds)
     looks_deg = to_own.argmin(1).double() * (360 / (FINER * views))
 
@@ -127,6 +145,21 @@ def measure_views(
         "rotation_deg": 180 - (180 - rotation) % 360,
     }
     return {name: round(v, 4) if isinstance(v, float) else v for name, v in found.items()}
+
+
+def _compared(
+    images: Images,
+    backgrounds: Float[Tensor, "b 3"],
+    kind: str,
+    colour: str,
+    orbit: Orbit,
+    elevation: float,
+) -> tuple[Float[Tensor, "views 3 s s"], Float[Tensor, "views templates"]]:
+    """The views as small as templates, and how far each is from each of its figurine's."""
+    size = min(TEMPLATE_SIZE, images.shape[-1])
+    small = torch.nn.functional.interpolate(images, (size, size), mode="area")
+    own = templates((kind,), FINER * len(images), orbit, elevation, size)
+    return small, own.distances(small, backgrounds)[:, 0, list(COLOURS).index(colour)]
 
 
 def _best_rotation(distances: Float[Tensor, "views templates"]) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from esd_splat.cameras import Cameras, Orbit
 from esd_splat.figurines import COLOURS, KINDS, trace
-from esd_splat.measure import Measure, measure_scene, measure_views
+from esd_splat.measure import Measure, measure_scene, measure_views, pose_entropies
 from esd_splat.measure.truth import TEMPLATE_SIZE, templates
 from tests.measure import worlds
 
@@ -140,9 +140,25 @@ def test_a_scene_is_seen_by_the_orbits_turntable() -> None:
     torch.testing.assert_close(seen[0].Ks, orbit.turntable(8, 20.0).Ks)
 
 
+@pytest.mark.parametrize(
+    "images",
+    [worlds.turned(100.3), worlds.faced(2), worlds.flat_card(), worlds.grey_ball()],
+    ids=["truth", "two faces", "card", "ball"],
+)
+def test_entropies_alone_are_those_of_the_whole_measure(images: torch.Tensor) -> None:
+    """A rotation known to a template's step is good enough for them."""
+    entropies = pose_entropies(lambda cameras, behind: images, "a red owl", Measure(), Orbit())
+    whole = _measure(images)
+    assert entropies is not None
+    assert entropies["IV"] == pytest.approx(whole["IV"], abs=0.1)
+    assert entropies["IQ"] == pytest.approx(whole["IQ"], abs=0.1)
+    assert entropies["MI"] == pytest.approx(whole["MI"], abs=0.1)
+
+
 def test_what_is_no_figurine_is_not_measured() -> None:
     seen: list[Cameras] = []
     assert measure_scene(_render(seen), "a corgi in a hat", Measure(), Orbit()) is None
+    assert pose_entropies(_render(seen), "a corgi in a hat", Measure(), Orbit()) is None
     assert not seen, "no need to draw it"
 
 
