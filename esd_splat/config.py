@@ -109,7 +109,10 @@ class Config:
     checkpoint_every: int = 100
     """Steps between checkpoints; 0 writes one only at the end and when interrupted."""
     view: bool = False
-    """Whether to show the scene in a browser while it grows; not available in this version."""
+    """Whether to show the run in a browser on this machine while it goes: the scene, what the
+    networks predict, and buttons to pause, save and stop. It changes no bit of what is made."""
+    view_port: int = 8080
+    """Port of that page on 127.0.0.1, 0 to 65535; 0 takes any that is free."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA where there is one."""
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
@@ -145,7 +148,7 @@ class Config:
 
     def __post_init__(self) -> None:
         problems = _ranges(self, seed=(0, MAX_SEED), steps=(1, None), batch=(1, None))
-        problems += _ranges(self, checkpoint_every=(0, None))
+        problems += _ranges(self, checkpoint_every=(0, None), view_port=(0, 65535))
         if not (self.image_loss >= 0 and math.isfinite(self.image_loss)):
             problems.append(f"image_loss: must be at least 0 and finite, got {self.image_loss:g}")
         if not self.prompt.strip():
@@ -157,8 +160,6 @@ class Config:
         if "pooled" in self.loss.needs and self.pool.views < self.batch:
             most = self.pool.views
             problems.append(f"batch: must be at most pool.views, {most}, got {self.batch}")
-        if self.view:
-            problems.append("view: the live view is not available in this version; use view=false")
         if self.version != VERSION:
             age = "a newer" if self.version > VERSION else "an unknown"
             problems.append(

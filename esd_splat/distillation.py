@@ -4,6 +4,7 @@ A step is a function of the state alone: every random number comes from a named 
 so a restored state goes on to the same bits.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,19 @@ IMPORTANCE_VIEWS = 16
 PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the latest step looked at, for whoever watches; no part of the state."""
+
+    images: Images
+    """The views as they were drawn."""
+    noisy: Latents
+    """Their latents, noised to ``t``."""
+    t: Timesteps
+    predictions: dict[str, Latents]
+    """Noise predictions, by the names of ``PREDICTIONS``."""
+
+
 class Distillation:
     """A scene on its way from its start to what the teacher finds likely."""
 
@@ -54,6 +68,7 @@ class Distillation:
         self.predictor = Predictor(config, teacher)
         self.particle = self.predictor.particle
         self.recent: Views | None = None  # latents of the latest views, for losses that pool them
+        self.seen: Seen | None = None
         self.done = 0
 
     @property
@@ -87,6 +102,7 @@ class Distillation:
         t = t.to(self.device).expand(len(cameras))
         noised = self.predictor.noised(clean, t, cameras, self.generators["noise"])
         predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
+        self.seen = Seen(render.images.detach(), noised.noisy, t, predictions)
         weights = config.timesteps.weights(alphas_cumprod, t)
         pull = config.loss.direction(**predictions)
         direction = config.clamp.apply(weights * pull, progress)
@@ -128,9 +144,11 @@ class Distillation:
         return 0.5 * (weights * (images - better).square()).sum() / len(images)
 
     @torch.no_grad()
-    def views(self, cameras: Cameras, background: Float[Tensor, "b 3"]) -> Images:
-        """The scene from ``cameras``, clamped to [0, 1], on the CPU."""
-        scene = self.scene
+    def views(
+        self, cameras: Cameras, background: Float[Tensor, "b 3"], scene: Gaussians | None = None
+    ) -> Images:
+        """The scene, or another, from ``cameras``, clamped to [0, 1], on the CPU."""
+        scene = self.scene if scene is None else scene
         parts = [
             rasterize(
                 scene, cameras[one].to(self.device), behind.to(self.device), self.backend

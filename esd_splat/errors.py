@@ -39,6 +39,10 @@ class NewerCheckpointError(CheckpointError):
     """A checkpoint was written by a newer program: worth keeping, and nothing to start over."""
 
 
+class ViewError(EsdSplatError):
+    """The live view cannot be shown: viser is not installed, or its port cannot be had."""
+
+
 class RunError(EsdSplatError):
     """A run cannot go on: it turned NaN, or its Gaussians all vanished. Says at which step."""
 

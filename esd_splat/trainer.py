@@ -18,6 +18,7 @@ from esd_splat.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError, RunError
+from esd_splat.live import View, open_view
 from esd_splat.processor import denormals_flushed
 from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
@@ -26,7 +27,9 @@ from esd_splat.structured import load, to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 REQUIRED = ("config", "run", "record")
-FREE_TO_CHANGE = {"out", "resume", "overwrite", "view", "checkpoint_every", "measure", "export"}
+FREE_TO_CHANGE = {
+    *("out", "resume", "overwrite", "view", "view_port", "checkpoint_every", "measure", "export"),
+}
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
 DECIDED = ("device", "backend")
 """Keys whose ``auto`` is decided once, before the first step."""
@@ -63,7 +66,20 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
     if device.type == "cuda" and not native.has("grow", torch.empty(0, device=device)):
         say(f"no kernels for CUDA, so PyTorch densifies, more slowly; {native.COMPILE}")
+    with open_view(config, say) as view:
+        return _fit(config, saved, view, say, quiet, until)
 
+
+def _fit(
+    config: Config,
+    saved: dict[str, Any] | None,
+    view: View,
+    say: Callable[[str], None],
+    quiet: bool,
+    until: int | None,
+) -> dict[str, Any]:
+    """Run ``config``, with nothing left to decide in it, and write what it leaves."""
+    device, backend = torch.device(config.device), config.backend
     teacher = config.teacher.load(device, DTYPES[config.precision])
     distillation, record = Distillation(config, teacher, backend), Record(config)
     if saved is not None:
@@ -78,7 +94,7 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     if config.teacher.views.language_model is not None:
         say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
     try:
-        stopped = _loop(config, distillation, record, quiet, until)
+        stopped = _loop(config, distillation, record, view, quiet, until)
     except RunError as error:
         record.write_rows()
         at = record.saved_at
@@ -96,7 +112,12 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
 
 
 def _loop(
-    config: Config, distillation: Distillation, record: Record, quiet: bool, until: int | None
+    config: Config,
+    distillation: Distillation,
+    record: Record,
+    view: View,
+    quiet: bool,
+    until: int | None,
 ) -> bool:
     """Run the steps that are left; returns whether they were cut short."""
     import lightning
@@ -109,7 +130,6 @@ def _loop(
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
-            self.stopped = False
 
         def training_step(self, batch: Any, batch_idx: int) -> None:
             logged = distillation.step()
@@ -118,35 +138,41 @@ def _loop(
             every, done = config.checkpoint_every, distillation.done
             if every and done % every == 0 and done < config.steps:
                 _save(config, distillation, record)
-            if self.stopped or done == until:
-                self.stopped = True
+            record.seconds -= controls.rest(lambda: attend(logged))
+            if controls.stopped or done == until:
                 self.trainer.should_stop = True
 
         def configure_optimizers(self) -> None:
             """The scene's rows come and go, so its optimizer stays ours."""
 
-    left = config.steps - distillation.done
+    def attend(logged: dict[str, float]) -> None:
+        """Do what was asked for since the last step, or while the run is paused."""
+        if controls.saving:
+            _save(config, distillation, record)
+            record.write_scene(distillation)
+            controls.saving = False
+        view.show(distillation, logged, record.saved_at)
+
+    controls, left = view.controls, config.steps - distillation.done
     if until is not None and distillation.done >= until:
         return True
     board = TensorBoardLogger(config.folder, name="", version="tensorboard")
     # The bar is for people: a log file would get a line for every refresh of it.
     bar = sys.stderr.isatty() and not quiet
-    with _quiet_lightning():
-        loop = Loop()
-        with _interrupts(lambda: setattr(loop, "stopped", True)):
-            lightning.Trainer(
-                accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
-                devices=1,
-                max_epochs=1,
-                logger=board if config.log.tensorboard else False,
-                log_every_n_steps=config.log.every,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=bar,
-                callbacks=[TQDMProgressBar(refresh_rate=1)] if bar else [],
-                inference_mode=False,
-            ).fit(loop, DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
-    return loop.stopped and distillation.done < config.steps
+    with _quiet_lightning(), _interrupts(controls.stop):
+        lightning.Trainer(
+            accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
+            devices=1,
+            max_epochs=1,
+            logger=board if config.log.tensorboard else False,
+            log_every_n_steps=config.log.every,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=bar,
+            callbacks=[TQDMProgressBar(refresh_rate=1)] if bar else [],
+            inference_mode=False,
+        ).fit(Loop(), DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
+    return distillation.done < config.steps
 
 
 def _save(config: Config, distillation: Distillation, record: Record) -> None:

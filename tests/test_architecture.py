@@ -27,8 +27,8 @@ LAYERS = [  # a module may import from its own unit and from any layer above it
     {"predictions"},
     {"distillation"},
     {"diagnostics"},
-    {"record"},
-    {"trainer", "live", "report"},
+    {"record", "live"},
+    {"trainer", "report"},
     {"fit", "compare"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

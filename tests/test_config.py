@@ -66,9 +66,9 @@ def test_readme_commands_parse(command: str) -> None:
 
 def test_the_keys_that_others_rely_on() -> None:
     top = (
-        "prompt negative_prompt seed steps batch out resume overwrite checkpoint_every view device "
-        "precision backend background loss teacher particle pool clamp image_loss timesteps "
-        "cameras optim regularise densify init measure log export"
+        "prompt negative_prompt seed steps batch out resume overwrite checkpoint_every view "
+        "view_port device precision backend background loss teacher particle pool clamp image_loss "
+        "timesteps cameras optim regularise densify init measure log export"
     )
     keys = list(keys_of(Config))
     assert set(top.split()) | {"version"} == {key.path.split(".")[0] for key in keys}
@@ -123,7 +123,7 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ("seed=268435456", "must be in [0, 268435455], got 268435456"),
         ("checkpoint_every=-1", "must be at least 0, got -1"),
         ("prompt= ", 'must not be empty; say what to make, as prompt="a red owl"'),
-        ("view=true", "the live view is not available in this version; use view=false"),
+        ("view_port=65536", "must be in [0, 65535], got 65536"),
         ("version=2", "2 is of a newer esd_splat; this one reads 1"),
         ("version=0", "0 is of an unknown esd_splat; this one reads 1"),
         ("device=gpu", "expected one of auto, cpu, cuda, got 'gpu'"),

@@ -3,7 +3,7 @@
 from esd_splat.export.base import Exporter
 from esd_splat.export.compressed_ply import CompressedPly
 from esd_splat.export.html import Html
-from esd_splat.export.images import contact_sheet, write_png
+from esd_splat.export.images import contact_sheet, to_bytes, write_png
 from esd_splat.export.load import load_ply, load_scene
 from esd_splat.export.ply import Ply, save_ply
 from esd_splat.export.sog import Sog
@@ -28,6 +28,7 @@ __all__ = [
     "load_ply",
     "load_scene",
     "save_ply",
+    "to_bytes",
     "write_png",
     "write_video",
 ]
