@@ -186,7 +186,12 @@ class Record:
         self.seconds, self._since = state["seconds"], time.monotonic()
 
     def _write_sheets(self, sheets: list[Tensor]) -> None:
-        sheet = contact_sheet(torch.cat(sheets).float() / 255, self.config.export.sheet_views)
+        """Azimuths across, training time down."""
+        views, last = self.config.export.sheet_views, self.config.steps
+        every = self.config.log.sheet_every or last
+        across = [f"{360 * view / views:.4g}°" for view in range(views)]
+        down = [f"step {min(every * row, last)}" for row in range(1, len(sheets) + 1)]
+        sheet = contact_sheet(torch.cat(sheets).float() / 255, views, across, down)
         write_png(sheet, self.config.folder / SHEET)
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:

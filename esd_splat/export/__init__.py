@@ -3,9 +3,10 @@
 from esd_splat.export.base import Exporter
 from esd_splat.export.compressed_ply import CompressedPly
 from esd_splat.export.html import Html
-from esd_splat.export.images import contact_sheet, write_png
+from esd_splat.export.images import write_png
 from esd_splat.export.load import load_ply, load_scene
 from esd_splat.export.ply import Ply, save_ply
+from esd_splat.export.sheet import contact_sheet
 from esd_splat.export.sog import Sog
 from esd_splat.export.splat import Splat
 from esd_splat.export.spz import Spz

@@ -9,7 +9,7 @@ import torch
 
 from esd_splat.errors import OutputError
 from esd_splat.export import contact_sheet, write_png, write_video
-from esd_splat.export.images import GAP
+from esd_splat.export.sheet import GAP
 
 
 def test_a_png_holds_each_level_exactly(tmp_path: Path) -> None:
@@ -38,6 +38,21 @@ def test_a_contact_sheet_reads_like_a_page() -> None:
 
 def test_fewer_pictures_than_columns_make_one_row() -> None:
     assert contact_sheet(torch.zeros(2, 3, 4, 6), columns=8).shape == (3, 4, 12 + GAP)
+
+
+def test_labels_stand_beside_the_pictures_and_leave_them_alone() -> None:
+    images = torch.rand(6, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    plain = contact_sheet(images, columns=3)
+    sheet = contact_sheet(images, columns=3, across=["0°", "120°", "240°"], down=["step 9", "10"])
+    top, left = sheet.shape[1] - plain.shape[1], sheet.shape[2] - plain.shape[2]
+    assert torch.equal(sheet[:, top:, left:], plain)
+    ink = 1 - sheet[0]
+    above = [ink[:top, left + x : left + x + 40].sum() for x in (0, 40 + GAP, 2 * (40 + GAP))]
+    assert 0 < above[0] < above[1], "the shortest label has the least ink"
+    assert above[2] > above[0]
+    first, second = ink[top : top + 32, :left].sum(), ink[top + 32 + GAP :, :left].sum()
+    assert 0 < second < first
+    assert (ink[:top, :left] == 0).all()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 50), (1, 1)])
