@@ -60,6 +60,8 @@ class Export:
     formats: tuple[str, ...] = ("ply",)
     """Kinds of scene file, any of the exporters; the list may be empty. All but ply round, and
     splat leaves out what depends on the view."""
+    video: Literal["mp4", "gif", "both"] = "mp4"
+    """Format of the turntable video."""
     frames: int = 72
     """Frames of the turntable video, one turn in all; 0 makes none."""
     fps: int = 24

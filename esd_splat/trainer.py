@@ -4,10 +4,10 @@ import dataclasses
 import json
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +17,26 @@ from esd_splat import native
 from esd_splat.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
-from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError, RunError
+from esd_splat.errors import (
+    BackendError,
+    CheckpointError,
+    NewerCheckpointError,
+    OutputError,
+    RunError,
+)
 from esd_splat.processor import denormals_flushed
+from esd_splat.progress import progress
 from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
-from esd_splat.record import CHECKPOINT, SUMMARY, Record, check_folder, open_folder
+from esd_splat.record import (
+    CHECKPOINT,
+    SUMMARY,
+    Record,
+    check_exports,
+    check_folder,
+    open_folder,
+    written,
+)
 from esd_splat.structured import load, to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -48,7 +63,8 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         EsdSplatError: the run cannot start or go on; one line with the way out.
         KeyboardInterrupt: Ctrl-C, after checkpoint and scene were written.
     """
-    say: Callable[[str], None] = (lambda line: None) if quiet else print
+    # Flushed: in a log, what was said comes before the progress of what it announced.
+    say = partial(print, flush=True) if not quiet else lambda line: None
     config.teacher.check(_texts(config))
     if check_folder(config):
         _refuse_changes(config, load_config(config.folder / "config.yaml"))
@@ -58,6 +74,7 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     before = load(Config, saved["config"], source=CHECKPOINT.name) if saved else config
     _refuse_changes(config, before)
     config = _settled(config, before)
+    check_exports(config)
     device, backend = torch.device(config.device), config.backend
     if backend == "reference" and device.type == "cpu" and native.MISSING:
         say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
@@ -90,7 +107,11 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         if until is None:
             raise KeyboardInterrupt
         return {}
-    summary = record.finish(distillation)
+    try:
+        summary = record.finish(distillation)
+    except OutputError as error:
+        rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
+        raise OutputError(f"{error}; {rest}") from error
     _report(summary, config, say)
     return summary
 
@@ -100,7 +121,6 @@ def _loop(
 ) -> bool:
     """Run the steps that are left; returns whether they were cut short."""
     import lightning
-    from lightning.pytorch.callbacks import TQDMProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
 
     class Loop(lightning.LightningModule):
@@ -114,7 +134,8 @@ def _loop(
         def training_step(self, batch: Any, batch_idx: int) -> None:
             logged = distillation.step()
             record.after_step(distillation, logged)
-            self.log_dict(logged, prog_bar=True, batch_size=config.batch)
+            self.log_dict(logged, batch_size=config.batch)
+            show(distillation.done, logged)
             every, done = config.checkpoint_every, distillation.done
             if every and done % every == 0 and done < config.steps:
                 _save(config, distillation, record)
@@ -129,9 +150,7 @@ def _loop(
     if until is not None and distillation.done >= until:
         return True
     board = TensorBoardLogger(config.folder, name="", version="tensorboard")
-    # The bar is for people: a log file would get a line for every refresh of it.
-    bar = sys.stderr.isatty() and not quiet
-    with _quiet_lightning():
+    with _quiet_lightning(), progress(distillation.done, config.steps, quiet=quiet) as show:
         loop = Loop()
         with _interrupts(lambda: setattr(loop, "stopped", True)):
             lightning.Trainer(
@@ -142,8 +161,7 @@ def _loop(
                 log_every_n_steps=config.log.every,
                 enable_checkpointing=False,
                 enable_model_summary=False,
-                enable_progress_bar=bar,
-                callbacks=[TQDMProgressBar(refresh_rate=1)] if bar else [],
+                enable_progress_bar=False,
                 inference_mode=False,
             ).fit(loop, DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
     return loop.stopped and distillation.done < config.steps
@@ -235,7 +253,7 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
         say(", ".join(f"{name} {value}" for name, value in measures.items()))
     else:
         say("not measured: only for one figurine, by a teacher of figurines, is the truth known")
-    say(f"wrote {config.folder}: " + ", ".join(sorted(p.name for p in config.folder.iterdir())))
+    say(f"wrote {config.folder}: " + ", ".join(written(config.folder)))
 
 
 @contextmanager

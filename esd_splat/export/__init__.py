@@ -10,7 +10,7 @@ from esd_splat.export.sheet import contact_sheet
 from esd_splat.export.sog import Sog
 from esd_splat.export.splat import Splat
 from esd_splat.export.spz import Spz
-from esd_splat.export.video import write_video
+from esd_splat.export.video import check_video, write_video
 
 EXPORTERS: dict[str, type[Exporter]] = {
     "compressed.ply": CompressedPly,
@@ -25,6 +25,7 @@ EXPORTERS: dict[str, type[Exporter]] = {
 __all__ = [
     "EXPORTERS",
     "Exporter",
+    "check_video",
     "contact_sheet",
     "load_ply",
     "load_scene",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from esd_splat.errors import OutputError
-from esd_splat.export import contact_sheet, write_png, write_video
+from esd_splat.export import check_video, contact_sheet, write_png, write_video
 from esd_splat.export.sheet import GAP
 
 
@@ -74,6 +74,23 @@ def test_a_video_shows_the_frames_in_their_colours(tmp_path: Path, size: tuple[i
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("fps", "count", "seconds"), [(10, 5, 0.1), (100, 3, 0.02)])
+def test_a_gif_turns_for_ever_in_the_same_time(
+    tmp_path: Path, fps: int, count: int, seconds: float
+) -> None:
+    """At 100 frames a second every other one is left out, as browsers would slow it down."""
+    colors = torch.tensor([[1.0, 0, 0], [0, 0.8, 0.1], [0.2, 0.2, 0.9], [1, 1, 1], [0, 0, 0]])
+    path = tmp_path / "turn.gif"
+    write_video(colors[:, :, None, None].expand(5, 3, 33, 50), path, fps)
+    frames = imageio.imread(path, index=None)
+    assert frames.shape == (count, 33, 50, 3)
+    kept = (255 * colors).numpy()[:, None, None][:: 5 // count + (count < 5)]
+    assert np.abs(frames - kept).max() <= 8
+    about = imageio.immeta(path, index=0)
+    assert about["duration"] == pytest.approx(1000 * seconds)
+    assert about["loop"] == 0, "for ever"
+
+
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for write, name in ((write_video, "a.mp4"), (write_png, "a.png")):
@@ -91,6 +108,21 @@ def test_a_failing_ffmpeg_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OutputError, match=r"\(No space left on device\)"):
         write_video(torch.zeros(2, 3, 8, 8), tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == [broken]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_whether_a_video_can_be_made_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    check_video(suffix)
+    lacking = tmp_path / "ffmpeg"
+    lacking.write_text(
+        "#!/bin/sh\ncat >/dev/null\necho \"Unknown encoder 'libx264'\" >&2\nexit 1\n"
+    )
+    lacking.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(lacking))
+    with pytest.raises(OutputError, match=rf"^ffmpeg makes no {suffix} \(Unknown encoder"):
+        check_video(suffix)
 
 
 def test_a_missing_ffmpeg_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
