@@ -71,6 +71,8 @@ class Export:
     cameras.size."""
     elevation: float = 15.0
     """Of the turntable's and contact sheet's cameras, degrees above the horizon, -89 to 89."""
+    report: bool = True
+    """Whether to write report.html, all that the run leaves on one page; seconds."""
     sheet_views: int = 8
     """Views on a contact sheet, evenly spaced in azimuth, at least 1."""
 

@@ -20,6 +20,7 @@ from esd_splat.distillation import Distillation
 from esd_splat.errors import (
     BackendError,
     CheckpointError,
+    EsdSplatError,
     NewerCheckpointError,
     OutputError,
     RunError,
@@ -37,6 +38,7 @@ from esd_splat.record import (
     open_folder,
     written,
 )
+from esd_splat.report import write_report
 from esd_splat.structured import load, to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -112,6 +114,12 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     except OutputError as error:
         rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
         raise OutputError(f"{error}; {rest}") from error
+    if config.export.report:
+        try:
+            write_report(config.folder)
+        except EsdSplatError as error:
+            rest = f"all but the report is there, and python -m esd_splat.report {config.folder}"
+            raise OutputError(f"{error}; {rest} writes it") from error
     _report(summary, config, say)
     return summary
 

@@ -29,7 +29,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     model = save_tiny(folder / "model")
     keys = ["prompt=a red owl", f"teacher.model={model}", f"out={folder / 'run'}", "overwrite=true"]
     keys += ["steps=5", "batch=1", f"cameras.size={IMAGE_SIZE}", "init.count=20", "particle.rank=1"]
-    return [*keys, "export.frames=2"]
+    return [*keys, "export.frames=2", "export.report=false"]
 
 
 def _on_a_terminal(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:

@@ -38,6 +38,7 @@ def _config(model: Path, out: Path, *more: str) -> Config:
         "batch": 2,
         "cameras.size": IMAGE_SIZE,
         "export.frames": 2,
+        "export.report": "false",
         "measure.views": 8,
     }
     keys |= dict(override.split("=", 1) for override in ("init={name: ball, count: 30}", *more))
@@ -79,6 +80,19 @@ def test_a_video_that_cannot_be_made_is_known_before_the_run(
         trainer.run(config, quiet=True)
     assert not (tmp_path / "run").exists()
     trainer.run(_config(model, tmp_path / "run", "export.frames=0"), quiet=True)
+
+
+def test_a_report_that_fails_leaves_a_finished_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise OutputError("report.html: no space left")
+
+    monkeypatch.setattr(trainer, "write_report", full)
+    out = tmp_path / "run"
+    with pytest.raises(OutputError, match=r"no space left; all but the report is there, and pyt"):
+        trainer.run(_config(model, out, "export.report=true"), quiet=True)
+    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 3
 
 
 def test_a_video_that_fails_in_the_end_costs_no_scene(

@@ -41,7 +41,8 @@ def _keys(model: Path, out: Path, *more: str) -> list[str]:
         *("steps=40", "batch=2", f"cameras.size={IMAGE_SIZE}", "checkpoint_every=20"),
         *("init.count=30", "densify.every=6", "densify.min_count=5", "densify.grow_ratio=1.0"),
         *("loss.entropy_weight=0.5", "teacher.guidance_scale=2", "particle.rank=2"),
-        *("export.frames=2", "log.every=5", "log.sheet_every=10", "measure.views=8"),
+        *("export.frames=2", "export.report=false", "measure.views=8"),
+        *("log.every=5", "log.sheet_every=10"),
     ]
     replaced = {key.partition("=")[0] for key in more}
     return [key for key in keys if key.partition("=")[0] not in replaced] + list(more)

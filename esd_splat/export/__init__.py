@@ -3,7 +3,7 @@
 from esd_splat.export.base import Exporter
 from esd_splat.export.compressed_ply import CompressedPly
 from esd_splat.export.html import Html
-from esd_splat.export.images import write_png
+from esd_splat.export.images import png_to_webp, to_webp, write_png
 from esd_splat.export.load import load_ply, load_scene
 from esd_splat.export.ply import Ply, save_ply
 from esd_splat.export.sheet import contact_sheet
@@ -29,7 +29,9 @@ __all__ = [
     "contact_sheet",
     "load_ply",
     "load_scene",
+    "png_to_webp",
     "save_ply",
+    "to_webp",
     "write_png",
     "write_video",
 ]

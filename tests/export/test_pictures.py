@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from esd_splat.errors import OutputError
-from esd_splat.export import check_video, contact_sheet, write_png, write_video
+from esd_splat.export import (
+    check_video,
+    contact_sheet,
+    png_to_webp,
+    to_webp,
+    write_png,
+    write_video,
+)
 from esd_splat.export.sheet import GAP
 
 
@@ -34,6 +41,24 @@ def test_a_contact_sheet_reads_like_a_page() -> None:
     torch.testing.assert_close(corners, torch.tensor([[0, 0.2, 0.4], [0.6, 0.8, 1.0]]))
     assert (sheet[:, 4 : 4 + GAP] == 1).all()
     assert torch.equal(sheet[:, :4, :6], images[0])
+
+
+def test_webp_keeps_a_picture_but_for_a_little(tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 64).expand(3, 64, 64) * torch.tensor([1, 0.5, 0.2])[:, None, None]
+    (data,) = to_webp(ramp[None], quality=90)
+    assert np.abs(imageio.imread(data) / 255 - ramp.permute(1, 2, 0).numpy()).max() < 0.05
+    write_png(ramp, tmp_path / "ramp.png")
+    assert imageio.imread(png_to_webp(tmp_path / "ramp.png", (640, 640), 90)).shape == (64, 64, 3)
+    assert imageio.imread(png_to_webp(tmp_path / "ramp.png", (640, 16), 90)).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, 120])
+def test_a_broken_png_is_an_os_error(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.png"
+    write_png(torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0)), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(OSError, match=r"."):
+        png_to_webp(path, (100, 100), 90)
 
 
 def test_fewer_pictures_than_columns_make_one_row() -> None:
