@@ -60,6 +60,8 @@ class Export:
     formats: tuple[str, ...] = ("ply",)
     """Kinds of scene file, any of the exporters; the list may be empty. All but ply round, and
     splat leaves out what depends on the view."""
+    video: Literal["mp4", "gif", "both"] = "mp4"
+    """Format of the turntable video."""
     frames: int = 72
     """Frames of the turntable video, one turn in all; 0 makes none."""
     fps: int = 24
@@ -69,6 +71,8 @@ class Export:
     cameras.size."""
     elevation: float = 15.0
     """Of the turntable's and contact sheet's cameras, degrees above the horizon, -89 to 89."""
+    report: bool = True
+    """Whether to write report.html, all that the run leaves on one page; seconds."""
     sheet_views: int = 8
     """Views on a contact sheet, evenly spaced in azimuth, at least 1."""
 

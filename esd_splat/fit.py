@@ -22,7 +22,7 @@ options:
   --config FILE   YAML file with what differs from the defaults; a path, or a shipped config:
                   {configs}
   --print-config  print the resolved config as YAML and stop
-  --quiet         no progress bar
+  --quiet         print nothing but errors
   --version       print the version and stop
   --help          print this and stop
 
@@ -36,7 +36,7 @@ def fit(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 
     Args:
         config: as from ``load_config``.
-        quiet: no progress bar.
+        quiet: print nothing but errors.
 
     Raises:
         EsdSplatError: the run cannot start or go on; one line says why, and the way out.

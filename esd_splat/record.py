@@ -21,7 +21,7 @@ from esd_splat.config import Config
 from esd_splat.diagnostics import diagnose
 from esd_splat.distillation import Distillation
 from esd_splat.errors import OutputError
-from esd_splat.export import EXPORTERS, contact_sheet, write_png, write_video
+from esd_splat.export import EXPORTERS, check_video, contact_sheet, write_png, write_video
 from esd_splat.files import output_error, write_text
 from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
@@ -33,8 +33,10 @@ METRICS = "metrics.csv"
 DIAGNOSTICS = "diagnostics.csv"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
+VIDEOS = {"mp4": (".mp4",), "gif": (".gif",), "both": (".mp4", ".gif")}
+"""Suffixes of the turntables of each ``export.video``."""
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
-OURS = (CONFIG, "scene.*", "turntable.mp4", SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT)
+OURS = (CONFIG, "scene.*", "turntable.*", SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT)
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
 
 
@@ -66,6 +68,19 @@ def check_folder(config: Config) -> bool:
     return False
 
 
+def check_exports(config: Config) -> None:
+    """Refuse a run whose video could not be written in the end.
+
+    Raises:
+        OutputError: there is no ffmpeg, or it lacks the encoder.
+    """
+    for suffix in _videos(config):
+        try:
+            check_video(suffix)
+        except OutputError as error:
+            raise OutputError(f"export.video: {error}; export.frames=0 makes no video") from error
+
+
 def open_folder(config: Config) -> None:
     """Make the run's folder and its ``config.yaml``, once all that the run needs is there.
 
@@ -81,13 +96,26 @@ def open_folder(config: Config) -> None:
         write_text(folder / ".writable", "")
         (folder / ".writable").unlink()
         if config.overwrite:
-            for pattern in (*OURS, str(CHECKPOINT)):
-                for file in folder.glob(pattern):
-                    file.unlink()
+            for name in written(folder):
+                (folder / name).unlink()
             shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
     except OSError as error:
         raise output_error(folder, error) from error
     _write_config(config)
+
+
+def written(folder: Path) -> list[str]:
+    """The files in ``folder`` that a run writes, by their paths in it."""
+    return sorted(
+        str(file.relative_to(folder))
+        for pattern in (*OURS, CHECKPOINT)
+        for file in folder.glob(str(pattern))
+    )
+
+
+def _videos(config: Config) -> tuple[str, ...]:
+    """Suffixes of the turntables that ``config`` asks for."""
+    return VIDEOS[config.export.video] if config.export.frames else ()
 
 
 def _write_config(config: Config) -> None:
@@ -152,9 +180,10 @@ class Record:
         if not sheets or self.config.steps % self.config.log.sheet_every:
             sheets = [*sheets, _bytes(self._sheet_row(run))]
         self._write_sheets(sheets)
-        if export.frames:
+        if suffixes := _videos(self.config):
             frames = self._from(run, self._cameras(export.frames))
-            write_video(frames, folder / "turntable.mp4", fps=export.fps)
+            for suffix in suffixes:
+                write_video(frames, folder / f"turntable{suffix}", fps=export.fps)
         summary: dict[str, Any] = {
             "prompt": self.config.prompt,
             "seed": self.config.seed,
@@ -186,7 +215,12 @@ class Record:
         self.seconds, self._since = state["seconds"], time.monotonic()
 
     def _write_sheets(self, sheets: list[Tensor]) -> None:
-        sheet = contact_sheet(torch.cat(sheets).float() / 255, self.config.export.sheet_views)
+        """Azimuths across, training time down."""
+        views, last = self.config.export.sheet_views, self.config.steps
+        every = self.config.log.sheet_every or last
+        across = [f"{360 * view / views:.4g}°" for view in range(views)]
+        down = [f"step {min(every * row, last)}" for row in range(1, len(sheets) + 1)]
+        sheet = contact_sheet(torch.cat(sheets).float() / 255, views, across, down)
         write_png(sheet, self.config.folder / SHEET)
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:

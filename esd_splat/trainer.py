@@ -1,38 +1,38 @@
 """One run, from a config to a finished folder. The loop is Lightning's; nothing clever here."""
 
-import dataclasses
 import json
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from esd_splat import native
-from esd_splat.checkpoint import load_checkpoint, save_checkpoint
+from esd_splat.checkpoint import save_checkpoint
 from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
-from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError, RunError
+from esd_splat.errors import EsdSplatError, OutputError, RunError
 from esd_splat.live import View, open_view
 from esd_splat.processor import denormals_flushed
-from esd_splat.prompt import VIEWS
-from esd_splat.rasterize import resolve_backend
-from esd_splat.record import CHECKPOINT, SUMMARY, Record, check_folder, open_folder
-from esd_splat.structured import load, to_yaml
+from esd_splat.progress import progress
+from esd_splat.record import (
+    CHECKPOINT,
+    SUMMARY,
+    Record,
+    check_exports,
+    check_folder,
+    open_folder,
+    written,
+)
+from esd_splat.report import write_report
+from esd_splat.start import refuse_changes, settle, texts
+from esd_splat.structured import to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-REQUIRED = ("config", "run", "record")
-FREE_TO_CHANGE = {
-    *("out", "resume", "overwrite", "view", "view_port", "checkpoint_every", "measure", "export"),
-}
-"""Keys that may differ between the parts of a run, as they do not touch the scene."""
-DECIDED = ("device", "backend")
-"""Keys whose ``auto`` is decided once, before the first step."""
 
 
 @denormals_flushed()
@@ -51,21 +51,15 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         EsdSplatError: the run cannot start or go on; one line with the way out.
         KeyboardInterrupt: Ctrl-C, after checkpoint and scene were written.
     """
-    say: Callable[[str], None] = (lambda line: None) if quiet else print
-    config.teacher.check(_texts(config))
+    # Flushed: in a log, what was said comes before the progress of what it announced.
+    say = partial(print, flush=True) if not quiet else lambda line: None
+    config.teacher.check(texts(config))
     if check_folder(config):
-        _refuse_changes(config, load_config(config.folder / "config.yaml"))
+        refuse_changes(config, load_config(config.folder / "config.yaml"))
         say(f"{config.folder} holds a finished run: nothing left to do")
         return json.loads((config.folder / SUMMARY).read_text())
-    saved = _saved_state(config, say) if config.resume else None
-    before = load(Config, saved["config"], source=CHECKPOINT.name) if saved else config
-    _refuse_changes(config, before)
-    config = _settled(config, before)
-    device, backend = torch.device(config.device), config.backend
-    if backend == "reference" and device.type == "cpu" and native.MISSING:
-        say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
-    if device.type == "cuda" and not native.has("grow", torch.empty(0, device=device)):
-        say(f"no kernels for CUDA, so PyTorch densifies, more slowly; {native.COMPILE}")
+    config, saved = settle(config, say)
+    check_exports(config)
     with open_view(config, say) as view:
         return _fit(config, saved, view, say, quiet, until)
 
@@ -106,7 +100,17 @@ def _fit(
         if until is None:
             raise KeyboardInterrupt
         return {}
-    summary = record.finish(distillation)
+    try:
+        summary = record.finish(distillation)
+    except OutputError as error:
+        rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
+        raise OutputError(f"{error}; {rest}") from error
+    if config.export.report:
+        try:
+            write_report(config.folder)
+        except EsdSplatError as error:
+            rest = f"all but the report is there, and python -m esd_splat.report {config.folder}"
+            raise OutputError(f"{error}; {rest} writes it") from error
     _report(summary, config, say)
     return summary
 
@@ -121,7 +125,6 @@ def _loop(
 ) -> bool:
     """Run the steps that are left; returns whether they were cut short."""
     import lightning
-    from lightning.pytorch.callbacks import TQDMProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
 
     class Loop(lightning.LightningModule):
@@ -134,7 +137,8 @@ def _loop(
         def training_step(self, batch: Any, batch_idx: int) -> None:
             logged = distillation.step()
             record.after_step(distillation, logged)
-            self.log_dict(logged, prog_bar=True, batch_size=config.batch)
+            self.log_dict(logged, batch_size=config.batch)
+            show(distillation.done, logged)
             every, done = config.checkpoint_every, distillation.done
             if every and done % every == 0 and done < config.steps:
                 _save(config, distillation, record)
@@ -157,9 +161,8 @@ def _loop(
     if until is not None and distillation.done >= until:
         return True
     board = TensorBoardLogger(config.folder, name="", version="tensorboard")
-    # The bar is for people: a log file would get a line for every refresh of it.
-    bar = sys.stderr.isatty() and not quiet
-    with _quiet_lightning(), _interrupts(controls.stop):
+    watched = progress(distillation.done, config.steps, quiet=quiet)
+    with _quiet_lightning(), watched as show, _interrupts(controls.stop):
         lightning.Trainer(
             accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
             devices=1,
@@ -168,8 +171,7 @@ def _loop(
             log_every_n_steps=config.log.every,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=bar,
-            callbacks=[TQDMProgressBar(refresh_rate=1)] if bar else [],
+            enable_progress_bar=False,
             inference_mode=False,
         ).fit(Loop(), DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
     return distillation.done < config.steps
@@ -186,71 +188,6 @@ def _save(config: Config, distillation: Distillation, record: Record) -> None:
     record.write_rows()
 
 
-def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The checkpoint to go on from, or ``None`` where there is none that can be used."""
-    path = config.folder / CHECKPOINT
-    if not path.exists():
-        say(f"{config.folder} has no checkpoint yet: starting from step 0")
-        return None
-    try:
-        return load_checkpoint(path, required=REQUIRED)
-    except NewerCheckpointError:
-        raise
-    except CheckpointError as error:
-        say(f"{error}; starting from step 0")
-        return None
-
-
-def _refuse_changes(config: Config, before: Config) -> None:
-    """A run goes on with the settings it began with, or not at all."""
-    asked, had = vars(config), vars(before)
-    changed = [
-        name
-        for name, value in asked.items()
-        if name not in FREE_TO_CHANGE
-        and value != had[name]
-        and not (name in DECIDED and value == "auto")
-    ]
-    if changed:
-        raise CheckpointError(
-            f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "
-            "those of its config.yaml, or choose another folder with out="
-        )
-
-
-def _settled(config: Config, before: Config) -> Config:
-    """``config`` with nothing left to decide: ``auto`` means what it meant before, or means now."""
-    asked = {
-        name: getattr(before if getattr(config, name) == "auto" else config, name)
-        for name in DECIDED
-    }
-    device = _device(asked["device"])
-    backend = resolve_backend(asked["backend"], device.type)
-    return dataclasses.replace(config, device=device.type, backend=backend)
-
-
-def _texts(config: Config) -> dict[str, str]:
-    """All that the teacher will be told, by the key to change if it cannot understand."""
-    views = config.teacher.views
-    told = {"prompt": config.prompt, "negative_prompt": config.negative_prompt}
-    for view, text in zip(VIEWS, views.texts(config.prompt), strict=True):
-        # Words that only a camera above ``overhead`` needs may stay unknown while there is none.
-        if view != "overhead" or config.cameras.elevation[1] > views.overhead:
-            told[f"teacher.views ({view} view)"] = text
-    return told
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BackendError(
-            "device: cuda was asked for and torch finds no CUDA device; use device=cpu, or install "
-            "a CUDA build of torch and a driver"
-        )
-    return torch.device(name)
-
-
 def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None]) -> None:
     say(
         f"{summary['steps']} steps in {summary['seconds']:.0f} s "
@@ -261,7 +198,7 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
         say(", ".join(f"{name} {value}" for name, value in measures.items()))
     else:
         say("not measured: only for one figurine, by a teacher of figurines, is the truth known")
-    say(f"wrote {config.folder}: " + ", ".join(sorted(p.name for p in config.folder.iterdir())))
+    say(f"wrote {config.folder}: " + ", ".join(written(config.folder)))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 LAYERS = [  # a module may import from its own unit and from any layer above it
     {"errors", "types"},
-    {"noise", "structured", "files", "native", "processor"},
+    {"noise", "structured", "files", "native", "processor", "progress"},
     {"cameras", "prompt", "gaussians", "figurines"},
     {"rasterize", "teacher", "losses", "pool"},
     {"export"},
@@ -28,7 +28,9 @@ LAYERS = [  # a module may import from its own unit and from any layer above it
     {"distillation"},
     {"diagnostics"},
     {"record", "live"},
-    {"trainer", "report"},
+    {"pages"},
+    {"report", "start"},
+    {"trainer"},
     {"fit", "compare"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -45,7 +47,7 @@ DOORS = {  # the only units that may import a heavy third-party package
     "yaml": {"structured"},
     "lightning": {"trainer"},
     "viser": {"live"},
-    "matplotlib": {"report"},
+    "matplotlib": {"pages"},
 }
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -218,7 +218,8 @@ def test_diagnosed_runs_make_the_same_scene_and_resume_to_the_same_numbers(
     model: Path, tmp_path: Path
 ) -> None:
     def run(name: str, *more: str, until: int | None = None) -> Path:
-        keys = _keys(model, f"out={tmp_path / name}", "export.frames=0", *more)
+        plain = ("export.frames=0", "export.report=false")
+        keys = _keys(model, f"out={tmp_path / name}", *plain, *more)
         trainer.run(load_config(None, keys), quiet=True, until=until)
         return tmp_path / name
 

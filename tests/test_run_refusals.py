@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 
 from esd_splat import native, trainer
@@ -12,6 +13,7 @@ from esd_splat.errors import (
     BackendError,
     CheckpointError,
     NewerCheckpointError,
+    OutputError,
     PromptError,
     RunError,
     SceneError,
@@ -36,6 +38,7 @@ def _config(model: Path, out: Path, *more: str) -> Config:
         "batch": 2,
         "cameras.size": IMAGE_SIZE,
         "export.frames": 2,
+        "export.report": "false",
         "measure.views": 8,
     }
     keys |= dict(override.split("=", 1) for override in ("init={name: ball, count: 30}", *more))
@@ -61,6 +64,53 @@ def test_what_cannot_start_costs_nothing(
     with pytest.raises(error):
         trainer.run(_config(model, out, "overwrite=true", *more), quiet=True)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_a_video_that_cannot_be_made_is_known_before_the_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    config = _config(model, tmp_path / "run", "export.video=gif")
+    with pytest.raises(
+        OutputError, match=r"^export\.video: .*pip install.*export\.frames=0 makes no"
+    ):
+        trainer.run(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+    trainer.run(_config(model, tmp_path / "run", "export.frames=0"), quiet=True)
+
+
+def test_a_report_that_fails_leaves_a_finished_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise OutputError("report.html: no space left")
+
+    monkeypatch.setattr(trainer, "write_report", full)
+    out = tmp_path / "run"
+    with pytest.raises(OutputError, match=r"no space left; all but the report is there, and pyt"):
+        trainer.run(_config(model, out, "export.report=true"), quiet=True)
+    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 3
+
+
+def test_a_video_that_fails_in_the_end_costs_no_scene(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    keys = ("export.video=both", "log.every=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("esd_splat.export.video.QUALITY_CRF", "worst")
+        patch.setattr("esd_splat.record.check_video", lambda suffix: None)
+        with pytest.raises(OutputError, match=r"turntable\.mp4: .*resume=true writes the rest"):
+            trainer.run(_config(model, out, *keys), quiet=True)
+    left = {name: (out / name).read_bytes() for name in ("scene.ply", "contact_sheet.png")}
+    assert {p.name for p in out.iterdir()} == {*left, "config.yaml", "metrics.csv", "checkpoints"}
+    assert trainer.run(_config(model, out, *keys, "resume=true"), quiet=True)["steps"] == 3
+    assert {p.name for p in out.glob("turntable.*")} == {"turntable.mp4", "turntable.gif"}
+    assert left == {name: (out / name).read_bytes() for name in left}
+    assert len((out / "metrics.csv").read_text().splitlines()) == 4, "no step was done again"
 
 
 @pytest.mark.parametrize(

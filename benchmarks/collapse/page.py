@@ -15,6 +15,7 @@ from benchmarks.collapse.plan import Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
 from benchmarks.collapse.stats import measured
 from esd_splat.cameras import Orbit
+from esd_splat.export.sheet import GAP
 from esd_splat.figurines import COLOURS
 from esd_splat.measure import Measure, pose_measures
 from esd_splat.measure.posterior import FINER, pose_posterior
@@ -34,8 +35,8 @@ SCORES = {"null_error": "null error", "gap_cosine": "cosine"}
 DIAGNOSES = HERE / "diagnoses"
 """``diagnostics.csv`` of single runs; the text says by which command."""
 DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information")
-VIEW = 64
-"""Pixels a view on the contact sheets."""
+VIEW, VIEWS = 64, 8
+"""Pixels a view on the contact sheets, and views in a row."""
 
 
 def write_page(folder: Path) -> None:
@@ -185,11 +186,13 @@ FILL = {
 
 def _paste(strips: Sequence[tuple[Path, str]]) -> Image.Image:
     sheets = [Image.open(file) for file, _ in strips]
-    line = VIEW + 14
-    page = Image.new("RGB", (sheets[0].width, line * len(strips)), "white")
+    line, width = VIEW + 14, VIEWS * (VIEW + GAP) - GAP
+    page = Image.new("RGB", (width, line * len(strips)), "white")
     draw = ImageDraw.Draw(page)
     for index, (sheet, (_, title)) in enumerate(zip(sheets, strips, strict=True)):
         draw.text((2, index * line), title, fill="black")
-        last = sheet.crop((0, sheet.height - VIEW, sheet.width, sheet.height))
+        # The last row; left of it stands its step.
+        right, bottom = sheet.size
+        last = sheet.crop((right - width, bottom - VIEW, right, bottom))
         page.paste(last, (0, index * line + 13))
     return page

@@ -26,7 +26,7 @@ FINAL = (
 teacher's training too."""
 FINAL_SEEDS = (0, 1, 2, 3)
 
-DRAWN = ("export.frames=0", "log.sheet_every=0", "checkpoint_every=0")
+DRAWN = ("export.frames=0", "export.report=false", "log.sheet_every=0", "checkpoint_every=0")
 """Of the pictures only the last contact sheet is drawn: the page shows some of those."""
 UNRELATED = ("prompt", "seed", "out", "resume", "overwrite", "export", "log", "checkpoint_every")
 """Keys that do not change what a run finds."""

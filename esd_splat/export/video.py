@@ -1,6 +1,7 @@
-"""Frames as an ``.mp4`` that browsers play."""
+"""Frames as an ``.mp4`` or ``.gif`` that browsers play."""
 
 import subprocess
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,48 +13,77 @@ from esd_splat.types import Images
 
 QUALITY_CRF = 16
 """x264's constant rate factor: 0 is lossless, 23 the default; at 16 the loss is hard to see."""
+GIF_FPS = 50
+"""Most frames a second in a ``.gif``: browsers show faster ones at 10."""
 
 
 def write_video(frames: Images, path: Path | str, fps: int = 24) -> None:
-    """Write H.264 in 4:2:0, whole or not at all, with the ffmpeg that imageio brings.
-
-    That format has even sizes: the last row or column of an odd one is doubled.
+    """Write a video, whole or not at all, with the ffmpeg that imageio brings.
 
     Args:
         frames: RGB; what lies outside [0, 1] is clamped. At least one.
-        path: ends in ``.mp4``; replaced if it exists.
+        path: replaced if it exists. Ends in ``.mp4`` for H.264 in 4:2:0, which has even sizes: the
+            last row or column of an odd one is doubled. Ends in ``.gif`` for 256 colours, chosen
+            for all frames together; it repeats for ever, and above ``GIF_FPS`` skips frames.
         fps: frames per second.
 
     Raises:
         OutputError: the file cannot be written, or there is no ffmpeg.
     """
-    height, width = frames.shape[2:]
-    even = torch.nn.functional.pad(
-        frames.detach().float(), (0, width % 2, 0, height % 2), mode="replicate"
-    )
-    size = f"{even.shape[3]}x{even.shape[2]}"
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "pipe:"]
-    # The matrix is named, as players guess differently from the size when it is not.
-    codec = ["-c:v", "libx264", "-crf", str(QUALITY_CRF), "-threads", "1"]
-    color = ["-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"]
-    tags = ["-colorspace", "bt709", "-color_range", "tv", "-movflags", "+faststart"]
     with atomic_path(path) as temporary:
-        # Called directly: imageio's own writer does not look whether ffmpeg succeeded.
-        command = [_ffmpeg(path), "-v", "error", "-y", *source, *codec, *color, *tags]
-        done = subprocess.run(
-            [*command, str(temporary)], input=to_bytes(even).tobytes(), capture_output=True
-        )
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").split("\n")
-            raise OSError(next((line for line in lines if line.strip()), "ffmpeg failed").strip())
+        _encode(frames, temporary, fps)
 
 
-def _ffmpeg(path: Path | str) -> str:
+def check_video(suffix: str) -> None:
+    """Find out now, and not after hours, whether there is what ``write_video`` needs.
+
+    Args:
+        suffix: of the files to write, ``.mp4`` or ``.gif``.
+
+    Raises:
+        OutputError: there is no ffmpeg, or it lacks the encoder.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _encode(torch.zeros(1, 3, 16, 16), Path(folder) / f"black{suffix}", fps=24)
+        except OSError as error:
+            raise OutputError(f"ffmpeg makes no {suffix} ({error})") from error
+
+
+def _encode(frames: Images, path: Path, fps: int) -> None:
+    if path.suffix == ".gif":
+        output = [
+            "-filter_complex",
+            f"fps={min(fps, GIF_FPS)},split[a][b];[a]palettegen[p];[b][p]paletteuse",
+        ]
+    else:
+        height, width = frames.shape[2:]
+        odd = (0, width % 2, 0, height % 2)
+        frames = torch.nn.functional.pad(frames.detach().float(), odd, mode="replicate")
+        codec = ["-c:v", "libx264", "-crf", str(QUALITY_CRF), "-threads", "1"]
+        # The matrix is named, as players guess differently from the size when it is not.
+        color = ["-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"]
+        tags = ["-colorspace", "bt709", "-color_range", "tv", "-movflags", "+faststart"]
+        output = [*codec, *color, *tags]
+    size = f"{frames.shape[3]}x{frames.shape[2]}"
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "pipe:"]
+    # Called directly: imageio's own writer does not look whether ffmpeg succeeded.
+    done = subprocess.run(
+        [_ffmpeg(), "-v", "error", "-y", *source, *output, str(path)],
+        input=to_bytes(frames).tobytes(),
+        capture_output=True,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.decode(errors="replace").split("\n")
+        raise OSError(next((line for line in lines if line.strip()), "ffmpeg failed").strip())
+
+
+def _ffmpeg() -> str:
     import imageio_ffmpeg  # here, so that importing the package stays light
 
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise OutputError(
-            f"{path}: no video without ffmpeg; install it with pip install 'imageio[ffmpeg]'"
+            "no video without ffmpeg; install it with pip install 'imageio[ffmpeg]'"
         ) from error

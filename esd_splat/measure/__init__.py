@@ -5,10 +5,17 @@ Possible for figurines only, whose every view is known exactly.
 
 from esd_splat.measure.looks import side_shares
 from esd_splat.measure.posterior import pose_measures
-from esd_splat.measure.scene import Measure, measure_scene, measure_views, pose_entropies
+from esd_splat.measure.scene import (
+    BETTER,
+    Measure,
+    measure_scene,
+    measure_views,
+    pose_entropies,
+)
 from esd_splat.measure.scores import mixture_eps, view_information
 
 __all__ = [
+    "BETTER",
     "Measure",
     "measure_scene",
     "measure_views",

@@ -21,6 +21,13 @@ HALVINGS = 5
 """Of a template's step, in the search for the rotation: ends within 0.1 degrees at 16 views."""
 BEST_DB = 100.0
 """Reported where the views equal the truth exactly."""
+BETTER: dict[str, str | int] = {
+    **{"IQ": "lower", "IV": "higher", "IG": "higher", "MI": "higher"},
+    **{"faces": 1, "front_share": 1, "janus": "lower", "psnr_aligned": "higher"},
+    "recognised": "higher",
+}
+"""Which value of a measure is the better one; a number is the truth's, and nearer to it is better.
+``rotation_deg`` is not among them: a scene may face any way."""
 
 
 @dataclass(frozen=True)

@@ -12,5 +12,6 @@ by that name to the field's: ``metadata={"aliases": {"guidance_scale_lora": lamb
 from esd_splat.structured.build import load
 from esd_splat.structured.describe import help_text, to_yaml
 from esd_splat.structured.schema import field_docs, keys_of, plugin
+from esd_splat.structured.source import read_flat
 
-__all__ = ["field_docs", "help_text", "keys_of", "load", "plugin", "to_yaml"]
+__all__ = ["field_docs", "help_text", "keys_of", "load", "plugin", "read_flat", "to_yaml"]

@@ -7,12 +7,12 @@ text and as parsed, and the one that the schema asks for is used.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 
-from esd_splat.errors import Problem
+from esd_splat.errors import ConfigError, Problem
 from esd_splat.structured.schema import NAME
 
 
@@ -82,6 +82,26 @@ def read_yaml(text: str, problems: list[Problem]) -> Tree | None:
     return None
 
 
+def read_flat(text: str, source: str) -> dict[str, Any]:
+    """The values of a YAML file by dotted key, whatever schema and version it was written for.
+
+    Args:
+        source: the file's name, for messages.
+
+    Raises:
+        ConfigError: it is no mapping.
+
+    Example:
+        >>> read_flat("loss: {name: esd, entropy_weight: 1.0}\\nsteps: 500", "x.yaml")
+        {'loss.name': 'esd', 'loss.entropy_weight': 1.0, 'steps': 500}
+    """
+    problems: list[Problem] = []
+    tree = read_yaml(text, problems)
+    if tree is None:
+        raise ConfigError(source, problems)
+    return dict(_flat(tree, ""))
+
+
 def apply_overrides(
     tree: Tree, overrides: Sequence[str], problems: list[Problem]
 ) -> tuple[Tree, list[str]]:
@@ -143,6 +163,14 @@ def _put(tree: Tree, key: str, new: Given | Tree, problems: list[Problem], spell
             both = f"{shorten(old.text)} and {shorten(new.text)}"
             problems.append(Problem(spelled, f"is given twice: {both}"))
         tree[last] = new
+
+
+def _flat(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
+    for key, node in tree.items():
+        if isinstance(node, Tree):
+            yield from _flat(node, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", plain(node)
 
 
 def _section(tree: Tree, name: str) -> Tree:

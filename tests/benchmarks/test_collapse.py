@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.collapse import runs
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
-from benchmarks.collapse.page import table, write_page
+from benchmarks.collapse.page import VIEW, _paste, table, write_page
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
 from benchmarks.collapse.plots import factor
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 from benchmarks.collapse.stats import interval
+from esd_splat.export import contact_sheet, write_png
 from esd_splat.figurines import KINDS, parse
 
 
@@ -157,6 +159,16 @@ def test_a_plot_shows_only_its_own_runs(tmp_path: Path) -> None:
     factor(asked, [_row(setting, MI=0.0)], tmp_path / "other.png")
     own, both, other = ((tmp_path / f"{n}.png").read_bytes() for n in ("own", "all", "other"))
     assert own == both != other
+
+
+def test_a_strip_is_the_last_row_of_a_sheet_with_labels_or_without(tmp_path: Path) -> None:
+    views = torch.rand(16, 3, VIEW, VIEW, generator=torch.Generator().manual_seed(0))
+    labels = ["0°"] * 8, ["step 1", "step 2"]
+    for sheet, name in ((views[8:], "plain"), (views, "labelled")):
+        write_png(contact_sheet(sheet, 8, *(labels if name == "labelled" else ())), tmp_path / name)
+    plain, labelled = (_paste([(tmp_path / name, "x")]) for name in ("plain", "labelled"))
+    assert plain.tobytes() == labelled.tobytes()
+    assert plain.size == (contact_sheet(views[8:], 8).shape[2], VIEW + 14)
 
 
 def test_the_page_is_what_the_committed_rows_say(tmp_path: Path) -> None:

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from esd_splat.errors import OutputError
-from esd_splat.export import contact_sheet, write_png, write_video
-from esd_splat.export.images import GAP
+from esd_splat.export import (
+    check_video,
+    contact_sheet,
+    png_to_webp,
+    to_webp,
+    write_png,
+    write_video,
+)
+from esd_splat.export.sheet import GAP
 
 
 def test_a_png_holds_each_level_exactly(tmp_path: Path) -> None:
@@ -36,8 +43,41 @@ def test_a_contact_sheet_reads_like_a_page() -> None:
     assert torch.equal(sheet[:, :4, :6], images[0])
 
 
+def test_webp_keeps_a_picture_but_for_a_little(tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 64).expand(3, 64, 64) * torch.tensor([1, 0.5, 0.2])[:, None, None]
+    (data,) = to_webp(ramp[None], quality=90)
+    assert np.abs(imageio.imread(data) / 255 - ramp.permute(1, 2, 0).numpy()).max() < 0.05
+    write_png(ramp, tmp_path / "ramp.png")
+    assert imageio.imread(png_to_webp(tmp_path / "ramp.png", (640, 640), 90)).shape == (64, 64, 3)
+    assert imageio.imread(png_to_webp(tmp_path / "ramp.png", (640, 16), 90)).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, 120])
+def test_a_broken_png_is_an_os_error(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.png"
+    write_png(torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0)), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(OSError, match=r"."):
+        png_to_webp(path, (100, 100), 90)
+
+
 def test_fewer_pictures_than_columns_make_one_row() -> None:
     assert contact_sheet(torch.zeros(2, 3, 4, 6), columns=8).shape == (3, 4, 12 + GAP)
+
+
+def test_labels_stand_beside_the_pictures_and_leave_them_alone() -> None:
+    images = torch.rand(6, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    plain = contact_sheet(images, columns=3)
+    sheet = contact_sheet(images, columns=3, across=["0°", "120°", "240°"], down=["step 9", "10"])
+    top, left = sheet.shape[1] - plain.shape[1], sheet.shape[2] - plain.shape[2]
+    assert torch.equal(sheet[:, top:, left:], plain)
+    ink = 1 - sheet[0]
+    above = [ink[:top, left + x : left + x + 40].sum() for x in (0, 40 + GAP, 2 * (40 + GAP))]
+    assert 0 < above[0] < above[1], "the shortest label has the least ink"
+    assert above[2] > above[0]
+    first, second = ink[top : top + 32, :left].sum(), ink[top + 32 + GAP :, :left].sum()
+    assert 0 < second < first
+    assert (ink[:top, :left] == 0).all()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 50), (1, 1)])
@@ -59,6 +99,23 @@ def test_a_video_shows_the_frames_in_their_colours(tmp_path: Path, size: tuple[i
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("fps", "count", "seconds"), [(10, 5, 0.1), (100, 3, 0.02)])
+def test_a_gif_turns_for_ever_in_the_same_time(
+    tmp_path: Path, fps: int, count: int, seconds: float
+) -> None:
+    """At 100 frames a second every other one is left out, as browsers would slow it down."""
+    colors = torch.tensor([[1.0, 0, 0], [0, 0.8, 0.1], [0.2, 0.2, 0.9], [1, 1, 1], [0, 0, 0]])
+    path = tmp_path / "turn.gif"
+    write_video(colors[:, :, None, None].expand(5, 3, 33, 50), path, fps)
+    frames = imageio.imread(path, index=None)
+    assert frames.shape == (count, 33, 50, 3)
+    kept = (255 * colors).numpy()[:, None, None][:: 5 // count + (count < 5)]
+    assert np.abs(frames - kept).max() <= 8
+    about = imageio.immeta(path, index=0)
+    assert about["duration"] == pytest.approx(1000 * seconds)
+    assert about["loop"] == 0, "for ever"
+
+
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for write, name in ((write_video, "a.mp4"), (write_png, "a.png")):
@@ -76,6 +133,21 @@ def test_a_failing_ffmpeg_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OutputError, match=r"\(No space left on device\)"):
         write_video(torch.zeros(2, 3, 8, 8), tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == [broken]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_whether_a_video_can_be_made_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    check_video(suffix)
+    lacking = tmp_path / "ffmpeg"
+    lacking.write_text(
+        "#!/bin/sh\ncat >/dev/null\necho \"Unknown encoder 'libx264'\" >&2\nexit 1\n"
+    )
+    lacking.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(lacking))
+    with pytest.raises(OutputError, match=rf"^ffmpeg makes no {suffix} \(Unknown encoder"):
+        check_video(suffix)
 
 
 def test_a_missing_ffmpeg_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

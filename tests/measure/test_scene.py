@@ -8,7 +8,13 @@ import torch
 
 from esd_splat.cameras import Cameras, Orbit
 from esd_splat.figurines import COLOURS, KINDS, trace
-from esd_splat.measure import Measure, measure_scene, measure_views, pose_entropies
+from esd_splat.measure import (
+    BETTER,
+    Measure,
+    measure_scene,
+    measure_views,
+    pose_entropies,
+)
 from esd_splat.measure.truth import TEMPLATE_SIZE, templates
 from tests.measure import worlds
 
@@ -165,3 +171,17 @@ def test_what_is_no_figurine_is_not_measured() -> None:
 def test_ranges_are_checked_all_at_once() -> None:
     with pytest.raises(ValueError, match=r"views: .* got 4\nelevation: .* got 90"):
         Measure(views=4, elevation=90.0)
+
+
+@pytest.mark.parametrize("wrong", [worlds.front_all_round(), worlds.faced(2)])
+def test_in_no_measure_is_a_wrong_scene_better_than_the_truth(wrong: torch.Tensor) -> None:
+    truth, wrong_one = _measure(worlds.turned(0.0)), _measure(wrong)
+    assert truth.keys() - BETTER.keys() == {"rotation_deg"}
+    for name, goal in BETTER.items():
+        pair = truth[name], wrong_one[name]
+        if None in pair:  # IG, where the pose is certain
+            continue
+        ours, other = (abs(x - goal) if isinstance(goal, int) else x for x in pair)
+        if goal == "higher":
+            ours, other = -ours, -other
+        assert ours <= other + 1e-3, name

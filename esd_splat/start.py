@@ -1,0 +1,103 @@
+"""What is decided before the first step: where to compute, what to go on from, what is told."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from esd_splat import native
+from esd_splat.checkpoint import load_checkpoint
+from esd_splat.config import Config
+from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError
+from esd_splat.prompt import VIEWS
+from esd_splat.rasterize import resolve_backend
+from esd_splat.record import CHECKPOINT
+from esd_splat.structured import load
+
+REQUIRED = ("config", "run", "record")
+FREE_TO_CHANGE = {
+    *("out", "resume", "overwrite", "view", "view_port", "checkpoint_every", "measure", "export"),
+}
+"""Keys that may differ between the parts of a run, as they do not touch the scene."""
+DECIDED = ("device", "backend")
+"""Keys whose ``auto`` is decided once, before the first step."""
+
+
+def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str, Any] | None]:
+    """``config`` with nothing left to decide in it, and the checkpoint to go on from, if any.
+
+    ``auto`` means what it meant before, or else means now.
+
+    Raises:
+        CheckpointError: the run had other settings, or is of a newer version.
+        BackendError: what was asked for cannot compute here.
+    """
+    saved = _saved_state(config, say) if config.resume else None
+    before = load(Config, saved["config"], source=CHECKPOINT.name) if saved else config
+    refuse_changes(config, before)
+    asked = {
+        name: getattr(before if getattr(config, name) == "auto" else config, name)
+        for name in DECIDED
+    }
+    device = _device(asked["device"])
+    backend = resolve_backend(asked["backend"], device.type)
+    if backend == "reference" and device.type == "cpu" and native.MISSING:
+        say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
+    if device.type == "cuda" and not native.has("grow", torch.empty(0, device=device)):
+        say(f"no kernels for CUDA, so PyTorch densifies, more slowly; {native.COMPILE}")
+    return dataclasses.replace(config, device=device.type, backend=backend), saved
+
+
+def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The checkpoint to go on from, or ``None`` where there is none that can be used."""
+    path = config.folder / CHECKPOINT
+    if not path.exists():
+        say(f"{config.folder} has no checkpoint yet: starting from step 0")
+        return None
+    try:
+        return load_checkpoint(path, required=REQUIRED)
+    except NewerCheckpointError:
+        raise
+    except CheckpointError as error:
+        say(f"{error}; starting from step 0")
+        return None
+
+
+def refuse_changes(config: Config, before: Config) -> None:
+    """A run goes on with the settings it began with, or not at all."""
+    asked, had = vars(config), vars(before)
+    changed = [
+        name
+        for name, value in asked.items()
+        if name not in FREE_TO_CHANGE
+        and value != had[name]
+        and not (name in DECIDED and value == "auto")
+    ]
+    if changed:
+        raise CheckpointError(
+            f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "
+            "those of its config.yaml, or choose another folder with out="
+        )
+
+
+def texts(config: Config) -> dict[str, str]:
+    """All that the teacher will be told, by the key to change if it cannot understand."""
+    views = config.teacher.views
+    told = {"prompt": config.prompt, "negative_prompt": config.negative_prompt}
+    for view, text in zip(VIEWS, views.texts(config.prompt), strict=True):
+        # Words that only a camera above ``overhead`` needs may stay unknown while there is none.
+        if view != "overhead" or config.cameras.elevation[1] > views.overhead:
+            told[f"teacher.views ({view} view)"] = text
+    return told
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BackendError(
+            "device: cuda was asked for and torch finds no CUDA device; use device=cpu, or install "
+            "a CUDA build of torch and a driver"
+        )
+    return torch.device(name)
