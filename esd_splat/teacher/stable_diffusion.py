@@ -1,4 +1,4 @@
-"""Stable Diffusion as a teacher: the embedded one, a folder, a hub id, a single file."""
+"""Stable Diffusion as a teacher: the embedded one, a folder, a hub id, a single file; its LoRAs."""
 
 import json
 import re
@@ -16,6 +16,7 @@ from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
 from esd_splat.teacher.families import check_folder
 from esd_splat.teacher.loading import SAFE, is_weight_file, local_folder, quiet
+from esd_splat.teacher.lora import MOST, find_lora, split_scale
 from esd_splat.teacher.parts import Source
 from esd_splat.teacher.single_file import read_header
 
@@ -32,6 +33,9 @@ class StableDiffusion(TeacherConfig):
     parts: str | None = None
     """With such a file: folder or hub id of a model in diffusers' layout, for configs, tokenizers,
     scheduler and the networks that the file lacks; null takes the one that it derives from."""
+    lora: tuple[str, ...] = ()
+    """LoRAs that are part of the teacher, added in this order: .safetensors files, or folders of
+    one; ``style.safetensors:0.8`` counts to 0.8, in [-10, 10]."""
     variant: str | None = None
     """Weight files to take, such as fp16 for ``*.fp16.safetensors``; null takes the plain ones."""
     guidance_scale: float = 1.0
@@ -48,6 +52,11 @@ class StableDiffusion(TeacherConfig):
             f"{name}: must be in [0, {most:g}], got {getattr(self, name):g}"
             for name, most in ranges.items()
             if not 0 <= getattr(self, name) <= most
+        ]
+        problems += [
+            f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
+            for text in self.lora
+            if abs(split_scale(text)[1]) > MOST
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -81,6 +90,8 @@ class StableDiffusion(TeacherConfig):
     @override
     def check(self, prompts: Mapping[str, str]) -> None:
         check_language_model(self.views.language_model)
+        for text in self.lora:
+            find_lora(text).check()
         if self.parts is not None:
             _check_parts(self.parts, self._is_file)
         at = self.folder
@@ -105,8 +116,9 @@ class StableDiffusion(TeacherConfig):
         with quiet():
             source = self._source()
             family, parts = source.load(dtype)
+            loras = [find_lora(text).fuse(family, parts) for text in self.lora]
         teacher = family.build(parts, device, dtype)
-        teacher.notes = tuple(source.borrowed(parts))
+        teacher.notes = (*source.borrowed(parts), *loras)
         return teacher
 
     def _source(self) -> Source:

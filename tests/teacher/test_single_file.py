@@ -184,6 +184,8 @@ def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
         TeacherError, match=r"teacher\.model: .* is a pickle.*give the \.safetensors"
     ):
         StableDiffusion(model=str(file)).check({})
+    with pytest.raises(TeacherError, match=r"teacher\.lora: .* is a pickle"):
+        StableDiffusion(lora=(str(file),)).check({})
 
 
 def test_a_file_that_is_not_there_is_no_hub_id() -> None:
