@@ -12,7 +12,7 @@ class EsdSplatError(Exception):
 
 
 class PromptError(EsdSplatError):
-    """A prompt uses words that the chosen teacher has never seen."""
+    """A prompt uses words that the chosen teacher has never seen, or more than it takes."""
 
 
 class SceneError(EsdSplatError):

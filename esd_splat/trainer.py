@@ -75,6 +75,8 @@ def _fit(
     """Run ``config``, with nothing left to decide in it, and write what it leaves."""
     device, backend = torch.device(config.device), config.backend
     teacher = config.teacher.load(device, DTYPES[config.precision])
+    for note in teacher.notes:
+        say(note)
     distillation, record = Distillation(config, teacher, backend), Record(config)
     if saved is not None:
         distillation.restore(saved["run"])

@@ -31,6 +31,8 @@ class Teacher(ABC):
     device: torch.device
     joint: bool = False
     """Whether it looks at the views of a step together: they then are at one timestep."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of where its weights come from, a line each."""
 
     def told(self, texts: Embeddings, c2w: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b rows d"]:
         """What the network is told of views of one scene: their texts, and what else it takes.
@@ -43,7 +45,11 @@ class Teacher(ABC):
 
     @abstractmethod
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Encode texts, one row each; each distinct text is encoded once and remembered."""
+        """Encode texts, one row each; each distinct text is encoded once and remembered.
+
+        Raises:
+            PromptError: one is longer than the text encoder takes.
+        """
 
     @abstractmethod
     def encode(self, images: Images) -> Latents:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from esd_splat.teacher.families import INDEX
+from esd_splat.teacher.families import INDEX, SD, SD3, SDXL
 from esd_splat.teacher.tokenizer import make_tokenizer
 
 WORDS = ("a", "red", "blue", "owl", "cat", "front", "side", "back", "overhead", "view", ",")
@@ -86,7 +86,7 @@ _TINY_UNET: Keys = {
 _WIDTHS = (320, 640, 1280, 1280)
 _L, _H, _G = _clip(768, 12, 12), _clip(1024, 23, 16), _clip(1280, 32, 20, 1280)
 _TOKENS = {"vocab_size": 600, "max_position_embeddings": 12}
-_SMALL = _clip(16, 2, 2, 12, **_TOKENS)
+_SMALL, _WIDER = _clip(16, 2, 2, 16, **_TOKENS), _clip(24, 2, 2, 12, **_TOKENS)
 
 SHAPES = {
     "sd15": Shape(_unet(64, _WIDTHS, 768, 8), (_L,), _VAE),
@@ -131,12 +131,12 @@ SHAPES = {
     ),
     "tiny-sdxl": Shape(
         _unet(
-            *(4, (8, 16), 32, 2),
+            *(4, (8, 16), 40, 2),
             **(_TINY_UNET | _TOLD),
             addition_time_embed_dim=4,
             projection_class_embeddings_input_dim=6 * 4 + 12,
         ),
-        (_SMALL, _SMALL),
+        (_SMALL, _WIDER),
         _TINY_VAE,
     ),
     "tiny-sd3": Shape(
@@ -146,14 +146,14 @@ SHAPES = {
             "num_layers": 2,
             "attention_head_dim": 8,
             "num_attention_heads": 2,
-            "joint_attention_dim": 40,
+            "joint_attention_dim": 48,
             "caption_projection_dim": 16,
-            "pooled_projection_dim": 24,
+            "pooled_projection_dim": 28,
             "pos_embed_max_size": 8,
         },
-        (_SMALL, _SMALL),
+        (_SMALL, _WIDER),
         _TINY_VAE | {"latent_channels": 16, "shift_factor": 0.1},
-        {"d_model": 40, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+        {"d_model": 48, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
     ),
 }
 """Real configurations, from the models' own published ones, and tiny ones of the same classes.
@@ -189,7 +189,8 @@ def save_blank(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = _parts(shape, kind, t5, predicts or shape.predicts)
-    pipeline = _pipeline(kind, parts)
+    family_of = {"sdxl": SDXL, "sd3": SD3}.get(kind, SD)
+    pipeline = family_of.as_pipeline(parts)
     if not family.startswith("tiny"):
         pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
     unfinished = folder.with_name(f".{folder.name}.tmp")
@@ -234,17 +235,6 @@ def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
         config = transformers.T5Config(vocab_size=len(pieces), **shape.t5)
         parts["text_encoder_3"] = transformers.T5EncoderModel(config)
     return parts
-
-
-def _pipeline(kind: str, parts: dict[str, Any]) -> Any:
-    import diffusers
-
-    if kind == "sdxl":
-        return cast(Any, diffusers.StableDiffusionXLPipeline)(**parts, add_watermarker=False)
-    if kind == "sd3":
-        return cast(Any, diffusers.StableDiffusion3Pipeline)(**parts)
-    without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return cast(Any, diffusers.StableDiffusionPipeline)(**parts, **without)
 
 
 if __name__ == "__main__":

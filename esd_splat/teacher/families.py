@@ -1,7 +1,7 @@
 """Kinds of models, and which of them a folder holds. To add one: write its file, then its line."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import multi_view, sd, sd3, sdxl
 from esd_splat.teacher.base import Teacher
+from esd_splat.teacher.loading import SAFE
 
 INDEX = "model_index.json"
 
@@ -20,19 +21,49 @@ class Family:
     """Models whose folders have the same parts."""
 
     name: str
+    pipeline: str
+    """The class of diffusers that is made of these parts."""
     build: Callable[[dict[str, Any], torch.device, torch.dtype], Teacher]
     """Makes a teacher of loaded parts, by name."""
     parts: dict[str, str]
     """Library and class of each part, by the name of its folder."""
     optional: dict[str, str] = field(default_factory=dict)
     """Of parts that a folder may lack."""
+    without: dict[str, Any] = field(default_factory=dict)
+    """What tells the pipeline to do without parts that we never load."""
+
+    def as_pipeline(self, parts: Mapping[str, Any]) -> Any:
+        """The loaded parts, by name, as diffusers' own pipeline."""
+        import diffusers
+
+        absent = dict.fromkeys(self.optional.keys() - parts.keys())
+        return getattr(diffusers, self.pipeline)(**parts, **absent, **self.without)
 
 
-FAMILIES = {
-    "StableDiffusionPipeline": Family("Stable Diffusion", sd.Sd, sd.PARTS),
-    "StableDiffusionXLPipeline": Family("Stable Diffusion XL", sdxl.Sdxl, sdxl.PARTS),
-    "StableDiffusion3Pipeline": Family("Stable Diffusion 3", sd3.Sd3, sd3.PARTS, sd3.OPTIONAL),
-    "MultiViewPipeline": Family("multi-view diffusion", multi_view.MultiView, multi_view.PARTS),
+SD = Family(
+    "Stable Diffusion",
+    "StableDiffusionPipeline",
+    sd.Sd,
+    sd.PARTS,
+    without={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+)
+SDXL = Family(
+    "Stable Diffusion XL",
+    "StableDiffusionXLPipeline",
+    sdxl.Sdxl,
+    sdxl.PARTS,
+    without={"add_watermarker": False},
+)
+SD3 = Family("Stable Diffusion 3", "StableDiffusion3Pipeline", sd3.Sd3, sd3.PARTS, sd3.OPTIONAL)
+MULTI_VIEW = Family(
+    "multi-view diffusion",
+    SD.pipeline,
+    multi_view.MultiView,
+    multi_view.PARTS,
+    without=SD.without,
+)
+FAMILIES = {family.pipeline: family for family in (SD, SDXL, SD3)} | {
+    "MultiViewPipeline": MULTI_VIEW
 }
 """By the pipeline that diffusers names in a model's index."""
 
@@ -47,9 +78,31 @@ def family_of(folder: Path) -> Family:
     if index.exists():
         return family_by_index(index)
     if (folder / "transformer").is_dir():
-        return FAMILIES["StableDiffusion3Pipeline"]
-    two = (folder / "text_encoder_2").is_dir()
-    return FAMILIES["StableDiffusionXLPipeline" if two else "StableDiffusionPipeline"]
+        return SD3
+    return SDXL if (folder / "text_encoder_2").is_dir() else SD
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that does not hold all parts of a model of ours.
+
+    Raises:
+        TeacherError: saying what it seems to be.
+    """
+    family = family_of(folder)
+    missing = [part for part in family.parts if not (folder / part).is_dir()]
+    if not missing:
+        return
+    files = sorted(file.name for file in folder.glob(f"*{SAFE}"))
+    if any("lora" in name for name in files):
+        advice = "it looks like a LoRA, which is for teacher.lora"
+    elif files:
+        advice = f"for a model of one file give that file, as teacher.model={folder / files[0]}"
+    else:
+        advice = "save one with diffusers' save_pretrained"
+    raise TeacherError(
+        f"teacher.model: {folder} is not a {family.name} folder: it has no "
+        f"{', '.join(missing)}; {advice}"
+    )
 
 
 def family_by_index(index: Path) -> Family:

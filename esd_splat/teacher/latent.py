@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from esd_splat.errors import TeacherError
+from esd_splat.errors import PromptError, TeacherError
 from esd_splat.noise import AlphasCumprod, eps_from_flow, eps_from_v, velocity
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.types import Images, Latents, Timesteps
@@ -34,9 +34,10 @@ class LatentTeacher(Teacher):
                 f"teacher.model: its network predicts {predicts!r}; "
                 f"{', '.join(PREDICTS[:-1])} and {PREDICTS[-1]} are understood"
             )
-        for part in parts.values():
+        for name, part in parts.items():
             if isinstance(part, nn.Module):
                 part.to(device).eval().requires_grad_(False)
+                _check_finite(name, part)
         self.device, self.dtype, self.predicts = device, dtype, predicts
         self.network = cast(Any, network).to(memory_format=torch.channels_last)  # fastest so
         self.alphas_cumprod = alphas_cumprod.float().to(device)
@@ -45,12 +46,9 @@ class LatentTeacher(Teacher):
         self._scale = config.scaling_factor
         self._shift = getattr(config, "shift_factor", None) or 0.0
         factor = 2 ** (len(config.block_out_channels) - 1)
-        self.image_size: int = int(network.config["sample_size"]) * factor  # pyright: ignore
-        if (found := config.latent_channels) != (asked := network.config["in_channels"]):  # pyright: ignore
-            raise TeacherError(
-                f"teacher.model: its vae makes {found} latent channels, its network takes {asked}; "
-                "they are parts of different models"
-            )
+        asked: Any = network.config
+        self.image_size: int = int(asked["sample_size"]) * factor
+        check_fit("its vae makes {} latent channels", config.latent_channels, asked["in_channels"])
         self._cache: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -100,7 +98,47 @@ class LatentTeacher(Teacher):
         return convert(output, noisy, self.alphas_cumprod, t)
 
 
-def token_ids(tokenizer: Any, text: str, device: torch.device) -> Tensor:
-    """``[1, tokens]``: as long as the tokenizer's model takes, what is longer cut off."""
-    ids = tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return ids.to(device)
+def token_ids(tokenizer: Any, text: str, device: torch.device, most: int | None = None) -> Tensor:
+    """``[1, most]``, shorter texts padded; by default as long as the tokenizer says.
+
+    Raises:
+        PromptError: ``text`` is longer: view words stand at its end, and would be lost silently.
+    """
+    takes: int = tokenizer.model_max_length if most is None else most
+    if len(ids := tokenizer(text, verbose=False).input_ids) > takes:
+        cut = tokenizer.decode(ids[takes - 1 : -1]).strip()
+        raise PromptError(
+            f"prompt: {text!r} has {len(ids)} tokens and this teacher takes {takes}: {cut!r} would "
+            "be cut off; say it shorter (Stable Diffusion 3 with its T5 encoder takes 256)"
+        )
+    return clipped_ids(tokenizer, text, device, takes)
+
+
+def clipped_ids(tokenizer: Any, text: str, device: torch.device, most: int) -> Tensor:
+    """``[1, most]``: what is longer is cut off."""
+    padded = tokenizer(
+        text, padding="max_length", max_length=most, truncation=True, return_tensors="pt"
+    )
+    return padded.input_ids.to(device)
+
+
+def check_fit(what: str, found: int, asked: int) -> None:
+    """Refuse a network that does not take what another makes.
+
+    Args:
+        what: that makes it, with a place for ``found``.
+    """
+    if found != asked:
+        raise TeacherError(
+            f"teacher.model: {what.format(found)}, its network takes {asked}; they are parts of "
+            "different models"
+        )
+
+
+def _check_finite(name: str, part: nn.Module) -> None:
+    for key, weight in part.named_parameters():
+        if not weight.isfinite().all():
+            raise TeacherError(
+                f"teacher.model: in {weight.dtype} the weight {key} of its {name} is not finite: "
+                "the file is damaged, or the numbers are too large for this precision"
+            )

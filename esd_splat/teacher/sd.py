@@ -6,7 +6,7 @@ import torch
 from typing_extensions import override
 
 from esd_splat.teacher.base import Embeddings
-from esd_splat.teacher.latent import LatentTeacher, token_ids
+from esd_splat.teacher.latent import LatentTeacher, check_fit, token_ids
 from esd_splat.types import Latents, Timesteps
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "unet": "diffusers.UNet2DConditionModel",
     "scheduler": "diffusers.DDPMScheduler",
 }
+TEXT_WIDTH = "of text its encoders make {} values a token"
 
 
 class Sd(LatentTeacher):
@@ -25,6 +26,8 @@ class Sd(LatentTeacher):
         scheduler = parts["scheduler"]
         schedule, predicts = scheduler.alphas_cumprod, scheduler.config.prediction_type
         super().__init__(parts, parts["unet"], predicts, schedule, device, dtype)
+        width = parts["text_encoder"].config.hidden_size
+        check_fit(TEXT_WIDTH, width, parts["unet"].config.cross_attention_dim)
         self.time_embedding = parts["unet"].time_embedding
         self._tokenizer, self._text = parts["tokenizer"], parts["text_encoder"]
 

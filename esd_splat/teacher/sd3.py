@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from esd_splat.noise import alpha_sigma
 from esd_splat.teacher.base import Embeddings
-from esd_splat.teacher.latent import LatentTeacher, token_ids
+from esd_splat.teacher.latent import LatentTeacher, check_fit, clipped_ids, token_ids
 from esd_splat.teacher.sdxl import pack, unpack
 from esd_splat.types import Latents, Timesteps
 
@@ -52,12 +52,23 @@ class Sd3(LatentTeacher):
         self._t5 = parts.get("tokenizer_3"), parts.get("text_encoder_3")
         self._width: int = network.config["joint_attention_dim"]
         self._pooled: int = network.config["pooled_projection_dim"]
+        pooled = sum(encoder.config.projection_dim for _, encoder in self._clip)
+        check_fit("of a whole text its encoders make {} values", pooled, self._pooled)
+        if self._t5[1] is not None:
+            check_fit(
+                "of text its T5 makes {} values a token", self._t5[1].config.d_model, self._width
+            )
         self._times = float(count)
 
     @override
     def encode_text(self, text: str) -> Embeddings:
+        # What is too long for CLIP is not lost: T5 reads it.
+        ids = token_ids if self._t5[1] is None else clipped_ids
         found = [
-            encoder(token_ids(tokenizer, text, self.device), output_hidden_states=True)
+            encoder(
+                ids(tokenizer, text, self.device, tokenizer.model_max_length),
+                output_hidden_states=True,
+            )
             for tokenizer, encoder in self._clip
         ]
         clip = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
@@ -69,10 +80,7 @@ class Sd3(LatentTeacher):
         tokenizer, encoder = self._t5
         if tokenizer is None or encoder is None:
             return torch.zeros(1, T5_TOKENS, self._width, device=self.device)
-        ids = tokenizer(
-            text, padding="max_length", max_length=T5_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
-        return encoder(ids.to(self.device))[0]
+        return encoder(token_ids(tokenizer, text, self.device, T5_TOKENS))[0]
 
     @override
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:

