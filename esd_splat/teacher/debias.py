@@ -69,7 +69,7 @@ def load_language_model(name: str) -> ViewScore:
         source = str(local_folder(name) or name)
         try:
             if local_folder(name) is None:
-                reach_hub(name, "config.json", "model.safetensors")
+                source = reach_hub(name, "config.json", "model.safetensors")
             tokenizer: Any = AutoTokenizer.from_pretrained(source)
             model, info = AutoModelForMaskedLM.from_pretrained(  # never a pickle
                 source, use_safetensors=True, output_loading_info=True

@@ -32,19 +32,28 @@ def local_folder(name: str) -> Path | None:
     return path if path.exists() or not is_id else None
 
 
-def reach_hub(name: str, first_file: str, last_file: str) -> None:
-    """Ask the hub for a model once, as loading would ask, wait and ask again for each of its files.
+def reach_hub(name: str, first_file: str, last_file: str) -> str:
+    """Where to load a model from: its id again, or the cache's folder if the hub does not give it.
+
+    The hub is asked once, as loading would ask, wait and ask again for each of the model's files.
 
     Args:
         name: a hub id (owner/name).
         first_file: a small one, which a gated model does not give to everyone.
-        last_file: that loading fetches: with it in the cache all are, and no one is asked.
+        last_file: that loading fetches: with it in the cache all are.
     """
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
-    if not isinstance(try_to_load_from_cache(name, last_file), str):
+    cached = try_to_load_from_cache(name, last_file)
+    try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT)
         hf_hub_download(name, first_file, etag_timeout=HUB_TIMEOUT)
+    # The errors of the hub and of the network share no base class but this one.
+    except Exception:
+        if not isinstance(cached, str):
+            raise
+        return cached.removesuffix(last_file)
+    return name
 
 
 def way_out(name: str, error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Loads the parts of a model: from a folder, the hub, or a single file and a folder beside it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,9 @@ class Source:
 
         libraries = {"diffusers": diffusers, "transformers": transformers}
         folder = local_folder(self.where)
-        family = self._ask_hub() if folder is None else family_of(folder)
+        if folder is None and (where := self._ask_hub()) != self.where:
+            return replace(self, where=where).load(dtype)
+        family = self._hub_family() if folder is None else family_of(folder)
         if self.file is not None and self.file.family is not family:
             raise TeacherError(
                 f"{self.key}: {self.where!r} is a {family.name}, {self.file.path} a "
@@ -81,19 +83,19 @@ class Source:
         )
         return family.parts | there
 
-    def _ask_hub(self) -> Family:
-        """Once, as loading would ask, wait and ask again for each of many files."""
-        from huggingface_hub import hf_hub_download
-
+    def _ask_hub(self) -> str:
         try:
-            reach_hub(self.where, INDEX, LAST_FILE)
-            index = hf_hub_download(self.where, INDEX)
+            return reach_hub(self.where, INDEX, LAST_FILE)
         # The errors of the hub and of the network share no base class but this one.
         except Exception as error:
             raise TeacherError(
                 f"{self.key}: cannot get {self.where!r} from the hub: {way_out(self.where, error)}"
             ) from error
-        return family_by_index(Path(index))
+
+    def _hub_family(self) -> Family:
+        from huggingface_hub import hf_hub_download
+
+        return family_by_index(Path(hf_hub_download(self.where, INDEX)))
 
     def _from_folder(self, family: Family, name: str, kind: Any, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"subfolder": name}
