@@ -75,6 +75,12 @@ class Orbit:
     """Range of vertical fields of view, degrees in (0, 180)."""
     size: int = 64
     """Image width and height, pixels, at least 8."""
+    size_start: int | None = None
+    """Size at the start, pixels, at least 8 and at most size; null is size all along. Early steps
+    settle what a small picture shows, at a fraction of the pixels."""
+    size_until: float = 0.5
+    """Share of the run at which size is reached, in (0, 1], by equal factors, if size_start is
+    given."""
     stratified: bool = True
     """One azimuth in each of ``batch`` equal sectors, instead of independent ones."""
 
@@ -86,10 +92,32 @@ class Orbit:
         ]
         if self.size < 8:
             problems.append(f"size: must be at least 8, got {self.size}")
+        if self.size_start is not None and not 8 <= self.size_start <= self.size:
+            problems.append(
+                f"size_start: must be in [8, size] = [8, {self.size}], got {self.size_start}"
+            )
+        if not 0 < self.size_until <= 1:
+            problems.append(
+                f"size_until: must be a share of the run in (0, 1], got {self.size_until:g}"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
-    def sample(self, batch: int, generator: torch.Generator) -> Cameras:
+    def size_at(self, progress: float) -> int:
+        """Width and height of the views when a share ``progress`` of the run is done, pixels.
+
+        Example:
+            >>> orbit = Orbit(size=512, size_start=64, size_until=0.6)
+            >>> [orbit.size_at(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)]
+            [64, 128, 256, 512, 512]
+        """
+        if self.size_start is None or progress >= self.size_until:
+            return self.size
+        return round(
+            self.size_start * (self.size / self.size_start) ** (progress / self.size_until)
+        )
+
+    def sample(self, batch: int, generator: torch.Generator, size: int | None = None) -> Cameras:
         """Draw ``batch`` cameras, uniform in azimuth and in each configured range.
 
         Each azimuth alone is uniform over the circle. When ``stratified``, the i-th lies in the
@@ -98,6 +126,7 @@ class Orbit:
         Args:
             batch: how many.
             generator: of the CPU; five numbers a camera are taken whatever the configuration.
+            size: pixels; ``None`` for the orbit's own.
         """
         u = torch.rand(5, batch, generator=generator, dtype=torch.float64)
         turn = u[0]
@@ -108,7 +137,7 @@ class Orbit:
             elevation_deg=_between(u[2], self.elevation),
             distance=_between(u[3], self.distance),
             fov_deg=_between(u[4], self.fov),
-            size=self.size,
+            size=self.size if size is None else size,
         )
 
     def turntable(self, count: int, elevation: float = 15.0, size: int | None = None) -> Cameras:

@@ -22,7 +22,7 @@ from esd_splat.noise import TimestepRange
 from esd_splat.optim import Optim
 from esd_splat.pool import Pool
 from esd_splat.structured import load, plugin
-from esd_splat.teacher import TEACHERS, Particle, TeacherConfig
+from esd_splat.teacher import TEACHERS, Memory, Particle, TeacherConfig
 
 VERSION = 1
 """Of the format below. A change that reads an old file differently adds one."""
@@ -132,12 +132,16 @@ class Config:
     """What the teacher's and the particle's predictions ask of the views."""
     teacher: TeacherConfig = plugin(TEACHERS, default="stable_diffusion")
     """The text-to-image model whose likely images the views should become."""
+    memory: Memory = field(default_factory=Memory)
     particle: Particle = field(default_factory=Particle)
     pool: Pool = field(default_factory=Pool)
     clamp: Clamp = field(default_factory=Clamp)
     image_loss: float = 0.0
     """Weight of the same pull on pixels instead of latents, at least 0 (HiFA, arXiv:2305.18766). It
     costs a pass through the decoder. Theirs is 0.01 to 0.1; 0 is off."""
+    latent_warmup: float = 0.0
+    """Share of the run, in [0, 1], in whose steps a linear map of colours stands in for the VAE's
+    encoder, fitted on it at the start: no pass through the encoder, and no detail. 0 is off."""
     timesteps: TimestepRange = field(default_factory=TimestepRange)
     cameras: Orbit = field(default_factory=Orbit)
     optim: Optim = field(default_factory=Optim)
@@ -155,6 +159,10 @@ class Config:
         problems += _ranges(self, checkpoint_every=(0, None), view_port=(0, 65535))
         if not (self.image_loss >= 0 and math.isfinite(self.image_loss)):
             problems.append(f"image_loss: must be at least 0 and finite, got {self.image_loss:g}")
+        if not 0 <= self.latent_warmup <= 1:
+            problems.append(
+                f"latent_warmup: must be a share of the run in [0, 1], got {self.latent_warmup:g}"
+            )
         if not self.prompt.strip():
             problems.append('prompt: must not be empty; say what to make, as prompt="a red owl"')
         if self.out is not None and not self.out.strip():

@@ -4,7 +4,6 @@ A step is a function of the state alone: every random number comes from a named 
 so a restored state goes on to the same bits.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,36 +19,26 @@ from esd_splat.checkpoint import (
     scene_state,
 )
 from esd_splat.config import Config
-from esd_splat.errors import RunError
+from esd_splat.errors import RunError, TeacherError
 from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
 from esd_splat.noise import alpha_sigma
 from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
 from esd_splat.pool import Views
+from esd_splat.portions import Drawn, Pulled, Seen, join
 from esd_splat.predictions import Predictor
 from esd_splat.rasterize import contributions, rasterize
-from esd_splat.rasterize.base import MIN_ALPHA
-from esd_splat.teacher import Teacher
+from esd_splat.rasterize.base import MIN_ALPHA, Render
+from esd_splat.teacher import LinearEncoder, Teacher
 from esd_splat.types import Images, Latents, Timesteps
 
 STREAMS = ("cameras", "background", "noise", "particle", "importance")
 """What is drawn at random in a step, each from a generator of its own."""
 IMPORTANCE_VIEWS = 16
 """Views that the importance of a Gaussian is measured in, when densification asks for it."""
+_Look = tuple[Render, Latents]
+"""Some views, and what they are to the teacher."""
 PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the latest step looked at, for whoever watches; no part of the state."""
-
-    images: Images
-    """The views as they were drawn."""
-    noisy: Latents
-    """Their latents, noised to ``t``."""
-    t: Timesteps
-    predictions: dict[str, Latents]
-    """Noise predictions, by the names of ``PREDICTIONS``."""
 
 
 class Distillation:
@@ -58,6 +47,12 @@ class Distillation:
     def __init__(self, config: Config, teacher: Teacher, backend: str) -> None:
         self.config, self.teacher, self.backend = config, teacher, backend
         self.device = teacher.device
+        at_once = config.memory.views_at_once
+        if teacher.joint and at_once is not None and at_once < config.batch:
+            raise TeacherError(
+                f"memory.views_at_once: must be null or batch, {config.batch}, got {at_once}: this "
+                "teacher looks at all views of a step together"
+            )
         self.generators = {
             name: torch.Generator().manual_seed(config.seed * 16 + index)
             for index, name in enumerate(STREAMS)
@@ -67,6 +62,10 @@ class Distillation:
         self.densify_state = config.densify.start(len(start), self.device)
         self.predictor = Predictor(config, teacher)
         self.particle = self.predictor.particle
+        self.linear = None
+        if config.latent_warmup:
+            generator = torch.Generator().manual_seed(config.seed * 16 + len(STREAMS))
+            self.linear = LinearEncoder.fit(teacher, generator)
         self.recent: Views | None = None  # latents of the latest views, for losses that pool them
         self.seen: Seen | None = None
         self.done = 0
@@ -85,47 +84,79 @@ class Distillation:
         config, step = self.config, self.done
         progress = step / config.steps
         set_lr(self.optimizer, config.optim, progress)
-        cameras = config.cameras.sample(config.batch, self.generators["cameras"]).to(self.device)
-        background = self._backgrounds(len(cameras))
-        render = rasterize(self.scene, cameras, background, self.backend)
-        if not render.visible.any():
-            raise self._vanished(f"none is visible in any of {len(cameras)} views")
-        render.means2d.retain_grad()
-        latents = self.teacher.encode(render.images)
-        clean = latents.detach()
+        views = self._draw(progress)
+        parts = views.split(config.memory.views_at_once)
+        looks: list[_Look] = []
         if "pooled" in config.loss.needs:
-            self.recent = config.pool.join(self.recent, clean)
+            # A pool has all views of a step before it is asked about any of them.
+            with torch.set_grad_enabled(len(parts) == 1):
+                looks = [self._look(part, progress) for part in parts]
+            latents = torch.cat([latents.detach() for _, latents in looks])
+            self.recent = config.pool.join(self.recent, latents)
+        pulled = []
+        for part in parts:
+            # Of several parts only one at a time has a graph.
+            look = looks[0] if looks and len(parts) == 1 else self._look(part, progress)
+            pulled.append(self._pull(part, look, progress))
+        clean, render, grad2d, self.seen, means = join(pulled)
+        if not render.visible.any():
+            raise self._vanished(f"none is visible in any of {config.batch} views")
+        logged = {name: mean.item() for name, mean in means.items()}
+        logged["direction"] **= 0.5
 
-        alphas_cumprod = self.teacher.alphas_cumprod
-        levels = 1 if self.teacher.joint else len(cameras)
-        t = config.timesteps.draw(progress, levels, alphas_cumprod, self.generators["noise"])
-        t = t.to(self.device).expand(len(cameras))
-        noised = self.predictor.noised(clean, t, cameras, self.generators["noise"])
-        predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
-        self.seen = Seen(render.images.detach(), noised.noisy, t, predictions)
-        weights = config.timesteps.weights(alphas_cumprod, t)
-        pull = config.loss.direction(**predictions)
-        direction = config.clamp.apply(weights * pull, progress)
-        terms = config.regularise.terms(self.scene, render.alphas)
-        if config.image_loss:
-            terms["image"] = config.image_loss * self._image_loss(render.images, clean, pull, t)
-        (surrogate_loss(latents, direction) + sum(terms.values())).backward()
-        logged = {"direction": direction.square().mean().sqrt().item()}
-        logged |= {name: value.item() for name, value in terms.items()}
-
-        grad2d = render.means2d.grad
-        assert grad2d is not None
         config.densify.observe(self.densify_state, render, grad2d)
         clip_gradients(self.optimizer, config.optim)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.particle is not None:
-            words, generator = self.predictor.words(cameras), self.generators["particle"]
-            logged["particle"] = self.particle.train(clean, words, cameras.c2w, generator)
+            words, generator = self.predictor.words(views.cameras), self.generators["particle"]
+            logged["particle"] = self.particle.train(
+                clean, words, views.cameras.c2w, generator, config.memory.views_at_once
+            )
         self.done = step + 1
         self._check(logged)
         self._densify()
         return logged | {"gaussians": float(len(self.scene))}
+
+    def _draw(self, progress: float) -> Drawn:
+        """All that is random in a step's views, before they are parted."""
+        config, generators = self.config, self.generators
+        size = config.cameras.size_at(progress)
+        cameras = config.cameras.sample(config.batch, generators["cameras"], size)
+        levels = 1 if self.teacher.joint else len(cameras)
+        t = config.timesteps.draw(
+            progress, levels, self.teacher.alphas_cumprod, generators["noise"]
+        ).expand(len(cameras))
+        noise = self.predictor.draw(len(cameras), generators["noise"])
+        background = self._backgrounds(len(cameras))
+        return Drawn(cameras.to(self.device), background, t.to(self.device), noise)
+
+    def _look(self, views: Drawn, progress: float) -> _Look:
+        render = rasterize(self.scene, views.cameras, views.background, self.backend)
+        linear = self.linear if progress < self.config.latent_warmup else None
+        return render, (linear or self.teacher).encode(render.images)
+
+    def _pull(self, views: Drawn, look: _Look, progress: float) -> Pulled:
+        """Add to the scene's gradient what some of the step's views ask for."""
+        config, (render, latents) = self.config, look
+        render.means2d.retain_grad()
+        clean, (cameras, _, t, noise) = latents.detach(), views
+        noised = self.predictor.noised(clean, t, cameras, noise)
+        predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
+        weights = config.timesteps.weights(self.teacher.alphas_cumprod, t)
+        pull = config.loss.direction(**predictions)
+        direction = config.clamp.apply(weights * pull, progress)
+        terms = config.regularise.terms(self.scene, render.alphas)
+        if config.image_loss:
+            terms["image"] = config.image_loss * self._image_loss(render.images, clean, pull, t)
+        share = len(t) / config.batch
+        (share * (surrogate_loss(latents, direction) + sum(terms.values()))).backward()
+        grad2d = render.means2d.grad
+        assert grad2d is not None
+        logged = {"direction": direction.square().mean()} | terms
+        logged = {name: share * value.detach() for name, value in logged.items()}
+        seen = Seen(render.images.detach(), noised.noisy, t, predictions)
+        return Pulled(clean, render, grad2d, seen, logged)
 
     def _image_loss(
         self, images: Images, clean: Latents, pull: Latents, t: Timesteps

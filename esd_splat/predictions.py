@@ -40,18 +40,21 @@ class Predictor:
         """What a network is told of these views that knows no view words."""
         return self.teacher.told(self.plain.expand(len(cameras), -1, -1), cameras.c2w)
 
+    def draw(self, count: int, generator: torch.Generator) -> Latents | None:
+        """Noise for ``count`` views, by a generator of the CPU; none if the loss finds its own."""
+        if self.loss.inversion is not None:
+            return None
+        noise = torch.randn(count, *self.teacher.latent_shape, generator=generator)
+        return noise.to(self.teacher.device)
+
     @torch.no_grad()
     def noised(
-        self, clean: Latents, t: Timesteps, cameras: Cameras, generator: torch.Generator
+        self, clean: Latents, t: Timesteps, cameras: Cameras, noise: Latents | None
     ) -> Noised:
-        """``clean`` at timestep ``t``, with noise drawn or found as the loss says.
-
-        Args:
-            generator: of the CPU.
-        """
+        """``clean`` at timestep ``t``, with the noise that ``draw`` gave."""
         schedule, inversion = self.teacher.alphas_cumprod, self.loss.inversion
         if inversion is None:
-            noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+            assert noise is not None
             return Noised(add_noise(clean, noise, schedule, t), noise)
         scale = inversion.guidance_scale
         ends = {"teacher_negative": scale != 1, "teacher_cond": scale != 0}

@@ -18,6 +18,7 @@ from esd_splat.structured import load
 REQUIRED = ("config", "run", "record")
 FREE_TO_CHANGE = {
     *("out", "resume", "overwrite", "view", "view_port", "checkpoint_every", "measure", "export"),
+    "memory",
 }
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
 DECIDED = ("device", "backend")

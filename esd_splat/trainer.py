@@ -29,6 +29,7 @@ from esd_splat.record import (
     written,
 )
 from esd_splat.report import write_report
+from esd_splat.shortage import short_of_memory
 from esd_splat.start import refuse_changes, settle, texts
 from esd_splat.structured import to_yaml
 
@@ -74,10 +75,11 @@ def _fit(
 ) -> dict[str, Any]:
     """Run ``config``, with nothing left to decide in it, and write what it leaves."""
     device, backend = torch.device(config.device), config.backend
-    teacher = config.teacher.load(device, DTYPES[config.precision])
-    for note in teacher.notes:
-        say(note)
-    distillation, record = Distillation(config, teacher, backend), Record(config)
+    with short_of_memory(config):
+        teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
+        for note in teacher.notes:
+            say(note)
+        distillation, record = Distillation(config, teacher, backend), Record(config)
     if saved is not None:
         distillation.restore(saved["run"])
         record.restore(saved["record"])
@@ -90,7 +92,8 @@ def _fit(
     if config.teacher.views.language_model is not None:
         say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
     try:
-        stopped = _loop(config, distillation, record, view, quiet, until)
+        with short_of_memory(config):
+            stopped = _loop(config, distillation, record, view, quiet, until)
     except RunError as error:
         record.write_rows()
         at = record.saved_at

@@ -68,7 +68,7 @@ def test_the_keys_that_others_rely_on() -> None:
     top = (
         "prompt negative_prompt seed steps batch out resume overwrite checkpoint_every view "
         "view_port device precision backend background loss teacher particle pool clamp image_loss "
-        "timesteps cameras optim regularise densify init measure log export"
+        "timesteps cameras optim regularise densify init measure log export memory latent_warmup"
     )
     keys = list(keys_of(Config))
     assert set(top.split()) | {"version"} == {key.path.split(".")[0] for key in keys}

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from esd_splat.cameras import Cameras
 from esd_splat.config import Config
-from esd_splat.distillation import Distillation, Seen
+from esd_splat.distillation import Distillation
 from esd_splat.gaussians import Gaussians
 from esd_splat.measure import pose_entropies, view_information
 from esd_splat.noise import add_noise, alpha_sigma
+from esd_splat.portions import Seen
 from esd_splat.types import Images
 
 VIEWS = 2

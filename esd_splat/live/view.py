@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 
 from esd_splat.config import Config
-from esd_splat.distillation import Distillation, Seen
+from esd_splat.distillation import Distillation
 from esd_splat.gaussians import Gaussians
 from esd_splat.live.controls import Controls
+from esd_splat.portions import Seen
 
 
 @dataclass(frozen=True)

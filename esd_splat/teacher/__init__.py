@@ -2,6 +2,8 @@
 
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.guidance import Branch, Guidance, guide, perp_neg
+from esd_splat.teacher.linear import LinearEncoder
+from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.particle import AttachedParticle, Particle
 from esd_splat.teacher.stable_diffusion import StableDiffusion
 
@@ -15,6 +17,8 @@ __all__ = [
     "Branch",
     "Embeddings",
     "Guidance",
+    "LinearEncoder",
+    "Memory",
     "Particle",
     "StableDiffusion",
     "Teacher",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from esd_splat.noise import alpha_sigma
 from esd_splat.prompt import ViewPrompts
+from esd_splat.teacher.memory import Memory
 from esd_splat.types import Images, Latents, Timesteps
 
 Embeddings = Float[Tensor, "b l d"]
@@ -28,6 +29,8 @@ class Teacher(ABC):
     """The predictor. A particle may hang its adapters into it."""
     time_embedding: torch.nn.Module
     """The part of it that embeds timesteps, ending in a ``linear_2``: a particle adds cameras."""
+    latent_shape: tuple[int, int, int]
+    """Of one picture: channels, height, width."""
     device: torch.device
     joint: bool = False
     """Whether it looks at the views of a step together: they then are at one timestep."""
@@ -110,8 +113,10 @@ class TeacherConfig(ABC):
         """
 
     @abstractmethod
-    def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
-        """The teacher, its weights on ``device`` in ``dtype``.
+    def load(
+        self, device: torch.device, dtype: torch.dtype, memory: Memory | None = None
+    ) -> Teacher:
+        """The teacher, its weights on ``device`` in ``dtype``, but for what ``memory`` says.
 
         Raises:
             TeacherError: weights that are missing, cut short, foreign, or out of reach.

@@ -12,6 +12,7 @@ from esd_splat.errors import TeacherError
 from esd_splat.teacher import multi_view, sd, sd3, sdxl
 from esd_splat.teacher.base import Teacher
 from esd_splat.teacher.loading import SAFE
+from esd_splat.teacher.memory import Memory
 
 INDEX = "model_index.json"
 
@@ -23,7 +24,7 @@ class Family:
     name: str
     pipeline: str
     """The class of diffusers that is made of these parts."""
-    build: Callable[[dict[str, Any], torch.device, torch.dtype], Teacher]
+    build: Callable[[dict[str, Any], torch.device, torch.dtype, Memory], Teacher]
     """Makes a teacher of loaded parts, by name."""
     parts: dict[str, str]
     """Library and class of each part, by the name of its folder."""

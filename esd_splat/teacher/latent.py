@@ -11,6 +11,7 @@ from typing_extensions import override
 from esd_splat.errors import PromptError, TeacherError
 from esd_splat.noise import AlphasCumprod, eps_from_flow, eps_from_v, velocity
 from esd_splat.teacher.base import Embeddings, Teacher
+from esd_splat.teacher.memory import Memory
 from esd_splat.types import Images, Latents, Timesteps
 
 PREDICTS = ("epsilon", "v_prediction", "flow")
@@ -28,15 +29,16 @@ class LatentTeacher(Teacher):
         alphas_cumprod: AlphasCumprod,
         device: torch.device,
         dtype: torch.dtype,
+        memory: Memory,
     ) -> None:
         if predicts not in PREDICTS:
             raise TeacherError(
                 f"teacher.model: its network predicts {predicts!r}; "
                 f"{', '.join(PREDICTS[:-1])} and {PREDICTS[-1]} are understood"
             )
+        memory.place(parts, device)
         for name, part in parts.items():
             if isinstance(part, nn.Module):
-                part.to(device).eval().requires_grad_(False)
                 _check_finite(name, part)
         self.device, self.dtype, self.predicts = device, dtype, predicts
         self.network = cast(Any, network).to(memory_format=torch.channels_last)  # fastest so
@@ -49,7 +51,10 @@ class LatentTeacher(Teacher):
         asked: Any = network.config
         self.image_size: int = int(asked["sample_size"]) * factor
         check_fit("its vae makes {} latent channels", config.latent_channels, asked["in_channels"])
+        side = self.image_size // factor
+        self.latent_shape = (config.latent_channels, side, side)
         self._cache: dict[str, Tensor] = {}
+        memory.prepare(network, self._vae)
 
     @abstractmethod
     def encode_text(self, text: str) -> Embeddings:
@@ -60,7 +65,7 @@ class LatentTeacher(Teacher):
     def embed(self, texts: Sequence[str]) -> Embeddings:
         for text in dict.fromkeys(texts):
             if text not in self._cache:
-                self._cache[text] = self.encode_text(text).float()
+                self._cache[text] = self.encode_text(text).float().to(self.device)
         return torch.cat([self._cache[text] for text in texts])
 
     @override

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher.base import Embeddings
+from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.sd import PARTS, Sd
 from esd_splat.types import Latents, Timesteps
 
@@ -28,7 +29,13 @@ class MultiView(Sd):
 
     joint = True
 
-    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        parts: dict[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Memory,
+    ) -> None:
         found = parts["unet"].config
         takes = found.class_embed_type, found.projection_class_embeddings_input_dim
         if takes != ("projection", CAMERA):
@@ -36,7 +43,7 @@ class MultiView(Sd):
                 f"teacher.model: a multi-view unet has class_embed_type projection of {CAMERA} "
                 f"numbers, its camera; this one has {takes[0]} of {takes[1]}"
             )
-        super().__init__(parts, device, dtype)
+        super().__init__(parts, device, dtype, memory)
         self._groups: list[int] = []
         processors = {
             name: _Together(self._groups) if ".attn1." in name else processor

@@ -142,6 +142,7 @@ class AttachedParticle:
         embeddings: Embeddings,
         c2w: Float[Tensor, "b 4 4"],
         generator: torch.Generator,
+        at_once: int | None = None,
     ) -> float:
         """``config.steps`` steps on the drawn noise, at timesteps over the teacher's whole range.
 
@@ -150,12 +151,14 @@ class AttachedParticle:
             embeddings: of the prompt without view words.
             c2w: the cameras of the renders.
             generator: of the CPU.
+            at_once: rows that pass through the network together; ``None`` for all.
 
         Returns:
             The last step's mean squared error.
         """
         clean = latents.detach()
         batch, device = len(clean), clean.device
+        parts = torch.arange(batch, device=device).split(at_once or batch)
         loss = torch.zeros(())
         for _ in range(self.config.steps):
             T = len(self.teacher.alphas_cumprod)
@@ -164,10 +167,14 @@ class AttachedParticle:
             noise = torch.randn(clean.shape, generator=generator).to(device)
             dropped = torch.rand(batch, generator=generator) < self.config.camera_dropout
             noisy = add_noise(clean, noise, self.teacher.alphas_cumprod, t)
-            with self._awake(c2w, dropped.to(device)):
-                output = self.teacher.output(noisy, t, embeddings)
-                loss = (output - self.teacher.target(clean, noise, t)).square().mean()
-                loss.backward()
+            dropped, target = dropped.to(device), self.teacher.target(clean, noise, t)
+            loss = torch.zeros((), device=device)
+            for rows in parts:
+                with self._awake(c2w[rows], dropped[rows]):
+                    output = self.teacher.output(noisy[rows], t[rows], embeddings[rows])
+                    error = (output - target[rows]).square().mean() * (len(rows) / batch)
+                    error.backward()
+                loss += error.detach()
             self.trained += 1
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.lr * min(1.0, self.trained / max(1, self.config.warmup))

@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from esd_splat.teacher.base import Embeddings
 from esd_splat.teacher.latent import LatentTeacher, check_fit, token_ids
+from esd_splat.teacher.memory import Memory
 from esd_splat.types import Latents, Timesteps
 
 PARTS = {
@@ -22,10 +23,16 @@ TEXT_WIDTH = "of text its encoders make {} values a token"
 class Sd(LatentTeacher):
     """Embeddings are the text encoder's last hidden states."""
 
-    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        parts: dict[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Memory,
+    ) -> None:
         scheduler = parts["scheduler"]
         schedule, predicts = scheduler.alphas_cumprod, scheduler.config.prediction_type
-        super().__init__(parts, parts["unet"], predicts, schedule, device, dtype)
+        super().__init__(parts, parts["unet"], predicts, schedule, device, dtype, memory)
         width = parts["text_encoder"].config.hidden_size
         check_fit(TEXT_WIDTH, width, parts["unet"].config.cross_attention_dim)
         self.time_embedding = parts["unet"].time_embedding
@@ -33,7 +40,7 @@ class Sd(LatentTeacher):
 
     @override
     def encode_text(self, text: str) -> Embeddings:
-        return self._text(token_ids(self._tokenizer, text, self.device)).last_hidden_state
+        return self._text(token_ids(self._tokenizer, text, self._text.device)).last_hidden_state
 
     @override
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:

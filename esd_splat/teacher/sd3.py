@@ -9,6 +9,7 @@ from typing_extensions import override
 from esd_splat.noise import alpha_sigma
 from esd_splat.teacher.base import Embeddings
 from esd_splat.teacher.latent import LatentTeacher, check_fit, clipped_ids, token_ids
+from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.sdxl import pack, unpack
 from esd_splat.types import Latents, Timesteps
 
@@ -37,13 +38,19 @@ class Sd3(LatentTeacher):
     variance. Its ``u`` are the scheduler's: shifted towards noise, as it was trained.
     """
 
-    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        parts: dict[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Memory,
+    ) -> None:
         network = parts["transformer"]
         count = parts["scheduler"].config.num_train_timesteps
         # Before anything sets another number of steps, these are those of training, noise first.
         u = parts["scheduler"].sigmas[:count].flip(0).double()
         schedule = (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
-        super().__init__(parts, network, "flow", schedule, device, dtype)
+        super().__init__(parts, network, "flow", schedule, device, dtype, memory)
         self.time_embedding = network.time_text_embed.timestep_embedder
         self._clip = [
             (parts["tokenizer"], parts["text_encoder"]),
@@ -66,7 +73,7 @@ class Sd3(LatentTeacher):
         ids = token_ids if self._t5[1] is None else clipped_ids
         found = [
             encoder(
-                ids(tokenizer, text, self.device, tokenizer.model_max_length),
+                ids(tokenizer, text, encoder.device, tokenizer.model_max_length),
                 output_hidden_states=True,
             )
             for tokenizer, encoder in self._clip
@@ -79,8 +86,8 @@ class Sd3(LatentTeacher):
     def _encode_t5(self, text: str) -> Embeddings:
         tokenizer, encoder = self._t5
         if tokenizer is None or encoder is None:
-            return torch.zeros(1, T5_TOKENS, self._width, device=self.device)
-        return encoder(token_ids(tokenizer, text, self.device, T5_TOKENS))[0]
+            return torch.zeros(1, T5_TOKENS, self._width, device=self._clip[0][1].device)
+        return encoder(token_ids(tokenizer, text, encoder.device, T5_TOKENS))[0]
 
     @override
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:

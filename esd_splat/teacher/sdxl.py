@@ -11,6 +11,7 @@ from typing_extensions import override
 from esd_splat.teacher import sd
 from esd_splat.teacher.base import Embeddings
 from esd_splat.teacher.latent import LatentTeacher, check_fit, token_ids
+from esd_splat.teacher.memory import Memory
 from esd_splat.types import Latents, Timesteps
 
 PARTS = sd.PARTS | {
@@ -26,12 +27,18 @@ class Sdxl(LatentTeacher):
     network is told, and a mixture of texts mixes all of it.
     """
 
-    def __init__(self, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        parts: dict[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Memory,
+    ) -> None:
         scheduler, unet = parts["scheduler"], parts["unet"]
         schedule, predicts = scheduler.alphas_cumprod, scheduler.config.prediction_type
         if dtype == torch.float16 and parts["vae"].config.force_upcast:
             parts["vae"].to(torch.float32)  # its activations pass the largest float16
-        super().__init__(parts, unet, predicts, schedule, device, dtype)
+        super().__init__(parts, unet, predicts, schedule, device, dtype, memory)
         self.time_embedding = unet.time_embedding
         self._encoders = [
             (parts["tokenizer"], parts["text_encoder"]),
@@ -50,7 +57,7 @@ class Sdxl(LatentTeacher):
     @override
     def encode_text(self, text: str) -> Embeddings:
         found = [
-            encoder(token_ids(tokenizer, text, self.device), output_hidden_states=True)
+            encoder(token_ids(tokenizer, text, encoder.device), output_hidden_states=True)
             for tokenizer, encoder in self._encoders
         ]
         hidden = torch.cat([each.hidden_states[-2] for each in found], dim=-1)

@@ -17,6 +17,7 @@ from esd_splat.teacher.debias import check_language_model
 from esd_splat.teacher.families import check_folder
 from esd_splat.teacher.loading import SAFE, is_weight_file, local_folder, quiet
 from esd_splat.teacher.lora import MOST, find_lora, split_scale
+from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.parts import Source
 from esd_splat.teacher.single_file import read_header
 
@@ -111,13 +112,15 @@ class StableDiffusion(TeacherConfig):
             _check_words(prompts, vocabulary)
 
     @override
-    def load(self, device: torch.device, dtype: torch.dtype) -> Teacher:
+    def load(
+        self, device: torch.device, dtype: torch.dtype, memory: Memory | None = None
+    ) -> Teacher:
         # What it imports takes seconds, and a wrong key should not cost seconds.
         with quiet():
             source = self._source()
             family, parts = source.load(dtype)
             loras = [find_lora(text).fuse(family, parts) for text in self.lora]
-        teacher = family.build(parts, device, dtype)
+        teacher = family.build(parts, device, dtype, memory or Memory())
         teacher.notes = (*source.borrowed(parts), *loras)
         return teacher
 

@@ -88,9 +88,8 @@ def test_one_pass_for_all_branches_is_one_for_each(folder: Path) -> None:
     run = Distillation(config, config.teacher.load(CPU, torch.float32), "reference")
     run.step()
     cameras = config.cameras.sample(3, torch.Generator().manual_seed(1))
-    noised = run.predictor.noised(
-        _latents(3), torch.full((3,), 600), cameras, torch.Generator().manual_seed(2)
-    )
+    noise = run.predictor.draw(3, torch.Generator().manual_seed(2))
+    noised = run.predictor.noised(_latents(3), torch.full((3,), 600), cameras, noise)
     t, needs = torch.full((3,), 600), {"teacher_cond", "teacher_negative", "particle_uncond"}
     found = run.predictor.predict(noised, t, cameras, needs)
     for name in needs:

@@ -1,0 +1,36 @@
+"""What to try when a device's memory does not suffice. Knows the configuration, no tensor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from esd_splat.config import Config
+from esd_splat.errors import RunError
+
+
+def remedies(config: Config) -> str:
+    """What this run does not use yet, the most helpful first: an estimate, not a measurement."""
+    memory, views = config.memory, config.memory.views_at_once or config.batch
+    options = {
+        f"memory.views_at_once={views // 2}": views > 1,
+        "memory.checkpointing=true": not memory.checkpointing,
+        "precision=bf16-mixed": config.precision == "32",
+        "memory.offload=true": not memory.offload,
+        "memory.slicing=true": not memory.slicing,
+        f"cameras.size={config.cameras.size // 2}": config.cameras.size >= 16,
+        "a smaller densify.max_count": hasattr(config.densify, "max_count"),
+    }
+    return ", ".join(name for name, unused in options.items() if unused)
+
+
+@contextmanager
+def short_of_memory(config: Config) -> Iterator[None]:
+    """Turns a full device into a ``RunError`` that says what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the memory of {config.device} does not suffice; try, what is estimated to save most "
+            f"first: {remedies(config)}"
+        ) from error

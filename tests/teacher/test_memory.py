@@ -1,0 +1,125 @@
+"""What saves memory changes no number, and happens."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from esd_splat.cameras import Orbit
+from esd_splat.teacher import AttachedParticle, Memory, Particle, StableDiffusion
+from esd_splat.teacher.blank import save_blank
+from esd_splat.teacher.latent import LatentTeacher
+from tests.tiny import save_tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("memory") / "tiny")
+
+
+def _load(folder: Path, memory: Memory | None = None) -> LatentTeacher:
+    teacher = StableDiffusion(model=str(folder)).load(CPU, torch.float32, memory)
+    assert isinstance(teacher, LatentTeacher)
+    return teacher
+
+
+def _trained(teacher: LatentTeacher, at_once: int | None = None) -> AttachedParticle:
+    particle = Particle(rank=2, camera_dropout=0.5, lr=1e-3, warmup=0).attach(teacher, 0)
+    clean = torch.randn(3, *teacher.latent_shape, generator=torch.Generator().manual_seed(1))
+    c2w = Orbit().sample(3, torch.Generator().manual_seed(2)).c2w
+    words = teacher.embed(["a red owl", "a cat", "a red owl"])
+    for _ in range(2):
+        particle.train(clean, words, c2w, torch.Generator().manual_seed(3), at_once)
+    return particle
+
+
+def _assert_same_training(known: AttachedParticle, found: AttachedParticle) -> None:
+    """By Adam's running means: of gradients near zero its steps have but the sign."""
+    states = (particle.optimizer.state_dict()["state"] for particle in (known, found))
+    for expected, moments in zip(*(state.values() for state in states), strict=True):
+        torch.testing.assert_close(moments["exp_avg"], expected["exp_avg"], atol=1e-5, rtol=1e-3)
+
+
+def _kept_for_backward(teacher: LatentTeacher) -> tuple[int, int, torch.Tensor]:
+    """Numbers kept while encoding and while the particle trains; the gradient on the pictures."""
+    sizes: list[int] = []
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(0 if isinstance(x, torch.nn.Parameter) else x.numel())
+        return x
+
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images.requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        latents = teacher.encode(images)
+        encoding = sum(sizes)
+        weights = torch.linspace(-1, 1, latents.numel()).view_as(latents)
+        (grad,) = torch.autograd.grad((weights * latents).sum(), images)
+        sizes.clear()
+        Particle(rank=2).attach(teacher, 0)
+        clean = latents.detach()
+        noisy = clean.clone().requires_grad_()
+        teacher.output(noisy, torch.tensor([5, 500]), teacher.embed(["a cat"] * 2))
+    return encoding, sum(sizes), grad
+
+
+@pytest.mark.parametrize("family", ["tiny-sd", "tiny-sd3"])
+def test_checkpointing_keeps_less_and_gives_the_same_gradients(tmp_path: Path, family: str) -> None:
+    """Adapters and cameras act again when blocks are computed again, which is after they ran."""
+    folder = save_blank(tmp_path / "model", family)
+    saving = Memory(checkpointing=True)
+    plain, less = _kept_for_backward(_load(folder)), _kept_for_backward(_load(folder, saving))
+    assert less[0] < 0.7 * plain[0]
+    assert less[1] < 0.7 * plain[1]
+    torch.testing.assert_close(less[2], plain[2])
+    _assert_same_training(_trained(_load(folder)), _trained(_load(folder, saving)))
+
+
+def test_a_particle_trains_on_some_views_at_a_time_as_on_all(folder: Path) -> None:
+    _assert_same_training(_trained(_load(folder)), _trained(_load(folder), at_once=2))
+
+
+@torch.no_grad()
+def test_slicing_shows_the_vae_one_picture_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, sliced = _load(folder), _load(folder, Memory(slicing=True))
+    rows: list[int] = []
+    for name in ("encoder", "decoder"):
+        part: Any = getattr(sliced._vae, name)
+        part.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    images = torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(sliced.encode(images), plain.encode(images))
+    latents = torch.randn(3, *plain.latent_shape)
+    torch.testing.assert_close(sliced.decode(latents), plain.decode(latents))
+    assert rows == [1] * 6
+
+
+def test_offload_leaves_text_encoders_where_they_are() -> None:
+    parts = {name: torch.nn.Linear(2, 2) for name in ("unet", "vae", "text_encoder_2")}
+    Memory(offload=True).place(parts, torch.device("meta"))
+    assert {n: p.weight.device.type for n, p in parts.items()} == {
+        **{"unet": "meta", "vae": "meta"},
+        "text_encoder_2": "cpu",
+    }
+    Memory().place(parts, torch.device("meta"))
+    assert parts["text_encoder_2"].weight.device.type == "meta"
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_compile_is_asked_of_the_network(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda f, *a, **k: asked.append(f.__self__) or f)
+    teacher = _load(folder, Memory(compile=wanted))
+    assert asked == [teacher.network] * wanted
+    _trained(teacher)
+
+
+def test_at_least_one_view() -> None:
+    with pytest.raises(ValueError, match="views_at_once: must be at least 1, got 0"):
+        Memory(views_at_once=0)
