@@ -117,7 +117,14 @@ def test_early_steps_draw_small_views_and_encode_linearly(
 
 
 def test_a_resumed_run_is_as_warm_and_as_small(model: Path, tmp_path: Path) -> None:
-    more = ["cameras.size_start=8", "latent_warmup=0.6", "export.frames=0", "measure.views=8"]
+    more = [
+        "cameras.size_start=8",
+        "latent_warmup=0.6",
+        "loss=sds",
+        "export.frames=0",
+        "export.report=false",
+        "measure.views=8",
+    ]
     scenes = []
     for name, cut in (("whole", None), ("cut", 3)):
         keys = [*_keys(model, *more), f"out={tmp_path / name}"]
