@@ -15,7 +15,10 @@ import torch
 from esd_splat.teacher.families import INDEX, SD, SD3, SDXL
 from esd_splat.teacher.tokenizer import make_tokenizer
 
-WORDS = tuple(["a", "red", "blue", "smiling", "owl", "cat", "front", "side", "back", "overhead", "view", ","])
+WORDS = (
+    *("a", "red", "blue", "smiling", "owl", "cat"),
+    *("front", "side", "back", "overhead", "view", ","),
+)
 """All that their tokenizers know: a real vocabulary is data, and not ours."""
 SCHEDULE = {
     "beta_start": 0.00085,
