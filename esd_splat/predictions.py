@@ -31,7 +31,8 @@ class Predictor:
 
     def __init__(self, config: Config, teacher: Teacher) -> None:
         self.loss, self.pool, self.teacher = config.loss, config.pool, teacher
-        self.guidance = Guidance(config.teacher, teacher, config.prompt, config.negative_prompt)
+        prompts, highest = (config.prompt, config.negative_prompt), config.cameras.elevation[1]
+        self.guidance = Guidance(config.teacher, teacher, *prompts, highest=highest)
         self.plain = teacher.embed([config.prompt])
         wanted = config.loss.needs & PARTICLE_INPUTS.keys()
         self.particle = config.particle.attach(teacher, config.seed) if wanted else None

@@ -112,16 +112,21 @@ class ViewPrompts:
         if problems:
             raise ValueError("\n".join(problems))
 
-    def texts(self, *prompts: str) -> list[str]:
+    def texts(self, *prompts: str, highest: float = 90.0) -> list[str]:
         """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled.
 
         Args:
             prompts: one for all views, or one for each.
+            highest: elevation of the highest camera, degrees. If it is not overhead, nothing is,
+                and that text is the side's: a teacher need not know words that it never hears.
         """
         each = prompts * len(VIEWS) if len(prompts) == 1 else prompts
         if not self.enabled:
             return list(each)
-        return [f"{prompt}, {view} view" for prompt, view in zip(each, VIEWS, strict=True)]
+        texts = {view: f"{prompt}, {view} view" for prompt, view in zip(each, VIEWS, strict=True)}
+        if highest <= self.overhead:
+            texts["overhead"] = texts["side"]
+        return list(texts.values())
 
     def indices(
         self, azimuth_deg: Float[Tensor, " b"], elevation_deg: Float[Tensor, " b"]

@@ -86,11 +86,10 @@ def texts(config: Config) -> dict[str, str]:
     """All that the teacher will be told, by the key to change if it cannot understand."""
     views = config.teacher.views
     told = {"prompt": config.prompt, "negative_prompt": config.negative_prompt}
-    for view, text in zip(VIEWS, views.texts(config.prompt), strict=True):
-        # Words that only a camera above ``overhead`` needs may stay unknown while there is none.
-        if view != "overhead" or config.cameras.elevation[1] > views.overhead:
-            told[f"teacher.views ({view} view)"] = text
-    return told
+    said = views.texts(config.prompt, highest=config.cameras.elevation[1])
+    return told | {
+        f"teacher.views ({view} view)": text for view, text in zip(VIEWS, said, strict=True)
+    }
 
 
 def _device(name: str) -> torch.device:

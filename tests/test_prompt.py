@@ -19,7 +19,10 @@ def test_thresholds_and_precedence() -> None:
 
 def test_texts() -> None:
     assert ViewPrompts().texts("a red owl") == ["a red owl"] * 4
-    assert ViewPrompts(enabled=True).texts("a red owl")[2] == "a red owl, back view"
+    views = ViewPrompts(enabled=True, overhead=60)
+    assert views.texts("a red owl")[2] == "a red owl, back view"
+    assert views.texts("a red owl", highest=61)[3] == "a red owl, overhead view"
+    assert views.texts("a red owl", highest=60)[3] == "a red owl, side view"
 
 
 def test_wrong_thresholds_are_reported_together() -> None:

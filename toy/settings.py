@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from esd_splat.losses import LOSSES, Esd, ScoreDistillation
+from esd_splat.losses import Esd, ScoreDistillation, Sds, Vsd
 
 TIMESTEPS = 1000
 """Timesteps of the schedule that runs without ``--paper``."""
+METHODS: dict[str, type[ScoreDistillation]] = {"esd": Esd, "sds": Sds, "vsd": Vsd}
+"""Losses whose predictions are known exactly here."""
 _WHOLE = {  # lowest and highest, where a longer run, a larger batch or picture makes no sense
     "ndim": (1, 1000),
     "seed": (0, 2**63 - 1),
@@ -82,8 +84,8 @@ class Settings:
             raise ValueError("; ".join(problems))
 
     def _problems(self) -> Iterator[str]:
-        if self.method not in LOSSES:
-            yield f"--method: must be one of {', '.join(sorted(LOSSES))}, got {self.method}"
+        if self.method not in METHODS:
+            yield f"--method: must be one of {', '.join(sorted(METHODS))}, got {self.method}"
         for name, (low, high) in _WHOLE.items():
             if (value := getattr(self, name)) is not None and not low <= value <= high:
                 yield f"--{name}: must be in [{low}, {high}], got {value}"
@@ -111,7 +113,7 @@ class Settings:
     @property
     def loss(self) -> ScoreDistillation:
         """The objective that ``method`` names."""
-        return Esd(self.lambda_coeff) if self.method == "esd" else LOSSES[self.method]()
+        return Esd(self.lambda_coeff) if self.method == "esd" else METHODS[self.method]()
 
     @property
     def entropy_weight(self) -> float:

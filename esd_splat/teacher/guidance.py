@@ -30,16 +30,25 @@ class Branch(NamedTuple):
 
 
 class Guidance:
-    """The texts of one run, and the guidance that its teacher's section asks for."""
+    """The texts of one run, and the guidance that its teacher's section asks for.
+
+    Cameras stand no higher than ``highest``, degrees: what none sees is not encoded.
+    """
 
     def __init__(
-        self, config: TeacherConfig, teacher: Teacher, prompt: str, negative_prompt: str
+        self,
+        config: TeacherConfig,
+        teacher: Teacher,
+        prompt: str,
+        negative_prompt: str,
+        *,
+        highest: float = 90.0,
     ) -> None:
         self.config = config
         prompts = [prompt]
         if config.views.language_model is not None:
             prompts = debias(prompt, load_language_model(config.views.language_model))
-        self.texts = config.views.texts(*prompts)
+        self.texts = config.views.texts(*prompts, highest=highest)
         self.positive = teacher.embed(self.texts)
         self.negative, self.empty = teacher.embed([negative_prompt, ""]).split(1)
         self.same = negative_prompt == ""

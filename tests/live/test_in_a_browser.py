@@ -151,7 +151,6 @@ def test_stopping_leaves_a_scene_and_a_run_to_go_on_with(tab: "Tab", command: Co
     assert command.process.wait(PATIENCE_MS / 1000) == 130
     assert (command.out / "scene.ply").exists()
     assert (command.out / "checkpoints" / "last.ckpt").exists()
-    worlds.eventually(lambda: _row(tab, "state") == "stopped")
 
 
 def _totem(width: float) -> Gaussians:

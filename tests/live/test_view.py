@@ -32,13 +32,18 @@ class FakePage:
 
 
 def _watched(
-    view: View, page: FakePage, feed: Any, seconds: float, clock: Any = time.monotonic
+    view: View,
+    page: FakePage,
+    feed: Any,
+    seconds: float,
+    clock: Any = time.monotonic,
+    enough: Any = lambda: True,
 ) -> float:
-    """Let ``feed`` run beside the thread for about so long, and say how long it was."""
+    """Let ``feed`` run beside the thread for so long or ``enough``, and say how long it was."""
     closing, start = threading.Event(), clock()
     thread = threading.Thread(target=watch.watch, args=(view, page, closing))
     thread.start()
-    while clock() < start + seconds:
+    while clock() < start + seconds or not (enough() or clock() > start + 100):
         feed()
     closing.set()
     view.handed.put(None)
@@ -92,9 +97,16 @@ def test_how_a_run_ends_is_shown_unasked(
 
 def test_snapshots_are_no_more_than_the_rate_allows(run: Distillation) -> None:
     view, page = View(run.config), FakePage(watched=True)
-    seconds = _watched(view, page, lambda: view.show(run, {"gaussians": 1.0}, None), 2.0)
-    shown = page.shown.count("show_scene")
-    assert 2 <= shown <= seconds / watch.EVERY + 1
+
+    def feed() -> None:
+        view.show(run, {"gaussians": 1.0}, None)
+        time.sleep(1e-3)
+
+    def shown() -> int:
+        return page.shown.count("show_scene")
+
+    seconds = _watched(view, page, feed, 1.0, enough=lambda: shown() >= 3)
+    assert 3 <= shown() <= seconds / watch.EVERY + 1
 
 
 def test_nobody_looks_and_nothing_is_handed_over(run: Distillation) -> None:
@@ -128,6 +140,6 @@ def test_pictures_and_entropies_stay_in_their_share(
         run.done += 1
         view.show(run, {}, None)
 
-    seconds = _watched(view, page, feed, 2.0, time.process_time)
+    seconds = _watched(view, page, feed, 2.0, time.process_time, lambda: len(burnt) >= 2)
     assert burnt[:2] == ["pictures", "entropies"], "they take turns"
     assert len(burnt) * 0.01 <= watch.SHARE * seconds + 0.01

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esd_splat import fit, load_config
 from esd_splat.errors import ConfigError, TeacherError
-from esd_splat.teacher import Particle, StableDiffusion
+from esd_splat.teacher import Memory, Particle, StableDiffusion
 from esd_splat.teacher.blank import save_blank
 from esd_splat.teacher.families import FAMILIES
 from esd_splat.teacher.latent import LatentTeacher
@@ -91,7 +91,7 @@ def test_it_counts_as_it_does_in_the_pipeline(folders: dict[str, Path], family: 
             pipeline.load_lora_weights(str(_lora(folder, seed)), adapter_name=f"number{seed}")
     pipeline.set_adapters(["number0", "number1"], [0.5, 1.0])
     parts = {name: part for name, part in pipeline.components.items() if part is not None}
-    known = _answers(FAMILIES[PIPELINES[family]].build(parts, CPU, torch.float32))  # pyright: ignore
+    known = _answers(FAMILIES[PIPELINES[family]].build(parts, CPU, torch.float32, Memory()))  # pyright: ignore
     teacher = _load(folder, f"{_lora(folder)}:0.5", str(_lora(folder, 1)))
     found, without = _answers(teacher), _answers(_load(folder))
     for index in range(2):

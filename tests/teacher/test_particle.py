@@ -70,7 +70,7 @@ def test_training_moves_the_particle_and_never_the_teacher(teacher: Teacher, lay
     copies = [p.clone() for p in frozen]
     untrained = _error(particle, teacher)
     _train(particle, teacher, 60)
-    assert _error(particle, teacher) < 0.99 * untrained
+    assert _error(particle, teacher) < 0.995 * untrained
     with torch.no_grad():
         assert torch.equal(teacher.eps(noisy, T, words), before), "the adapters are asleep"
     assert all(torch.equal(a, b) for a, b in zip(frozen, copies, strict=True))
