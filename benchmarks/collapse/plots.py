@@ -56,13 +56,19 @@ def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
                 at = downs.index(down), across.index(column)
                 grid[at] = np.mean([r["MI"] for r in here])
                 janus[at] = np.mean([r["janus"] for r in here])
-        axis.imshow(grid, vmin=0, vmax=np.log(16), cmap="viridis", aspect="auto")
+        most = np.log(16)
+        axis.imshow(grid, vmin=0, vmax=most, cmap="viridis", aspect="auto")
         for i, j in np.argwhere(~np.isnan(grid)):
             text = f"{grid[i, j]:.2f}\n{100 * janus[i, j]:.0f} %"
-            axis.text(j, i, text, ha="center", va="center", color="w", fontsize=7)
+            ink = "black" if grid[i, j] > 0.6 * most else "white"
+            axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=7)
         axis.set_xticks(range(len(across)), across, fontsize=7)
         axis.set_yticks(range(len(downs)), downs, fontsize=7)
         axis.set_title(prompt, fontsize=9)
+    varied = next(iter(experiment.settings.values())).overrides[-2:]
+    down, column = (override.split("=")[0] for override in varied)
+    fig.supylabel(down, fontsize=8)
+    fig.supxlabel(column, fontsize=8)
     fig.savefig(path, dpi=110)
     plt.close(fig)
 
