@@ -96,7 +96,7 @@ class Config:
     """What to make."""
     negative_prompt: str = ""
     """What to stay away from; empty text is the teacher's own unconditional prediction. At
-    teacher.guidance_scale 1 neither counts, but with Perp-Neg."""
+    teacher.guidance_scale 1 neither counts, but with Perp-Neg, and for losses that ask for them."""
     seed: int = 0
     """Of every random draw, 0 to 2^28 - 1; the same seed gives the same scene on the same
     machine."""

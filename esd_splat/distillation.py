@@ -87,6 +87,8 @@ class Distillation:
         views = self._draw(progress)
         parts = views.split(config.memory.views_at_once)
         looks: list[_Look] = []
+        if (step - 1) / config.steps < config.latent_warmup <= progress:
+            self.recent = None  # what the linear encoder made of views says nothing of the VAE's
         if "pooled" in config.loss.needs:
             # A pool has all views of a step before it is asked about any of them.
             with torch.set_grad_enabled(len(parts) == 1):

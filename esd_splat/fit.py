@@ -67,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"esd_splat: {error}", file=sys.stderr)
         return WRONG_REQUEST
     except KeyboardInterrupt:
-        print("esd_splat: interrupted; the same command with resume=true goes on", file=sys.stderr)
+        print(
+            "esd_splat: interrupted; the same command with resume=true overwrite=false goes on",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of ``--help | head`` has left; Python must not try to flush again on exit.

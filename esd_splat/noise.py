@@ -129,7 +129,7 @@ class TimestepRange:
                 problems.append(f"{name}: must be a share of the run in [0, 1], got {share:g}")
         if self.schedule != "uniform":
             problems += [
-                f"{name}: must be left out with schedule={self.schedule}, which itself comes down"
+                f"{name}: must be null with schedule={self.schedule}, which itself comes down"
                 for name in ("min_start", "max_end")
                 if getattr(self, name) is not None
             ]

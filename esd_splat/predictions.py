@@ -58,7 +58,7 @@ class Predictor:
             assert noise is not None
             return Noised(add_noise(clean, noise, schedule, t), noise)
         scale = inversion.guidance_scale
-        ends = {"teacher_negative": scale != 1, "teacher_cond": scale != 0}
+        ends = {"teacher_empty": scale != 1, "teacher_cond": scale != 0}
         needs = {name for name, counts in ends.items() if counts}
 
         def eps(noisy: Latents, t: Timesteps) -> Latents:

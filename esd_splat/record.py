@@ -138,6 +138,8 @@ class Record:
         self.saved_at: int | None = None
         """Steps done at the last checkpoint."""
         self._since = time.monotonic()
+        self.rested = 0.0
+        """Seconds of this part that the run was paused."""
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
         """Note a step's numbers, and draw the scene, when their time has come."""
@@ -231,8 +233,8 @@ class Record:
         return measure_scene(run.views, config.prompt, config.measure, config.cameras)
 
     def _clock(self) -> float:
-        """Seconds this run has taken, over all its parts."""
-        return self.seconds + time.monotonic() - self._since
+        """Seconds this run has taken, over all its parts, but for pauses."""
+        return self.seconds + time.monotonic() - self._since - self.rested
 
     def _cameras(self, count: int) -> Cameras:
         export = self.config.export

@@ -93,7 +93,7 @@ def _pictures(run: Run) -> list[str]:
         turned = stage(frames, 0, f"{run.prompt}, from the front") + controls([frames])
         shown = [_captioned(turned, run.scene_file.name)]
     else:
-        shown = ['<p class="note">No scene yet, so there is nothing to turn.</p>']
+        shown = ['<p class="note">No scene file that can be read, so there is nothing to turn.</p>']
     names = [name for name in TURNTABLES if (run.folder / name).exists()]
     shown += [_captioned(moving_picture(run.folder / name), name) for name in names[:1]]
     if (run.folder / VIEWER).exists():

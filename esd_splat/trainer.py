@@ -92,7 +92,7 @@ def _fit(
     if config.teacher.views.language_model is not None:
         say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
     try:
-        with short_of_memory(config):
+        with short_of_memory(config, joint=teacher.joint):
             stopped = _loop(config, distillation, record, view, quiet, until)
     except RunError as error:
         record.write_rows()
@@ -106,10 +106,11 @@ def _fit(
             raise KeyboardInterrupt
         return {}
     try:
-        summary = record.finish(distillation)
-    except OutputError as error:
+        with short_of_memory(config, joint=teacher.joint):
+            summary = record.finish(distillation)
+    except (OutputError, RunError) as error:
         rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
-        raise OutputError(f"{error}; {rest}") from error
+        raise type(error)(f"{error}; {rest}") from error
     if config.export.report:
         try:
             write_report(config.folder)
@@ -147,7 +148,7 @@ def _loop(
             every, done = config.checkpoint_every, distillation.done
             if every and done % every == 0 and done < config.steps:
                 _save(config, distillation, record)
-            record.seconds -= controls.rest(lambda: attend(logged))
+            controls.rest(lambda: attend(logged))
             if controls.stopped or done == until:
                 self.trainer.should_stop = True
 
@@ -156,6 +157,7 @@ def _loop(
 
     def attend(logged: dict[str, float]) -> None:
         """Do what was asked for since the last step, or while the run is paused."""
+        record.rested = controls.rested
         if controls.saving:
             _save(config, distillation, record)
             record.write_scene(distillation)

@@ -116,6 +116,17 @@ def test_early_steps_draw_small_views_and_encode_linearly(
     assert sizes[:6] == [8, 10, 11, 13, 16, 16]
 
 
+def test_a_pool_forgets_the_linear_latents_once_the_encoder_takes_over(model: Path) -> None:
+    keys = ["latent_warmup=0.3", "loss={name: esd, marginal: pool, camera: noise}"]
+    run, counts = _start(model, *keys, "pool.views=64"), []
+    for _ in range(5):
+        run.step()
+        assert run.recent is not None
+        counts.append(len(run.recent))
+    batch = run.config.batch
+    assert counts == [batch, 2 * batch, 3 * batch, batch, 2 * batch]
+
+
 def test_a_resumed_run_is_as_warm_and_as_small(model: Path, tmp_path: Path) -> None:
     more = [
         "cameras.size_start=8",
@@ -163,6 +174,9 @@ def test_every_remedy_is_a_valid_key(model: Path) -> None:
     assert len(keys) == 6
     left = remedies(load_config(None, _keys(model, *keys)))
     assert left == "a smaller densify.max_count", "none is named that is in use"
+    assert remedies(load_config(None, _keys(model)), joint=True).startswith("batch=1, ")
+    watched = load_config(None, _keys(model, "view=true"))
+    assert remedies(watched).endswith("view=false")
 
 
 def test_a_share_of_the_run(model: Path) -> None:

@@ -176,7 +176,7 @@ def test_dreamtime_comes_down_and_dwells_where_its_weight_is() -> None:
 
 @pytest.mark.parametrize("schedule", ["sqrt", "dreamtime"])
 def test_a_schedule_that_comes_down_by_itself_has_no_other(schedule: Any) -> None:
-    with pytest.raises(ValueError, match=r"min_start: must be left out .*\nmax_end: must be left"):
+    with pytest.raises(ValueError, match=r"min_start: must be null .*\nmax_end: must be null"):
         TimestepRange(schedule=schedule, min_start=0.5, max_end=0.5)
 
 

@@ -75,7 +75,7 @@ def test_an_unfinished_run_and_words_that_look_like_html(tmp_path: Path) -> None
     assert "unfinished: step 120 of 500" in page
     assert "<h1>&lt;b&gt;&amp;</h1>" in page
     assert "prompt: &lt;b&gt;&amp;" in page
-    assert "No scene yet, so there is nothing to turn." in page
+    assert "No scene file that can be read, so there is nothing to turn." in page
     assert "<h2>Measures" not in page
     assert page.count("<svg") == 1
     assert "<img" not in page

@@ -40,20 +40,16 @@ class Controls:
         """End the run after the current step, as Ctrl-C does."""
         self.stopped = True
 
-    def rest(self, attend: Callable[[], None]) -> float:
+    def rest(self, attend: Callable[[], None]) -> None:
         """Stand between two steps: for no time, or for as long as the run is paused.
 
         Args:
             attend: done once in any case, and again and again while paused.
-
-        Returns:
-            Seconds spent paused.
         """
         attend()
-        start = time.monotonic()
+        last = time.monotonic()
         while self.paused and not self.stopped:
             time.sleep(POLL)
+            now = time.monotonic()
+            self.rested, last = self.rested + now - last, now
             attend()
-        rested = time.monotonic() - start
-        self.rested += rested
-        return rested

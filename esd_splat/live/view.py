@@ -36,15 +36,17 @@ class View:
         self.config, self.controls = config, Controls()
         self.wanted = False
         """Whether the next ``show`` should hand over a snapshot; whoever wants one says so."""
+        self.ended = False
+        """Whether the last snapshot was handed over."""
         self.handed: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
         """What ``show`` handed over; ``None`` after the last."""
 
     def show(self, run: Distillation, logged: dict[str, float], saved_at: int | None) -> None:
         """Hand over how things stand, if that is wanted, or if there is a page and no next step."""
-        last = run.done == self.config.steps or self.controls.stopped
-        if not (self.wanted or (last and self.config.view)):
+        ends = run.done == self.config.steps or self.controls.stopped
+        if not (self.wanted or (ends and self.config.view and not self.ended)):
             return
-        self.wanted = False
+        self.wanted, self.ended = False, ends
         scene = run.scene.map(lambda value: value.detach().clone())
         seconds = time.monotonic() - self.controls.rested
         self.handed.put(Snapshot(run, run.done, seconds, logged, scene, run.seen, saved_at))

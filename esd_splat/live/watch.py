@@ -87,7 +87,11 @@ def watch(view: View, page: Page, closing: threading.Event) -> None:
         page.show_numbers(now.step, rate, now.logged, now.saved_at)
         if moved and time.process_time() >= costly_from:
             start = time.thread_time()
-            next(costly)(page, now)
+            try:
+                next(costly)(page, now)
+            # Most likely the device is full: the page goes on without, and so does the run.
+            except Exception as error:
+                page.show_pictures({}, f"Not shown of step {now.step}: {error}")
             costly_from = time.process_time() + (time.thread_time() - start) / SHARE
         before = now
         closing.wait(EVERY)

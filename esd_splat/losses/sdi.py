@@ -14,7 +14,8 @@ class Sdi(ScoreDistillation):
     """SDS whose noise is not drawn: it is the one from which the teacher would make this view.
 
     It is found by DDIM inversion with the prompt. Their timesteps come down over the run
-    (``timesteps.schedule=sqrt``), and ``teacher.guidance_scale`` is 7.5.
+    (``timesteps.schedule=sqrt``, with ``min_start`` and ``max_end`` null), and
+    ``teacher.guidance_scale`` is 7.5.
     """
 
     steps: int = 10

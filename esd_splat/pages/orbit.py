@@ -31,15 +31,16 @@ Frames = list[str]
 
 @torch.no_grad()
 def photograph(scene: Gaussians) -> Frames:
-    """The scene over white, ``AZIMUTHS`` times at each of ``ELEVATIONS``."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    scene = scene.map(lambda value: value.to(device))
-    white = torch.ones(1, 3, device=device)
+    """The scene over white, ``AZIMUTHS`` times at each of ``ELEVATIONS``.
+
+    On the CPU: it takes seconds, and whether a GPU is free, or has its kernels, does not matter.
+    """
+    scene, backend = scene.map(lambda value: value.cpu()), resolve_backend("auto", "cpu")
     frames = []
     for elevation in ELEVATIONS:
-        cameras = CAMERAS.turntable(AZIMUTHS, elevation).to(device)
+        cameras = CAMERAS.turntable(AZIMUTHS, elevation)
         for one in torch.arange(AZIMUTHS).split(1):  # one at a time, for the memory's sake
-            image = rasterize(scene, cameras[one], white, resolve_backend("auto", device)).images
+            image = rasterize(scene, cameras[one], torch.ones(1, 3), backend).images
             frames += [data_url(data, "image/webp") for data in to_webp(image, QUALITY)]
     return frames
 

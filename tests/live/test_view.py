@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from esd_splat.distillation import Distillation
 from esd_splat.live import View, watch
@@ -88,7 +89,8 @@ def test_how_a_run_ends_is_shown_unasked(
     else:
         monkeypatch.setattr(run, "done", run.config.steps)
     view.show(run, {}, None)
-    assert view.handed.qsize() == 1
+    view.show(run, {}, None)
+    assert view.handed.qsize() == 1, "a pause after the last step hands over no second one"
     unseen = View(worlds.config(Path("nowhere"), Path("nowhere"), "view=false"))
     unseen.controls.stop()
     unseen.show(run, {}, None)
@@ -143,3 +145,22 @@ def test_pictures_and_entropies_stay_in_their_share(
     seconds = _watched(view, page, feed, 2.0, time.process_time, lambda: len(burnt) >= 2)
     assert burnt[:2] == ["pictures", "entropies"], "they take turns"
     assert len(burnt) * 0.01 <= watch.SHARE * seconds + 0.01
+
+
+def test_what_cannot_be_shown_takes_neither_page_nor_run_down(
+    run: Distillation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(page: FakePage, now: Snapshot) -> None:
+        raise torch.OutOfMemoryError("the device is full")
+
+    monkeypatch.setattr(watch, "_show_pictures", full)
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    view, page = View(run.config), FakePage(watched=True)
+
+    def feed() -> None:
+        view.show(run, {"gaussians": 1.0}, None)
+        time.sleep(1e-3)
+
+    _watched(view, page, feed, 0.0, enough=lambda: page.shown.count("show_scene") >= 3)
+    assert page.shown.count("show_scene") >= 3
+    assert "show_pictures" in page.shown
