@@ -10,7 +10,7 @@ from esd_splat.noise import alpha_sigma
 from esd_splat.teacher.base import Embeddings
 from esd_splat.teacher.latent import LatentTeacher, check_fit, clipped_ids, token_ids
 from esd_splat.teacher.memory import Memory
-from esd_splat.teacher.sdxl import pack, unpack
+from esd_splat.teacher.sdxl import encode_by_both, pack, unpack
 from esd_splat.types import Latents, Timesteps
 
 PARTS = {
@@ -71,14 +71,7 @@ class Sd3(LatentTeacher):
     def encode_text(self, text: str) -> Embeddings:
         # What is too long for CLIP is not lost: T5 reads it.
         ids = token_ids if self._t5[1] is None else clipped_ids
-        found = [
-            encoder(
-                ids(tokenizer, text, encoder.device, tokenizer.model_max_length),
-                output_hidden_states=True,
-            )
-            for tokenizer, encoder in self._clip
-        ]
-        clip = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
+        clip, found = encode_by_both(self._clip, text, ids)
         clip = pad(clip, (0, self._width - clip.shape[-1]))
         pooled = torch.cat([each.text_embeds for each in found], dim=-1)
         return pack(torch.cat([clip, self._encode_t5(text)], dim=1), pooled)

@@ -1,5 +1,6 @@
 """Stable Diffusion XL: two text encoders, and a UNet that is also told sizes and crops."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,12 +57,8 @@ class Sdxl(LatentTeacher):
 
     @override
     def encode_text(self, text: str) -> Embeddings:
-        found = [
-            encoder(token_ids(tokenizer, text, encoder.device), output_hidden_states=True)
-            for tokenizer, encoder in self._encoders
-        ]
-        hidden = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
-        embeddings = pack(hidden, found[1].text_embeds)
+        hidden, (_, second) = encode_by_both(self._encoders, text)
+        embeddings = pack(hidden, second.text_embeds)
         # The network learned the empty prompt as zeros, not as what the encoders make of it.
         return embeddings if text else torch.zeros_like(embeddings)
 
@@ -72,6 +69,27 @@ class Sdxl(LatentTeacher):
         added = {"text_embeds": pooled, "time_ids": sizes}
         found = self.network(noisy.to(self.dtype), t, hidden, added_cond_kwargs=added)
         return found.sample.float()
+
+
+def encode_by_both(
+    encoders: list[tuple[Any, Any]], text: str, ids: Callable[..., Tensor] = token_ids
+) -> tuple[Embeddings, list[Any]]:
+    """Last but one hidden states of two CLIP encoders, side by side, and all that each returned.
+
+    Args:
+        encoders: each with its tokenizer before it.
+        text: to encode.
+        ids: makes the tokens; refuses a text that is too long, or cuts it.
+    """
+    found = [
+        encoder(
+            ids(tokenizer, text, encoder.device, tokenizer.model_max_length),
+            output_hidden_states=True,
+        )
+        for tokenizer, encoder in encoders
+    ]
+    hidden = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
+    return hidden, found
 
 
 def pack(hidden: Embeddings, pooled: Float[Tensor, "b width"]) -> Float[Tensor, "b l+1 d"]:
