@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_REQUEST
     except KeyboardInterrupt:
         print(
-            "esd_splat: interrupted; the same command with resume=true overwrite=false goes on",
+            "esd_splat: interrupted; the same command with resume=true, not overwrite, goes on",
             file=sys.stderr,
         )
         return INTERRUPTED

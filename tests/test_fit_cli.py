@@ -92,7 +92,7 @@ def test_ctrl_c_says_how_to_go_on(
     runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prompt=ctrl-c"]) == 130
-    message = "esd_splat: interrupted; the same command with resume=true overwrite=false goes on\n"
+    message = "esd_splat: interrupted; the same command with resume=true, not overwrite, goes on\n"
     assert capsys.readouterr().err == message
 
 

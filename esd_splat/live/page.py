@@ -31,7 +31,7 @@ LINES = ("#1c7ed6", "#e8590c")
 AWAY = 1.25
 """How much further than the run's cameras the first look is from."""
 SAVE_HINT = "A checkpoint and the scene so far, into the run's folder"
-STOP_HINT = "As Ctrl-C: saves, and the same command with resume=true overwrite=false goes on"
+STOP_HINT = "As Ctrl-C: saves, and the same command with resume=true, not overwrite, goes on"
 
 
 class Page:
