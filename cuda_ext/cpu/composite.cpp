@@ -1,68 +1,18 @@
 // Operators composite and composite_backward: projected Gaussians to images, all views at once.
 // The formula is in rasterize/tiles.py; how a tile is filled, in composite.inc.
-#include <cstdlib>
-#include <cstring>
 #include <limits>
 
 #include "cpu/bins.h"
+#include "cpu/isa.h"
 #include "cpu/splat.h"
 #include "ops.h"
 
 namespace esd {
 
-#define ESD_DECLARE(isa) \
-  namespace isa {        \
-  Compositor<float> of_float();   \
-  Compositor<double> of_double(); \
-  }
-ESD_DECLARE(baseline)
-ESD_DECLARE(avx2)
-ESD_DECLARE(avx512)
-
 namespace {
 
 constexpr double SLACK_PX = 0.01;       // so that rounding never culls what the formula draws
 constexpr double SLACK_SHARE = 1e-4;
-
-// The widest instruction set of this processor, or less where ESD_SPLAT_ISA says so.
-int choose_isa() {
-  int best = 0;
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = 1;
-  if (best && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw"))
-    best = 2;
-#endif
-  const char* names[] = {"baseline", "avx2", "avx512"};
-  if (const char* asked = std::getenv("ESD_SPLAT_ISA"); asked && *asked) {
-    int index = -1;
-    for (int i = 0; i < 3; i++)
-      if (!std::strcmp(asked, names[i])) index = i;
-    if (index < 0 || index > best)
-      fail("ESD_SPLAT_ISA=", asked, ": this processor and build have ", "baseline",
-           best > 0 ? ", avx2" : "", best > 1 ? ", avx512" : "");
-    return index;
-  }
-  return best;
-}
-
-template <class T>
-const Compositor<T>& compositor() {
-  static const Compositor<T> chosen = [] {
-    const int isa = choose_isa();
-    auto pick = [](auto f, auto d) {
-      if constexpr (sizeof(T) == 4) return f();
-      else return d();
-    };
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-    if (isa == 2) return pick(avx512::of_float, avx512::of_double);
-    if (isa == 1) return pick(avx2::of_float, avx2::of_double);
-#endif
-    return pick(baseline::of_float, baseline::of_double);
-  }();
-  return chosen;
-}
 
 struct Size {
   int64_t views, count, width, height, tiles_x, tiles_y;
