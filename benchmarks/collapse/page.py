@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from benchmarks.collapse import plots
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
@@ -34,6 +34,8 @@ SCORES = {"null_error": "null error", "gap_cosine": "cosine"}
 """Of diagnosed runs, at ``runs.DIAGNOSED``."""
 DIAGNOSES = HERE / "diagnoses"
 """``diagnostics.csv`` of single runs; the text says by which command."""
+STRIPS = "strips"
+"""Folder of the pictures of single runs, beside the page."""
 DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information")
 VIEW, VIEWS = 64, 8
 """Pixels a view on the contact sheets, and views in a row."""
@@ -42,8 +44,7 @@ VIEW, VIEWS = 64, 8
 def write_page(folder: Path) -> None:
     """``README.md`` in ``folder`` from its ``rows.jsonl``, with plots beside it.
 
-    The text is ``text.md`` beside this module; ``{{table NAME}}`` and the like are filled in. A
-    contact sheet needs the runs' own pictures: without them the one that is there stays.
+    The text is ``text.md`` beside this module; ``{{table NAME}}`` and the like are filled in.
     """
     rows = read_rows(folder)
 
@@ -123,8 +124,14 @@ def frontier(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
 
 
 def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
-    """Best, median and worst run of every setting, by MI: eight views each."""
-    strips, missing = [], 0
+    """Best, median and worst run of every setting, by MI: eight views each, a file each.
+
+    A run's own pictures are on the machine that made it. What was cut out of them stays here for as
+    long as the page shows it.
+    """
+    blocks, shown = [], set()
+    strips = folder / STRIPS
+    strips.mkdir(exist_ok=True)
     for name in experiment.settings:
         ranked = sorted(experiment.rows(name, rows), key=lambda row: -row["MI"])
         if not ranked:
@@ -134,16 +141,17 @@ def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
             (ranked[0], ranked[len(ranked) // 2], ranked[-1]),
             strict=True,
         ):
-            file = folder_of(row) / "contact_sheet.png"
-            missing += not file.exists()
-            title = f"{name}, {rank} by MI ({row['MI']:.2f}), {row['prompt']}, seed {row['seed']}"
-            strips.append((file, title))
-    target = folder / f"{experiment.name}_sheets.png"
-    if missing:
-        print(f"{target.name}: the pictures of {missing} runs are not on this machine; left alone")
-    elif strips:
-        _paste(strips).save(target)
-    return f"![]({target.name})" if target.exists() else "No pictures yet."
+            run = folder_of(row)
+            file = strips / f"{run.parent.name}-{run.name}.png"
+            if (sheet := run / "contact_sheet.png").exists():
+                strip(sheet).save(file)
+            shown.add(file)
+            title = f"{name}, {rank} by MI ({row['MI']:.2f}): {row['prompt']}, seed {row['seed']}"
+            picture = f"![]({STRIPS}/{file.name})" if file.exists() else "No picture here."
+            blocks.append(f"{title}\n\n{picture}")
+    for file in {*strips.iterdir()} - shown:
+        file.unlink()
+    return "\n\n".join(blocks)
 
 
 def diagnosis(file: Path) -> str:
@@ -184,15 +192,9 @@ FILL = {
 }
 
 
-def _paste(strips: Sequence[tuple[Path, str]]) -> Image.Image:
-    sheets = [Image.open(file) for file, _ in strips]
-    line, width = VIEW + 14, VIEWS * (VIEW + GAP) - GAP
-    page = Image.new("RGB", (width, line * len(strips)), "white")
-    draw = ImageDraw.Draw(page)
-    for index, (sheet, (_, title)) in enumerate(zip(sheets, strips, strict=True)):
-        draw.text((2, index * line), title, fill="black")
-        # The last row; left of it stands its step.
-        right, bottom = sheet.size
-        last = sheet.crop((right - width, bottom - VIEW, right, bottom))
-        page.paste(last, (0, index * line + 13))
-    return page
+def strip(contact_sheet: Path) -> Image.Image:
+    """Its last row, which shows the finished scene; left of it stands the step."""
+    sheet = Image.open(contact_sheet)
+    right, bottom = sheet.size
+    width = VIEWS * (VIEW + GAP) - GAP
+    return sheet.crop((right - width, bottom - VIEW, right, bottom))

@@ -27,17 +27,25 @@ def interval(values: Mapping[str, Sequence[float]]) -> Interval | None:
     Prompts are resampled, each with all of its values: runs of one prompt that differ by the seed
     alone fail together, and are not as many independent trials as they look.
 
+    A yes or no that is the same in all runs has nothing to resample. Then it is the exact binomial
+    interval (Clopper and Pearson 1934, at its ends), as if runs were independent.
+
     Args:
-        values: of each prompt.
+        values: of each prompt; ``bool`` where they are a yes or no.
     """
-    groups = [np.asarray(v, dtype=float) for v in values.values() if len(v)]
+    groups = [v for v in values.values() if len(v)]
     if not groups:
         return None
-    sums, counts = np.array([g.sum() for g in groups]), np.array([len(g) for g in groups])
+    runs = [value for group in groups for value in group]
+    average = float(np.mean(runs))
+    if isinstance(runs[0], bool) and average in (0.0, 1.0):
+        unseen = 1 - 0.025 ** (1 / len(runs))
+        return Interval(average, *((0.0, unseen) if average == 0 else (1 - unseen, 1.0)))
+    sums, counts = np.array([sum(g) for g in groups]), np.array([len(g) for g in groups])
     drawn = np.random.default_rng(0).integers(len(groups), size=(RESAMPLES, len(groups)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    return Interval(average, float(low), float(high))
 
 
 def measured(rows: Iterable[Mapping[str, Any]], measure: str) -> Interval | None:
@@ -45,5 +53,5 @@ def measured(rows: Iterable[Mapping[str, Any]], measure: str) -> Interval | None
     found: dict[str, list[float]] = {}
     for row in rows:
         if row.get(measure) is not None:
-            found.setdefault(row["prompt"], []).append(float(row[measure]))
+            found.setdefault(row["prompt"], []).append(row[measure])
     return interval(found)

@@ -1,6 +1,7 @@
 """The study of the collapse: its plan, its arithmetic, and that its page is what its rows say."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from benchmarks.collapse import runs
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
-from benchmarks.collapse.page import VIEW, _paste, table, write_page
+from benchmarks.collapse.page import STRIPS, VIEW, sheets, strip, table, write_page
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
 from benchmarks.collapse.plots import factor
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
@@ -66,6 +67,20 @@ def test_an_interval_resamples_prompts_not_runs() -> None:
     # Of a fair coin's mean over 400: 1.96 / (2 sqrt(400)) to either side.
     assert (many.low, many.high) == pytest.approx((0.451, 0.549), abs=0.005)
     assert interval({}) is None
+
+
+def test_a_yes_or_no_that_never_differs_still_has_an_interval() -> None:
+    """The least sure rate under which so many of the same come out has probability 0.025."""
+    for count, answer in ((4, False), (64, False), (16, True)):
+        found = interval({str(i): [answer] * 2 for i in range(count // 2)})
+        assert found is not None
+        far = found.high if answer is False else 1 - found.low
+        assert (1 - far) ** count == pytest.approx(0.025)
+        assert found.mean == answer
+        assert (found.low if answer is False else found.high) == answer
+    zeros = interval({"a": [0.0, 0.0]})
+    assert zeros is not None
+    assert zeros.high == 0.0, "a measure that happens to be 0 is not a yes or no"
 
 
 def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,19 +181,50 @@ def test_a_strip_is_the_last_row_of_a_sheet_with_labels_or_without(tmp_path: Pat
     labels = ["0°"] * 8, ["step 1", "step 2"]
     for sheet, name in ((views[8:], "plain"), (views, "labelled")):
         write_png(contact_sheet(sheet, 8, *(labels if name == "labelled" else ())), tmp_path / name)
-    plain, labelled = (_paste([(tmp_path / name, "x")]) for name in ("plain", "labelled"))
+    plain, labelled = (strip(tmp_path / name) for name in ("plain", "labelled"))
     assert plain.tobytes() == labelled.tobytes()
-    assert plain.size == (contact_sheet(views[8:], 8).shape[2], VIEW + 14)
+    assert plain.size == (contact_sheet(views[8:], 8).shape[2], VIEW)
+
+
+def test_pictures_stay_for_as_long_as_the_page_shows_their_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "OUTPUTS", tmp_path / "runs")
+    setting = Setting("sds")
+    asked = Experiment("x", "Why?", {"SDS": setting}, ("a red owl",), (0, 1))
+    first, second = _row(setting, MI=1.0), _row(setting, seed=1, MI=2.0)
+
+    def pictures() -> list[str]:
+        return sorted(file.name for file in (tmp_path / STRIPS).iterdir())
+
+    def make(row: runs.Row) -> None:
+        folder = runs.folder_of(row)
+        folder.mkdir(parents=True)
+        write_png(contact_sheet(torch.rand(8, 3, VIEW, VIEW), 8), folder / "contact_sheet.png")
+
+    make(first)
+    text = sheets(asked, [first], tmp_path)
+    assert text.count("![]") == 3
+    assert len(pictures()) == 1
+    shutil.rmtree(tmp_path / "runs")
+    assert sheets(asked, [first], tmp_path) == text, "they are on another machine now"
+    text = sheets(asked, [first, second], tmp_path)
+    assert text.count("![]") == 2  # median and worst; of three runs the page shows two
+    assert text.count("No picture here.") == 1
+    make(second)
+    sheets(asked, [second], tmp_path)
+    assert [name[-6:] for name in pictures()] == ["s1.png"]
 
 
 def test_the_page_is_what_the_committed_rows_say(tmp_path: Path) -> None:
     (tmp_path / ROWS).write_bytes((HERE / ROWS).read_bytes())
-    for picture in HERE.glob("*_sheets.png"):
-        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    shutil.copytree(HERE / STRIPS, tmp_path / STRIPS)
     write_page(tmp_path)
     assert (tmp_path / "README.md").read_text() == (HERE / "README.md").read_text()
-    assert {p.name for p in tmp_path.iterdir()} == {
-        p.name for p in HERE.iterdir() if p.suffix in (".png", ".md", ".jsonl")
-    } - {"text.md"}
+    made, here = (
+        {p.relative_to(top) for p in top.rglob("*") if p.suffix in (".png", ".md", ".jsonl")}
+        for top in (tmp_path, HERE)
+    )
+    assert made == here - {Path("text.md")}
     for row in read_rows():
         assert set(_row(Setting("sds"))) <= set(row) or "error" in row
