@@ -5,6 +5,7 @@ from benchmarks.collapse.plan import (
     FINAL,
     FINAL_SEEDS,
     HARD,
+    QUICK,
     Experiment,
     Past,
     Setting,
@@ -92,9 +93,9 @@ EXPERIMENTS = {
         ),
         Experiment(
             "quick",
-            "The same on one prompt of each kind.",
+            "The same on one prompt of six kinds.",
             {"SDS": SDS, "VSD": VSD, "ESD": ESD},
-            FINAL[::2],
+            QUICK,
             (0,),
         ),
         Experiment(
