@@ -54,6 +54,9 @@ def write_page(folder: Path) -> None:
             return f"`{TRIED}`"
         if kind == "diagnosis":
             return diagnosis(DIAGNOSES / f"{name}.csv")
+        if kind == "faceless":
+            fronts = [row["front_share"] for row in rows if row["janus"]]
+            return f"{fronts.count(0)} of {len(fronts)}"
         if kind == "truth":
             return f"{information_of_truth(name):.2f}"
         experiment = EXPERIMENTS[name]
