@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import yaml
@@ -53,13 +53,10 @@ class Setting:
         So a row is still found when a default is written out, or a key is added to the config. The
         price: whoever changes a default must start the record anew.
         """
-        given, plain = (
-            dict(_flat(yaml.safe_load(to_yaml(load_config(name, ["prompt=-", *more])))))
-            for name, more in ((self.config, self.overrides), (None, ()))
-        )
+        plain = _resolved(None)
         return {
             key: value
-            for key, value in given.items()
+            for key, value in _resolved(self.config, self.overrides).items()
             if key.split(".")[0] not in UNRELATED and value != plain.get(key)
         }
 
@@ -124,6 +121,11 @@ class Experiment:
                 for name, setting in self.settings.items():
                     if (only is None or name in only) and not isinstance(setting, Past):
                         yield Job(setting, prompt, seed, self.diagnosed)
+
+
+@cache
+def _resolved(config: str | None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    return dict(_flat(yaml.safe_load(to_yaml(load_config(config, ["prompt=-", *overrides])))))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
