@@ -40,7 +40,7 @@ def interval(values: Mapping[str, Sequence[float]]) -> Interval | None:
     average = float(np.mean(runs))
     if isinstance(runs[0], bool) and average in (0.0, 1.0):
         unseen = 1 - 0.025 ** (1 / len(runs))
-        return Interval(average, *((0.0, unseen) if average == 0 else (1 - unseen, 1.0)))
+        return Interval(average, average * (1 - unseen), average + (1 - average) * unseen)
     sums, counts = np.array([sum(g) for g in groups]), np.array([len(g) for g in groups])
     drawn = np.random.default_rng(0).integers(len(groups), size=(RESAMPLES, len(groups)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
