@@ -15,6 +15,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PROMPT ?= a red owl
 PIP_FLAGS ?=
+# Processes that share the tests, a thread each.
+WORKERS ?= 2
 # More threads than cores make small tensors slower; the embedded teacher gains little beyond two.
 export OMP_NUM_THREADS ?= 2
 
@@ -28,7 +30,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m esd_splat.fit --config configs/esd.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
