@@ -6,6 +6,7 @@ again, give another folder with ``--out``.
 """
 
 import argparse
+import difflib
 import sys
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def main() -> None:
     args = parser.parse_args()
 
     names = [] if args.page else args.only or PRESETS[args.preset]
+    known = [setting for name in names for setting in EXPERIMENTS[name].settings]
+    for asked in args.settings or ():
+        if known and asked not in known:
+            nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0)[0]
+            parser.error(f"--settings: {', '.join(names)} has no {asked!r}; nearest is {nearest!r}")
     jobs = [job for name in names for job in EXPERIMENTS[name].jobs(args.settings)]
     if args.seeds:
         jobs = [job for job in jobs if job.seed in args.seeds]

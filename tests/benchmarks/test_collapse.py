@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.collapse import runs
+from benchmarks.collapse.__main__ import main
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
 from benchmarks.collapse.page import STRIPS, VIEW, sheets, strip, table, write_page
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
@@ -109,6 +110,18 @@ def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     asked.clear()
     carry_out(jobs, 2, tmp_path)
     assert asked == [jobs[2]]
+
+
+def test_a_misspelt_setting_beside_a_right_one_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    asked = ["--only", "quick", "--settings", "SDS", "VSDD", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["collapse", *asked])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--settings: quick has no 'VSDD'; nearest is 'VSD'" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_run_that_breaks_is_a_row_that_counts_as_collapsed(
