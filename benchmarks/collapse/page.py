@@ -126,6 +126,12 @@ def frontier(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     return "![](frontier.png)"
 
 
+def objects(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """The frontier of every kind of object."""
+    plots.objects(experiment, rows, folder / "objects.png")
+    return "![](objects.png)"
+
+
 def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Best, median and worst run of every setting, by MI: eight views each, a file each.
 
@@ -191,6 +197,7 @@ FILL = {
     "factor": factor,
     "chart": chart,
     "frontier": frontier,
+    "objects": objects,
     "sheets": sheets,
 }
 

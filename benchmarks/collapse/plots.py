@@ -107,3 +107,33 @@ def frontier(
     axis.legend(fontsize=7)
     fig.savefig(path, dpi=110)
     plt.close(fig)
+
+
+def objects(final: Experiment, rows: Sequence[Row], path: Path) -> None:
+    """The frontier of every kind of object: Janus rate against PSNR, a point a setting.
+
+    Not against ``recognised``, which is 1 almost everywhere.
+    """
+    kinds = list(dict.fromkeys(prompt.split()[-1] for prompt in final.prompts))
+    fig, axes = plt.subplots(
+        2,
+        -(-len(kinds) // 2),
+        sharex=True,
+        sharey=True,
+        figsize=(11, 5),
+        constrained_layout=True,
+    )
+    marks = "ovs^DPX*"
+    for axis, kind in zip(axes.flat, kinds, strict=False):
+        for name, mark in zip(final.settings, marks, strict=False):
+            here = [r for r in final.rows(name, rows) if r["prompt"].split()[-1] == kind]
+            near, janus = (measured(here, m) for m in ("psnr_aligned", "janus"))
+            if near and janus:
+                axis.scatter(near.mean, janus.mean, 40, marker=mark, alpha=0.8, label=name)
+        axis.set_title(kind, fontsize=9)
+    axes.flat[0].set_ylim(-0.06, 1.06)
+    axes.flat[0].legend(fontsize=6)
+    fig.supylabel("Janus rate", fontsize=8)
+    fig.supxlabel("PSNR, dB", fontsize=8)
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
