@@ -55,7 +55,8 @@ def write_page(folder: Path) -> None:
         if kind == "diagnosis":
             return diagnosis(DIAGNOSES / f"{name}.csv")
         if kind == "faceless":
-            fronts = [row["front_share"] for row in rows if row["janus"]]
+            lost = [row for row in rows if row["janus"] and _told(row) == (name == "told")]
+            fronts = [row["front_share"] for row in lost]
             return f"{fronts.count(0)} of {len(fronts)}"
         if kind == "truth":
             return f"{information_of_truth(name):.2f}"
@@ -200,6 +201,11 @@ FILL = {
     "objects": objects,
     "sheets": sheets,
 }
+
+
+def _told(row: Row) -> bool:
+    """Whether the teacher was told which side it looked at."""
+    return row["keys"].get("teacher.views.enabled", False)
 
 
 def strip(contact_sheet: Path) -> Image.Image:
