@@ -286,8 +286,10 @@ def test_the_kernels_of_densification_change_no_run(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """500 steps, some 40 edits up to the cap, by our kernels and by PyTorch: the same scene."""
-    keys = ("steps=500", "densify.every=12", "densify.window=[0, 1]", "densify.max_count=80")
-    keys += ("loss.camera=noise", "loss.entropy_weight=0")  # SDS: no particle to train
+    keys = (
+        *("steps=500", "densify.every=12", "densify.window=[0, 1]", "densify.max_count=80"),
+        *("loss.camera=noise", "loss.entropy_weight=0"),  # SDS: no particle to train
+    )
     compiled = native.has
     for left in ({"observe", "classify", "grow"}, set()):
 

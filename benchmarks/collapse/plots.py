@@ -1,6 +1,7 @@
 """The page's plots, from rows alone."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -123,9 +124,8 @@ def objects(final: Experiment, rows: Sequence[Row], path: Path) -> None:
         figsize=(11, 5),
         constrained_layout=True,
     )
-    marks = "ovs^DPX*"
     for axis, kind in zip(axes.flat, kinds, strict=False):
-        for name, mark in zip(final.settings, marks, strict=False):
+        for name, mark in zip(final.settings, cycle("ovs^DPX*"), strict=False):
             here = [r for r in final.rows(name, rows) if r["prompt"].split()[-1] == kind]
             near, janus = (measured(here, m) for m in ("psnr_aligned", "janus"))
             if near and janus:

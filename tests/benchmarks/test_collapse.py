@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.collapse.__main__ import main
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
 from benchmarks.collapse.page import STRIPS, VIEW, sheets, strip, table, write_page
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
-from benchmarks.collapse.plots import factor
+from benchmarks.collapse.plots import factor, objects
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 from benchmarks.collapse.stats import interval
 from esd_splat.export import contact_sheet, write_png
@@ -177,14 +178,15 @@ def test_a_table_counts_only_its_own_runs() -> None:
     assert asked.rows("SDS", rows) == rows[:2]
 
 
-def test_a_plot_shows_only_its_own_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plot", [factor, objects])
+def test_a_plot_shows_only_its_own_runs(plot: Callable[..., None], tmp_path: Path) -> None:
     """Rows of other prompts and seeds change nothing; its own do."""
     setting = Setting("sds")
     asked = Experiment("x", "Why?", {"SDS": setting}, ("a red owl",), (0,))
     foreign = [_row(setting, "a pink car", janus=True, MI=0.0), _row(setting, seed=9, MI=0.0)]
-    factor(asked, [_row(setting)], tmp_path / "own.png")
-    factor(asked, [_row(setting), *foreign], tmp_path / "all.png")
-    factor(asked, [_row(setting, MI=0.0)], tmp_path / "other.png")
+    plot(asked, [_row(setting)], tmp_path / "own.png")
+    plot(asked, [_row(setting), *foreign], tmp_path / "all.png")
+    plot(asked, [_row(setting, janus=True)], tmp_path / "other.png")
     own, both, other = ((tmp_path / f"{n}.png").read_bytes() for n in ("own", "all", "other"))
     assert own == both != other
 
