@@ -10,7 +10,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
+from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
 from benchmarks.collapse.page import write_page
 from benchmarks.collapse.runs import HERE, carry_out
 
@@ -35,10 +35,15 @@ def main() -> None:
             nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0)[0]
             parser.error(f"--settings: {', '.join(names)} has no {asked!r}; nearest is {nearest!r}")
     jobs = [job for name in names for job in EXPERIMENTS[name].jobs(args.settings)]
+    if names and not jobs:
+        parser.error(f"--settings: the code of these is in commit {TRIED} alone, run them there")
+    seeds = sorted({job.seed for job in jobs})
+    for asked in args.seeds or ():
+        if seeds and asked not in seeds:
+            nearest = min(seeds, key=lambda seed: abs(seed - asked))
+            parser.error(f"--seeds: {', '.join(names)} has no {asked}; nearest is {nearest}")
     if args.seeds:
         jobs = [job for job in jobs if job.seed in args.seeds]
-    if names and not jobs:
-        parser.error("there is no such run: see benchmarks/collapse/experiments.py for the names")
     if args.workers < 1:
         parser.error(f"--workers must be at least 1, got {args.workers}")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -78,30 +78,36 @@ def frontier(
     final: Experiment, others: Sequence[Experiment], rows: Sequence[Row], path: Path
 ) -> None:
     """Janus rate against recognised: a point a setting, those of ``final`` by name."""
-    fig, axis = plt.subplots(figsize=(6, 4.2), constrained_layout=True)
-    for experiment in (*others, final):
-        points = []
+
+    def points(experiment: Experiment) -> list[tuple[float, float, str]]:
+        found = []
         for name in experiment.settings:
             here = experiment.rows(name, rows)
-            janus, known = (measured(here, m) for m in ("janus", "recognised"))
-            if janus and known:
-                points.append((known.mean, janus.mean, name))
-        if points:
-            x, y = [p[0] for p in points], [p[1] for p in points]
-            axis.scatter(x, y, 40 if experiment is final else 12, label=experiment.name)
-        if experiment is final:
-            # Points may fall together: then their names stand in one line.
-            for at in sorted({point[:2] for point in points}):
-                names = ", ".join(point[2] for point in points if point[:2] == at)
-                left = at[0] > 0.5
-                axis.annotate(
-                    names,
-                    at,
-                    xytext=(-6 if left else 6, 5),
-                    textcoords="offset points",
-                    ha="right" if left else "left",
-                    fontsize=7,
-                )
+            known, janus = (measured(here, m) for m in ("recognised", "janus"))
+            if known and janus:
+                found.append((known.mean, janus.mean, name))
+        return found
+
+    fig, axis = plt.subplots(figsize=(6, 4.2), constrained_layout=True)
+    behind = [point for experiment in others for point in points(experiment)]
+    for these, size, colour, label in (
+        (behind, 18, "0.6", "the study, on development prompts"),
+        (points(final), 40, "C3", "the final table"),
+    ):
+        x, y = [point[0] for point in these], [point[1] for point in these]
+        axis.scatter(x, y, size, color=colour, alpha=0.6, linewidths=0, label=label)
+    # Points may fall together: then their names stand in one line.
+    for at in sorted({point[:2] for point in points(final)}):
+        names = ", ".join(point[2] for point in points(final) if point[:2] == at)
+        left = at[0] > 0.5
+        axis.annotate(
+            names,
+            at,
+            xytext=(-6 if left else 6, 5),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=7,
+        )
     axis.axhline(0.1, color="0.8", lw=0.8, zorder=0)
     axis.axvline(0.9, color="0.8", lw=0.8, zorder=0)
     axis.set(xlabel="recognised", ylabel="Janus rate", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))

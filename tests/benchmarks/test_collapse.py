@@ -1,6 +1,7 @@
 """The study of the collapse: its plan, its arithmetic, and that its page is what its rows say."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from benchmarks.collapse import runs
 from benchmarks.collapse.__main__ import main
-from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS
+from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
 from benchmarks.collapse.page import STRIPS, VIEW, sheets, strip, table, write_page
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
 from benchmarks.collapse.plots import factor, objects
@@ -113,15 +114,26 @@ def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert asked == [jobs[2]]
 
 
-def test_a_misspelt_setting_beside_a_right_one_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("--only quick --settings SDS VSDD", "--settings: quick has no 'VSDD'; nearest is 'VSD'"),
+        ("--only quick weight --seeds 0 9", "--seeds: quick, weight has no 9; nearest is 2"),
+        ("--only beyond --settings two\\ scenes", f"these is in commit {TRIED} alone"),
+    ],
+)
+def test_what_cannot_be_run_is_not_passed_over(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: str,
+    says: str,
 ) -> None:
     out = tmp_path / "out"
-    asked = ["--only", "quick", "--settings", "SDS", "VSDD", "--out", str(out)]
-    monkeypatch.setattr("sys.argv", ["collapse", *asked])
+    monkeypatch.setattr("sys.argv", ["collapse", *shlex.split(asked), "--out", str(out)])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "--settings: quick has no 'VSDD'; nearest is 'VSD'" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
     assert not out.exists()
 
 
