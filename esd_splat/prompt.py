@@ -3,13 +3,15 @@
 from dataclasses import dataclass, field, fields
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 VIEWS = ("front", "side", "back", "overhead")
 """The view words, in the order of ``ViewPrompts.indices``."""
 AVOIDED = VIEWS[:2]
 """The view words that Perp-Neg leads away from: the ones that a teacher draws unasked."""
+POSE_ROUNDING_DEG = 1e-3
+"""How far the elevation of a float32 pose may be from the one that it was made with."""
 
 Decay = tuple[float, float, float]
 """``a``, ``b`` and ``c`` of the weight ``f(r) = a exp(-b r) + c``."""
@@ -136,7 +138,7 @@ class ViewPrompts:
         index = turned.new_ones(turned.shape).long()
         index[turned < self.front] = VIEWS.index("front")
         index[turned > 180 - self.back] = VIEWS.index("back")
-        index[elevation_deg > self.overhead] = VIEWS.index("overhead")
+        index[self._from_overhead(elevation_deg)] = VIEWS.index("overhead")
         return index
 
     def mixture(
@@ -158,8 +160,11 @@ class ViewPrompts:
     ) -> Float[Tensor, "b 2"]:
         """Weight of each of ``AVOIDED`` as a negative prompt; 0 from overhead, and if disabled."""
         weights = self.perp_neg.weights(azimuth_deg)
-        counts = (elevation_deg <= self.overhead) & self.perp_neg.enabled
+        counts = ~self._from_overhead(elevation_deg) & self.perp_neg.enabled
         return torch.where(counts[:, None], weights, 0.0)
+
+    def _from_overhead(self, elevation_deg: Float[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        return elevation_deg > self.overhead + POSE_ROUNDING_DEG
 
 
 def _turned(azimuth_deg: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from esd_splat.cameras import Orbit
 from esd_splat.config import load_config
 from esd_splat.errors import ConfigError
 from esd_splat.prompt import VIEWS, PerpNeg, ViewPrompts
@@ -23,6 +24,23 @@ def test_texts() -> None:
     assert views.texts("a red owl")[2] == "a red owl, back view"
     assert views.texts("a red owl", highest=61)[3] == "a red owl, overhead view"
     assert views.texts("a red owl", highest=60)[3] == "a red owl, side view"
+
+
+@pytest.mark.parametrize("elevation", [30.0, 45.0, 60.0])
+def test_cameras_at_the_threshold_are_not_overhead_whatever_float32_makes_of_them(
+    elevation: float,
+) -> None:
+    """``texts`` has no overhead view for them, as none is higher: they would hear the side's."""
+    orbit = Orbit(elevation=(elevation, elevation))
+    cameras = orbit.turntable(100, elevation)
+    assert (cameras.elevation_deg > elevation).any(), "without rounding there is nothing to show"
+    views = ViewPrompts(
+        enabled=True, overhead=elevation, interpolate=True, perp_neg=PerpNeg(enabled=True)
+    )
+    seen = cameras.azimuth_deg, cameras.elevation_deg
+    assert VIEWS.index("overhead") not in views.indices(*seen)
+    assert not views.mixture(*seen)[:, VIEWS.index("overhead")].any()
+    assert (views.avoided(*seen).sum(dim=1) < 0).all()
 
 
 def test_wrong_thresholds_are_reported_together() -> None:

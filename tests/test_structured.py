@@ -237,6 +237,8 @@ def test_text_that_may_be_none() -> None:
         ("steps=1e3", "expected a whole number, got 1e3; write 1000"),
         ("steps=true", "expected a whole number, got true"),
         ("steps=yes", "expected a whole number, got 'yes'"),
+        ("steps=!!int many", "expected a whole number, got '!!int many'"),
+        ("lens.fov=!!float wide", "expected a number, got '!!float wide'"),
         ("steps=", "expected a whole number, got nothing"),
         ("steps=[1]", "expected a whole number, got [1]"),
         ("steps={a: 1}", "expected a whole number, got {a: 1}"),

@@ -25,7 +25,7 @@ class Inversion:
     guidance_scale: float
     """Of the predictions on the path: 0 is without the prompt, 1 with it, below 0 away from it."""
     last: float = 0.0
-    """Length of the last step, as a fraction of T; 0 makes all of one length."""
+    """Length of the last of at least 2 steps, as a fraction of T; 0 makes all of one length."""
 
     def times(self, t: Timesteps, T: int) -> Int[Tensor, "k b"]:
         """The timesteps of the path of each view, from 0 to ``t``; ``k`` is ``steps + 1``."""

@@ -18,14 +18,14 @@ class Ism(ScoreDistillation):
     """
 
     steps: int = 5
-    """Of the inversion, the short one included, at least 1; theirs are 0.2 T long, so up to 5."""
+    """Of the inversion, the short one included, at least 2; theirs are 0.2 T long, so up to 5."""
     interval: float = 0.05
     """Length of the last step, as a fraction of T, in (0, 1); theirs."""
 
     def __post_init__(self) -> None:
         problems = []
-        if self.steps < 1:
-            problems.append(f"steps: must be at least 1, got {self.steps}")
+        if self.steps < 2:
+            problems.append(f"steps: must be at least 2, a long and a short one, got {self.steps}")
         if not 0 < self.interval < 1:
             problems.append(f"interval: must be in (0, 1), got {self.interval:g}")
         if problems:

@@ -8,6 +8,7 @@ text and as parsed, and the one that the schema asks for is used.
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -217,6 +218,7 @@ def _given(
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
+    """The value of ``node``; its text, where a tag (``!!int owl``) claims what it is not."""
     text = node.value.replace("_", "").lower()
     match node.tag.removeprefix(_TAG):
         case "null":
@@ -224,9 +226,11 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         case "bool":
             return text == "true"
         case "int" if len(text) <= MAX_DIGITS:
-            return int(text)
+            with suppress(ValueError):
+                return int(text)
         case "float":
-            return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+            with suppress(ValueError):
+                return float(text.replace(".inf", "inf").replace(".nan", "nan"))
     return node.value
 
 
