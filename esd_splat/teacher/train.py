@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from esd_splat.cameras import Orbit
 from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, VOCABULARY
-from esd_splat.files import atomic_path
+from esd_splat.files import atomic_path, write_text
 from esd_splat.noise import add_noise
 from esd_splat.processor import denormals_flushed
 from esd_splat.teacher import train_networks as networks
@@ -81,6 +81,9 @@ def main() -> None:
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
     args.work.mkdir(parents=True, exist_ok=True)
+    asked = vars(recipe) | {"init": args.init and str(args.init)}
+    if other := _claim(args.work / "recipe.json", asked):
+        parser.error(f"--work: {args.work} was begun with other {', '.join(other)}; choose another")
 
     photos = _cached(
         args.work / "photos.pt",
@@ -253,6 +256,16 @@ class _Learner:
     def finish(self) -> None:
         """Leave the averaged weights in the network."""
         self.network.load_state_dict(self.average.state_dict())
+
+
+def _claim(file: Path, asked: dict[str, Any]) -> list[str]:
+    """Keep ``asked`` in ``file``; what of it another run has put there, if one has."""
+    if file.exists():
+        before = json.loads(file.read_text())
+        return [name for name, value in asked.items() if before.get(name) != value]
+    if _rank() == 0:
+        write_text(file, json.dumps(asked, indent=1) + "\n")
+    return []
 
 
 def _rank() -> int:

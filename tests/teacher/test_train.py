@@ -122,3 +122,25 @@ def test_a_cut_training_ends_in_the_same_weights(
     teacher = config.load(torch.device("cpu"), torch.float32)
     assert teacher.encode(torch.rand(1, 3, 64, 64)).shape == (1, LATENT_CHANNELS, 16, 16)
     assert teacher.embed(["a red owl"]).shape == (1, 12, 64)
+
+
+def test_a_work_folder_belongs_to_one_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else its weights would be saved as what another recipe had made."""
+
+    def start(*more: str) -> None:
+        asked = ["train", "--out", str(tmp_path / "model"), "--work", str(tmp_path / "work")]
+        monkeypatch.setattr("sys.argv", [*asked, *more])
+        train.main()
+
+    def cut(*args: object) -> None:
+        raise _Cut
+
+    monkeypatch.setattr(train, "photograph", cut)
+    for _ in range(2):
+        with pytest.raises(_Cut):
+            start("--photos", "58")
+    with pytest.raises(SystemExit, match="2"):
+        start("--photos", "58", "--seed", "7", "--init", "model")
+    assert "was begun with other seed, init; choose another" in capsys.readouterr().err
