@@ -42,9 +42,15 @@ PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
 
 
 class Distillation:
-    """A scene on its way from its start to what the teacher finds likely."""
+    """A scene on its way from its start to what the teacher finds likely.
 
-    def __init__(self, config: Config, teacher: Teacher, backend: str) -> None:
+    Args:
+        saved: what ``state`` returned, to go on from; without it the scene is ``config.init``'s.
+    """
+
+    def __init__(
+        self, config: Config, teacher: Teacher, backend: str, saved: dict[str, Any] | None = None
+    ) -> None:
         self.config, self.teacher, self.backend = config, teacher, backend
         self.device = teacher.device
         at_once = config.memory.views_at_once
@@ -57,9 +63,6 @@ class Distillation:
             name: torch.Generator().manual_seed(config.seed * 16 + index)
             for index, name in enumerate(STREAMS)
         }
-        start = config.init.build(torch.Generator().manual_seed(config.seed))
-        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
-        self.densify_state = config.densify.start(len(start), self.device)
         self.predictor = Predictor(config, teacher)
         self.particle = self.predictor.particle
         self.linear = None
@@ -69,6 +72,12 @@ class Distillation:
         self.recent: Views | None = None  # latents of the latest views, for losses that pool them
         self.seen: Seen | None = None
         self.done = 0
+        if saved is not None:
+            self._restore(saved)
+            return
+        start = config.init.build(torch.Generator().manual_seed(config.seed))
+        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
+        self.densify_state = config.densify.start(len(start), self.device)
 
     @property
     def scene(self) -> Gaussians:
@@ -183,14 +192,14 @@ class Distillation:
         """The scene, or another, from ``cameras``, clamped to [0, 1], on the CPU."""
         scene = self.scene if scene is None else scene
         parts = [
-            rasterize(
-                scene, cameras[one].to(self.device), behind.to(self.device), self.backend
-            ).images
+            rasterize(scene, cameras[one].to(self.device), behind.to(self.device), self.backend)
+            .images.clamp(0, 1)
+            .cpu()
             for one, behind in zip(
                 torch.arange(len(cameras)).split(1), background.split(1), strict=True
             )
         ]
-        return torch.cat(parts).clamp(0, 1).cpu()
+        return torch.cat(parts)
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint must hold."""
@@ -203,8 +212,7 @@ class Distillation:
             "recent": self.recent,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+    def _restore(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
         self.optimizer = restore_optimizer(state["optimizer"], self.device)
         self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from esd_splat.export import EXPORTERS, check_video, contact_sheet, write_png, w
 from esd_splat.files import output_error, write_text
 from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -138,6 +141,7 @@ class Record:
         self.saved_at: int | None = None
         """Steps done at the last checkpoint."""
         self._since = time.monotonic()
+        self._board: SummaryWriter | None = None
         self.rested = 0.0
         """Seconds of this part that the run was paused."""
 
@@ -145,7 +149,10 @@ class Record:
         """Note a step's numbers, and draw the scene, when their time has come."""
         log, last = self.config.log, run.done == self.config.steps
         if run.done % log.every == 0 or last:
-            self.rows.append({"step": float(run.done), "seconds": self._clock(), **logged})
+            row = {"seconds": self._clock(), **logged}
+            self.rows.append({"step": float(run.done), **row})
+            if log.tensorboard:
+                self._plot(run.done, row)
         if log.diagnose_every and (run.done % log.diagnose_every == 0 or last):
             self.diagnoses += diagnose(run)
         if log.sheet_every and run.done % log.sheet_every == 0:
@@ -154,6 +161,8 @@ class Record:
 
     def write_rows(self) -> None:
         """``metrics.csv`` and, if there were diagnoses, ``diagnostics.csv``, whole."""
+        if self._board is not None:
+            self._board.flush()
         _write_csv(self.config.folder / METRICS, self.rows)
         if self.diagnoses:
             _write_csv(self.config.folder / DIAGNOSTICS, self.diagnoses)
@@ -215,6 +224,16 @@ class Record:
         self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
         self.diagnoses = list(state.get("diagnoses", ()))  # older files have none
         self.seconds, self._since = state["seconds"], time.monotonic()
+
+    def _plot(self, step: int, row: dict[str, float]) -> None:
+        """The row for TensorBoard."""
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter  # a second, for a few
+
+            # What a cut run plotted after its last checkpoint comes anew.
+            self._board = SummaryWriter(str(self.config.folder / TENSORBOARD), purge_step=step)
+        for name, value in row.items():
+            self._board.add_scalar(name, value, step)
 
     def _write_sheets(self, sheets: list[Tensor]) -> None:
         """Azimuths across, training time down."""

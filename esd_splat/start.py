@@ -21,6 +21,8 @@ FREE_TO_CHANGE = {
     "memory",
 }
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
+ON_SHEETS = ("size", "elevation", "sheet_views")
+"""Keys of ``export`` that may not once rows of a contact sheet are drawn, which become one."""
 DECIDED = ("device", "backend")
 """Keys whose ``auto`` is decided once, before the first step."""
 
@@ -75,6 +77,12 @@ def refuse_changes(config: Config, before: Config) -> None:
         and value != had[name]
         and not (name in DECIDED and value == "auto")
     ]
+    if config.log.sheet_every:
+        changed += [
+            f"export.{name}"
+            for name in ON_SHEETS
+            if getattr(config.export, name) != getattr(before.export, name)
+        ]
     if changed:
         raise CheckpointError(
             f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "

@@ -61,6 +61,8 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
         return json.loads((config.folder / SUMMARY).read_text())
     config, saved = settle(config, say)
     check_exports(config)
+    if saved is None:
+        config.init.check()
     with open_view(config, say) as view:
         return _fit(config, saved, view, say, quiet, until)
 
@@ -79,9 +81,9 @@ def _fit(
         teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
         for note in teacher.notes:
             say(note)
-        distillation, record = Distillation(config, teacher, backend), Record(config)
+        distillation = Distillation(config, teacher, backend, saved and saved["run"])
+    record = Record(config)
     if saved is not None:
-        distillation.restore(saved["run"])
         record.restore(saved["record"])
         record.saved_at = distillation.done
     open_folder(config)
@@ -131,7 +133,6 @@ def _loop(
 ) -> bool:
     """Run the steps that are left; returns whether they were cut short."""
     import lightning
-    from lightning.pytorch.loggers import TensorBoardLogger
 
     class Loop(lightning.LightningModule):
         """Hands Lightning's loop our step."""
@@ -143,7 +144,6 @@ def _loop(
         def training_step(self, batch: Any, batch_idx: int) -> None:
             logged = distillation.step()
             record.after_step(distillation, logged)
-            self.log_dict(logged, batch_size=config.batch)
             show(distillation.done, logged)
             every, done = config.checkpoint_every, distillation.done
             if every and done % every == 0 and done < config.steps:
@@ -167,15 +167,13 @@ def _loop(
     controls, left = view.controls, config.steps - distillation.done
     if until is not None and distillation.done >= until:
         return True
-    board = TensorBoardLogger(config.folder, name="", version="tensorboard")
     watched = progress(distillation.done, config.steps, quiet=quiet)
     with _quiet_lightning(), watched as show, _interrupts(controls.stop):
         lightning.Trainer(
             accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
             devices=1,
             max_epochs=1,
-            logger=board if config.log.tensorboard else False,
-            log_every_n_steps=config.log.every,
+            logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
@@ -223,6 +221,11 @@ def _interrupts(stop: Callable[[], None]):
         return
     try:
         yield
+    except SystemExit as error:
+        # What Lightning makes of an interrupt.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 

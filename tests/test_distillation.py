@@ -147,7 +147,7 @@ def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
         (["loss={name: sdi, steps: 3}", "teacher.guidance_scale=7.5"], [4, 4, 4, 4]),
         (["loss={name: sdi, steps: 2, guidance_scale: 1}"], [2, 2, 2]),
         (["loss={name: ism, steps: 3}", "teacher.guidance_scale=7.5"], [2, 2, 2, 4]),
-        (["loss={name: ism, steps: 1}", "negative_prompt=blue"], [2, 2]),
+        (["loss={name: ism, steps: 2}", "negative_prompt=blue"], [2, 2, 2]),
         (["loss=sds", "timesteps.schedule=sqrt"], [2]),
         (["loss=sds", "teacher.guidance_scale=3", "teacher.guidance_rescale=0.7"], [4]),
         (["loss=esd", "loss.entropy_weight=0.5", "timesteps.schedule=dreamtime"], [6]),
@@ -172,7 +172,7 @@ def test_a_step_asks_for_the_rows_that_its_loss_needs(
 def test_inversion_without_the_prompt_is_with_the_empty_text(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, told = _start(model, "loss={name: ism, steps: 1}", "negative_prompt=blue cat"), []
+    run, told = _start(model, "loss={name: ism, steps: 2}", "negative_prompt=blue cat"), []
     eps = run.teacher.eps
     monkeypatch.setattr(run.teacher, "eps", lambda x, t, e: told.append(e) or eps(x, t, e))
     run.step()

@@ -1,7 +1,10 @@
 """Whole runs on a tiny teacher: what they leave, and that they resume to the same bits."""
 
+import csv
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +16,14 @@ from typing import Any
 import plyfile
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typing_extensions import override
 
 from esd_splat import native, trainer
 from esd_splat.checkpoint import load_checkpoint
 from esd_splat.config import Config, load_config
-from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError
+from esd_splat.distillation import Distillation
+from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError, SceneError
 from esd_splat.losses import LOSSES, ScoreDistillation
 from esd_splat.rasterize import resolve_backend
 from esd_splat.record import Record
@@ -177,6 +182,21 @@ def test_ctrl_c_leaves_a_scene_and_a_run_that_resumes(model: Path, tmp_path: Pat
     assert (out / "scene.ply").exists()
 
 
+def test_a_second_ctrl_c_ends_the_step_and_is_still_an_interrupt(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(run: Distillation) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the step went on")
+
+    monkeypatch.setattr(Distillation, "step", step)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(_config(model, tmp_path / "run"), quiet=True)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_folders_are_not_overwritten_unasked(
     model: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +232,51 @@ def test_resuming_with_other_settings_is_refused(model: Path, tmp_path: Path) ->
     trainer.run(_config(model, out), quiet=True, until=2)
     with pytest.raises(CheckpointError, match="other settings for batch, optim"):
         trainer.run(_config(model, out, "resume=true", "batch=3", "optim.sh0=0.5"), quiet=True)
+    with pytest.raises(CheckpointError, match=r"other settings for export.sheet_views;"):
+        trainer.run(_config(model, out, "resume=true", "export.sheet_views=4"), quiet=True)
+
+
+def test_what_no_row_of_a_sheet_hangs_on_may_change(model: Path, tmp_path: Path) -> None:
+    out, keys = tmp_path / "run", ("steps=4", "log.sheet_every=0")
+    trainer.run(_config(model, out, *keys), quiet=True, until=2)
+    more = ("resume=true", "export.sheet_views=4", "export.size=32", "export.frames=0")
+    assert trainer.run(_config(model, out, *keys, *more), quiet=True)["steps"] == 4
+
+
+def test_a_scene_that_was_started_from_is_not_needed_to_resume(
+    model: Path, whole: Path, tmp_path: Path
+) -> None:
+    start, out = tmp_path / "start.ply", tmp_path / "run"
+    keys = ("steps=4", "init=ply", f"init.path={start}")
+    config = load_config(None, [k for k in _keys(model, out, *keys) if "init.count" not in k])
+    with pytest.raises(SceneError, match="No such file"):
+        trainer.run(config, quiet=True)
+    assert not out.exists()
+    shutil.copy(whole / "scene.ply", start)
+    trainer.run(config, quiet=True, until=2)
+    start.unlink()
+    assert trainer.run(dataclasses.replace(config, resume=True), quiet=True)["steps"] == 4
+
+
+def test_tensorboard_has_the_rows_of_the_table_however_often_a_run_is_cut(
+    model: Path, tmp_path: Path
+) -> None:
+    out, keys = tmp_path / "run", ("steps=12", "log.every=2", "log.tensorboard=true")
+    trainer.run(_config(model, out, *keys), quiet=True, until=6)
+    shutil.copy(out / "checkpoints" / "last.ckpt", tmp_path / "kept")
+    trainer.run(_config(model, out, *keys, "resume=true"), quiet=True, until=10)
+    # As if it had been killed at step 10 with nothing saved since 6.
+    shutil.copy(tmp_path / "kept", out / "checkpoints" / "last.ckpt")
+    trainer.run(_config(model, out, *keys, "resume=true"), quiet=True)
+    board = EventAccumulator(str(out / "tensorboard"))
+    board.Reload()
+    with (out / "metrics.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    for name in ("direction", "gaussians", "seconds"):
+        plotted = {event.step: event.value for event in board.Scalars(name)}
+        assert len(plotted) == len(board.Scalars(name)) == 6
+        expected = {int(row["step"]): float(row[name]) for row in rows}
+        assert plotted == pytest.approx(expected, rel=1e-5), name
 
 
 def test_a_damaged_checkpoint_starts_over_and_says_so(

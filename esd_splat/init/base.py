@@ -18,6 +18,9 @@ NEIGHBOURS = 3
 class Initialiser(ABC):
     """Where the first Gaussians come from. Sees no prompt, camera or teacher."""
 
+    def check(self) -> None:  # noqa: B027  most have nothing that can be missing
+        """Raise now what ``build`` would, before a teacher is loaded in vain."""
+
     @abstractmethod
     def build(self, generator: torch.Generator) -> Gaussians:
         """The first scene: float32, on the CPU, and the same for the same generator state."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from typing_extensions import override
@@ -33,6 +34,10 @@ class FromPly(Initialiser):
             raise ValueError("\n".join(problems))
 
     @override
+    def check(self) -> None:
+        self.build(torch.Generator())
+
+    @override
     def build(self, generator: torch.Generator) -> Gaussians:
         """The scene of the file; takes nothing from ``generator``.
 
@@ -40,7 +45,7 @@ class FromPly(Initialiser):
             SceneError: as ``load_ply``, or most of the scene lies outside the unit ball, where
                 cameras may stand, and ``fit`` is off.
         """
-        scene = load_ply(self.path)
+        scene = load_ply(Path(self.path).expanduser())
         if self.fit:
             return _fitted(scene, self.radius)
         outside = int((scene.means.norm(dim=1) > 1).sum())

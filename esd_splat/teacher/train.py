@@ -31,6 +31,7 @@ from esd_splat.processor import denormals_flushed
 from esd_splat.teacher import train_networks as networks
 from esd_splat.teacher.tokenizer import make_tokenizer
 from esd_splat.teacher.train_data import Photos, photograph, write_captions
+from esd_splat.teacher.train_processes import average, rank, share
 
 PCA_PHOTOS = 2000
 """Photographs whose patches the encoder's components are computed from."""
@@ -92,7 +93,7 @@ def main() -> None:
     run = Training(recipe, Photos(**photos), args.work, args.device, args.init)
     run.fit_unet()
     run.fit_decoder()
-    if _rank() == 0:
+    if rank() == 0:
         run.save(args.out)
 
 
@@ -130,11 +131,11 @@ class Training:
         for step, generator in learner.steps(recipe.seed + 1):
             rows = torch.randint(recipe.photos, (recipe.unet_batch,), generator=generator)
             rng = random.Random(f"{recipe.seed} {step}")
-            captions = _share(write_captions(self.photos, rows, EMPTY_SHARE, rng))
-            t = _share(torch.randint(1000, (len(rows),), generator=generator)).to(self.device)
+            captions = share(write_captions(self.photos, rows, EMPTY_SHARE, rng))
+            t = share(torch.randint(1000, (len(rows),), generator=generator)).to(self.device)
             shape = (len(rows), *self.latents.shape[1:])
-            noise = _share(torch.randn(shape, generator=generator)).to(self.device)
-            clean = self.latents[_share(rows)].float().to(self.device) * scale
+            noise = share(torch.randn(shape, generator=generator)).to(self.device)
+            clean = self.latents[share(rows)].float().to(self.device) * scale
             noisy = add_noise(clean, noise, alphas_cumprod, t)
             noisy = noisy.contiguous(memory_format=torch.channels_last)
             eps = self.unet(noisy, t, self._embed(captions)).sample
@@ -150,9 +151,9 @@ class Training:
         for step, generator in learner.steps(recipe.seed):
             rows = torch.randint(recipe.photos, (recipe.decoder_batch,), generator=generator)
             shape = (len(rows), *self.latents.shape[1:])
-            noise = _share(torch.randn(shape, generator=generator)).to(self.device)
-            latents = self.latents[_share(rows)].float().to(self.device)
-            off = self.vae.decoder(latents + LATENT_NOISE * noise) - self._pixels(_share(rows))
+            noise = share(torch.randn(shape, generator=generator)).to(self.device)
+            latents = self.latents[share(rows)].float().to(self.device)
+            off = self.vae.decoder(latents + LATENT_NOISE * noise) - self._pixels(share(rows))
             mse = off.square().mean()
             psnr = -10 * math.log10(mse.item() / 4)
             learner.update(step, off.abs().mean() + 2 * mse, psnr=psnr)
@@ -224,7 +225,7 @@ class _Learner:
             group["lr"] = self.lr * rate
         self.optimizer.zero_grad()
         loss.backward()
-        _average([p.grad for p in self.network.parameters() if p.grad is not None])
+        average([p.grad for p in self.network.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         # A short memory at first, or the average would remember the random start.
@@ -234,7 +235,7 @@ class _Learner:
             slow.lerp_(fast.detach(), 1 - decay)
         value = loss.item()
         self.mean = value if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * value
-        if _rank() != 0:
+        if rank() != 0:
             return
         if step % 50 == 0:
             seconds = time.time() - self.started
@@ -259,38 +260,18 @@ class _Learner:
 
 
 def _claim(file: Path, asked: dict[str, Any]) -> list[str]:
-    """Keep ``asked`` in ``file``; what of it another run has put there, if one has."""
+    """Put ``asked`` into ``file``, or name what differs from it in what is there."""
     if file.exists():
         before = json.loads(file.read_text())
         return [name for name, value in asked.items() if before.get(name) != value]
-    if _rank() == 0:
+    if rank() == 0:
         write_text(file, json.dumps(asked, indent=1) + "\n")
     return []
 
 
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _share(batch):
-    """This process's part of a batch that every process has drawn alike."""
-    return batch[_rank() :: dist.get_world_size()] if dist.is_initialized() else batch
-
-
-def _average(gradients: list[Tensor]) -> None:
-    """Over the processes, in place."""
-    if not dist.is_initialized():
-        return
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
 def _cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What ``make`` returns, made by the first process and only once."""
-    if _rank() == 0 and not path.exists():
+    if rank() == 0 and not path.exists():
         value = make()
         with atomic_path(path) as temporary:
             torch.save(value, temporary)

@@ -1,0 +1,28 @@
+"""One training in several processes, each of which draws every batch and computes its share."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0; 0 where it is alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share(batch: Any) -> Any:
+    """This process's part of a batch that every process has drawn alike."""
+    return batch[rank() :: dist.get_world_size()] if dist.is_initialized() else batch
+
+
+def average(gradients: list[Tensor]) -> None:
+    """Over the processes, in place."""
+    if not dist.is_initialized():
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
