@@ -1,6 +1,5 @@
 """``python -m esd_splat.compare``: several runs side by side in one page, turned together."""
 
-import argparse
 import string
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from esd_splat import __version__
+from esd_splat import __version__, command
 from esd_splat.errors import EsdSplatError, OutputError
 from esd_splat.files import output_error, write_text
 from esd_splat.measure import BETTER
@@ -32,7 +31,6 @@ from esd_splat.pages import (
 )
 from esd_splat.record import SHEET
 
-DONE, WRONG_REQUEST = 0, 2
 GENERATOR = "esd_splat.compare"
 LETTERS = string.ascii_lowercase
 MOST_COLUMNS = 4
@@ -231,8 +229,12 @@ def _small_print() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page and return the exit status: 0 done, 2 wrong request."""
-    parser = argparse.ArgumentParser(
+    """Write the page and return the exit status, see ``command.run``."""
+    return command.run(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    parser = command.Parser(
         prog="python -m esd_splat.compare",
         description="Writes one page that opens offline: the scenes of several runs, turned "
         "together, with their measures and the settings that differ.",
@@ -240,14 +242,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="%(default)s")
     arguments = parser.parse_args(argv)
-    try:
-        _refuse_foreign(arguments.out)
-        write_text(arguments.out, compare(arguments.runs))
-        print(f"wrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
-    except EsdSplatError as error:
-        print(f"esd_splat: {error}", file=sys.stderr)
-        return WRONG_REQUEST
-    return DONE
+    _refuse_foreign(arguments.out)
+    write_text(arguments.out, compare(arguments.runs))
+    print(f"wrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -11,6 +11,10 @@ class EsdSplatError(Exception):
     """
 
 
+class UsageError(EsdSplatError):
+    """A command line has a flag that is unknown, or a value that cannot be used."""
+
+
 class PromptError(EsdSplatError):
     """A prompt uses words that the chosen teacher has never seen, or more than it takes."""
 

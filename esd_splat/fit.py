@@ -1,17 +1,12 @@
-"""``python -m esd_splat.fit``: the only module that reads ``argv``, prints errors or exits."""
+"""``python -m esd_splat.fit``: a prompt in, a folder with a splat out."""
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from esd_splat import __version__
+from esd_splat import __version__, command
 from esd_splat.config import Config, load_config, shipped_configs
-from esd_splat.errors import EsdSplatError
 from esd_splat.structured import help_text, to_yaml
-
-DONE, WRONG_REQUEST, INTERRUPTED = 0, 2, 130
 
 USAGE = """\
 usage: python -m esd_splat.fit [--config FILE] prompt="a red owl" [key=value ...]
@@ -48,45 +43,30 @@ def fit(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 2 wrong request, 130 interrupted."""
-    try:
-        arguments, overrides = _parser().parse_known_args(argv)
-        if arguments.help:
-            configs = ", ".join(sorted(shipped_configs()))
-            print(USAGE.format(configs=configs, keys=help_text(Config)))
-            return DONE
-        if arguments.version:
-            print(__version__)
-            return DONE
-        config = load_config(arguments.config, overrides)
-        if arguments.print_config:
-            print(to_yaml(config), end="")
-            return DONE
-        fit(config, quiet=arguments.quiet)
-    except EsdSplatError as error:
-        print(f"esd_splat: {error}", file=sys.stderr)
-        return WRONG_REQUEST
-    except KeyboardInterrupt:
-        print(
-            "esd_splat: interrupted; the same command with resume=true, not overwrite, goes on",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of ``--help | head`` has left; Python must not try to flush again on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE
+    """Run the command line and return its exit status, see ``command.run``."""
+    goes_on = "interrupted; the same command with resume=true, not overwrite, goes on"
+    return command.run(lambda: _main(argv), interrupted=goes_on)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Options only; whatever else there is counts as an override, and is checked as one."""
+def _main(argv: Sequence[str] | None) -> None:
+    # Whatever is no option counts as an override, and is checked as one.
+    arguments, overrides = _parser().parse_known_args(argv)
+    if arguments.help:
+        configs = ", ".join(sorted(shipped_configs()))
+        print(USAGE.format(configs=configs, keys=help_text(Config)))
+        return
+    if arguments.version:
+        print(__version__)
+        return
+    config = load_config(arguments.config, overrides)
+    if arguments.print_config:
+        print(to_yaml(config), end="")
+        return
+    fit(config, quiet=arguments.quiet)
 
-    def error(self, message: str) -> NoReturn:
-        raise EsdSplatError(f"{message}; see python -m esd_splat.fit --help")
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m esd_splat.fit", add_help=False, allow_abbrev=False)
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="python -m esd_splat.fit", add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c")
     for flag in ("--print-config", "--quiet", "--version"):
         parser.add_argument(flag, action="store_true")

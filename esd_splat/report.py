@@ -1,12 +1,12 @@
 """``python -m esd_splat.report``: a page for each run, pictures and curves in one file."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from esd_splat import command
 from esd_splat.errors import EsdSplatError
 from esd_splat.files import write_text
 from esd_splat.pages import (
@@ -26,7 +26,6 @@ from esd_splat.pages import (
 )
 from esd_splat.record import DIAGNOSTICS, METRICS, REPORT, SHEET
 
-DONE, WRONG_REQUEST = 0, 2
 VIEWER = "scene.html"
 TURNTABLES = ("turntable.mp4", "turntable.gif")
 _FRAME = f'<iframe src="{VIEWER}" title="the scene, to turn freely" loading="lazy"></iframe>'
@@ -66,24 +65,23 @@ def write_report(folder: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the pages and return the exit status: 0 done, 2 wrong request."""
-    parser = argparse.ArgumentParser(
+    """Write the pages and return the exit status, see ``command.run``."""
+    return command.run(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    parser = command.Parser(
         prog="python -m esd_splat.report",
         description=f"Writes {REPORT} into the folder of each run: prompt, measures, pictures, "
         "curves and config in one file.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     folders = parser.parse_args(argv).runs
-    try:
-        # All are read before one is written: what is asked for happens whole, or not at all.
-        pages = {folder / REPORT: report(folder) for folder in folders}
-        for path, text in pages.items():
-            write_text(path, text)
-            print(f"wrote {path}")
-    except EsdSplatError as error:
-        print(f"esd_splat: {error}", file=sys.stderr)
-        return WRONG_REQUEST
-    return DONE
+    # All are read before one is written: what is asked for happens whole, or not at all.
+    pages = {folder / REPORT: report(folder) for folder in folders}
+    for path, text in pages.items():
+        write_text(path, text)
+        print(f"wrote {path}")
 
 
 def _pictures(run: Run) -> list[str]:

@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 LAYERS = [  # a module may import from its own unit and from any layer above it
     {"errors", "types"},
-    {"noise", "structured", "files", "native", "processor", "progress"},
+    {"noise", "structured", "files", "native", "processor", "progress", "command"},
     {"cameras", "prompt", "gaussians", "figurines"},
     {"rasterize", "teacher", "losses", "pool"},
     {"export"},

@@ -206,3 +206,10 @@ def test_sections_work_alone() -> None:
     assert Orbit() == load_config(None, ["prompt=a"]).cameras
     with pytest.raises(ValueError, match=r"frames: must be at least 0.*\nfps: must be in"):
         Export(frames=-1, fps=0)
+
+
+def test_a_prompt_of_broken_bytes_is_refused() -> None:
+    """As the shell hands on what is not UTF-8."""
+    broken = b"an \xff owl".decode(errors="surrogateescape")
+    with pytest.raises(ConfigError, match=r"prompt: must be text in UTF-8, got 'an \\udcff owl'"):
+        load_config(None, [f"prompt={broken}"])

@@ -98,7 +98,7 @@ def test_ctrl_c_says_how_to_go_on(
 
 def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([PROMPT, "--config"]) == 2
-    message = "argument --config/-c: expected one argument; see python -m esd_splat.fit --help\n"
+    message = "--config/-c: expected one argument; see python -m esd_splat.fit --help\n"
     assert capsys.readouterr().err == f"esd_splat: {message}"
 
 

@@ -15,45 +15,38 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import get_args
 
 import torch
-from typing_extensions import override
 
-from esd_splat.errors import BackendError, EsdSplatError
+from esd_splat import command
+from esd_splat.errors import BackendError, UsageError
 from esd_splat.structured import field_docs
 from toy.fit import fit
 from toy.results import check_folder, contents, describe, write
 from toy.settings import Settings
 
 
-class UsageError(EsdSplatError):
-    """A flag is unknown, or its value cannot be used."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0, or 2 after one line on stderr."""
-    try:
-        settings = parse(sys.argv[1:] if argv is None else argv)
-        check_device(settings)
-        check_folder(settings.folder)
-        methods = ("sds", "vsd", "esd") if settings.compare else (settings.method,)
-        fits = []
-        for method in methods:
-            fits.append(fit(replace(settings, method=method)))
-            print(describe(fits[-1]), flush=True)
-        write(settings.folder, contents(settings, fits))
-    except EsdSplatError as error:
-        print(f"toy.gaussians: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("toy.gaussians: interrupted; nothing was written", file=sys.stderr)
-        return 130
+    """Run the command line and return its exit status, see ``command.run``."""
+    nothing = "interrupted; nothing was written"
+    return command.run(lambda: _main(argv), "toy.gaussians", interrupted=nothing)
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    settings = parse(argv)
+    check_device(settings)
+    check_folder(settings.folder)
+    methods = ("sds", "vsd", "esd") if settings.compare else (settings.method,)
+    fits = []
+    for method in methods:
+        fits.append(fit(replace(settings, method=method)))
+        print(describe(fits[-1]), flush=True)
+    write(settings.folder, contents(settings, fits))
     print(f"wrote {settings.folder}")
-    return 0
 
 
-def parse(argv: Sequence[str]) -> Settings:
+def parse(argv: Sequence[str] | None) -> Settings:
     """The settings that the flags ask for.
 
     Raises:
@@ -74,16 +67,9 @@ def parse(argv: Sequence[str]) -> Settings:
         raise UsageError(str(error)) from error
 
 
-class _Parser(argparse.ArgumentParser):
-    @override
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other error."""
-        raise UsageError(message.removeprefix("argument "))
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> command.Parser:
     """A flag for each field of ``Settings``; only the given ones come back."""
-    parser = _Parser(
+    parser = command.Parser(
         "python -m toy.gaussians",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

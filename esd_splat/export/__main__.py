@@ -1,37 +1,23 @@
 """``python -m esd_splat.export IN OUT``: a scene file as any other, and what that loses."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from esd_splat.errors import EsdSplatError
+from esd_splat import command
 from esd_splat.export import EXPORTERS
 from esd_splat.export.convert import Request, convert
 from esd_splat.export.load import DECODERS
 
-DONE, WRONG_REQUEST = 0, 2
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 2 wrong request."""
-    try:
-        print(convert(Request(**vars(_parser().parse_args(argv)))))
-    except EsdSplatError as error:
-        print(f"esd_splat: {error}", file=sys.stderr)
-        return WRONG_REQUEST
-    return DONE
+    """Run the command line and return its exit status, see ``command.run``."""
+    return command.run(lambda: print(convert(Request(**vars(_parser().parse_args(argv))))))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise EsdSplatError(f"{message}; see python -m esd_splat.export --help")
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> command.Parser:
     kinds = ", ".join(f".{key}" for key in sorted(EXPORTERS))
-    parser = _Parser(
+    parser = command.Parser(
         prog="python -m esd_splat.export",
         description="Converts a scene file, and says what was lost. The names say the formats.",
         allow_abbrev=False,

@@ -1,0 +1,93 @@
+"""How every command line of ours ends."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from esd_splat.command import run
+from esd_splat.compare import main as compare
+from esd_splat.errors import SceneError
+from esd_splat.export.__main__ import main as export
+from esd_splat.fit import main as fit
+from esd_splat.report import main as report
+from toy.gaussians import main as toy
+
+
+def _raise(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (SceneError("a.ply: no such file"), 2, "us: a.ply: no such file\n"),
+        (KeyboardInterrupt(), 130, "us: stopped\n"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(
+    error: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(_raise(error), "us", interrupted="stopped") == status
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(5, "Input/output error")])
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run(_raise(error))
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (fit, ["prompt=a red owl", "--print-config", "--config", LONG]),
+        (fit, ["prompt=a red owl", f"teacher.model={LONG}"]),
+        (fit, ["prompt=a red owl", f"teacher.lora=[{LONG}.safetensors]"]),
+        (fit, ["prompt=a red owl", f"out={LONG}"]),
+        (report, [LONG]),
+        (compare, [LONG]),
+        (export, [f"{LONG}.ply", "a.ply"]),
+    ],
+    ids=str,
+)
+def test_a_name_that_no_file_system_takes_is_one_line(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("esd_splat: ")
+    assert captured.err.count("\n") == 1
+    assert "File name too long" in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("main", [fit, report, compare, export, toy])
+def test_a_flag_that_is_none_is_one_line(
+    main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--folder"]) == 2
+    err = capsys.readouterr().err
+    assert "--folder" in err or "required" in err
+    assert "usage" not in err
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """As ``--help | head`` does."""
+    ends = f"{sys.executable} -m esd_splat.fit --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", ends], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
