@@ -2,13 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.errors import refuse
+
 BALL_RADIUS = 1.0
 """The object lies in a ball of this radius around the origin, world units; cameras stay outside."""
+
+Angle = TypeVar("Angle", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,7 @@ class Orbit:
             problems.append(
                 f"size_until: must be a share of the run in (0, 1], got {self.size_until:g}"
             )
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def size_at(self, progress: float) -> int:
         """Width and height of the views when a share ``progress`` of the run is done, pixels.
@@ -148,14 +152,24 @@ class Orbit:
             elevation: degrees, the same for all.
             size: pixels; ``None`` for the orbit's own.
         """
-        flat = torch.ones(count, dtype=torch.float64)
-        return orbit_cameras(
-            azimuth_deg=360 * torch.arange(count, dtype=torch.float64) / count,
-            elevation_deg=elevation * flat,
-            distance=sum(self.distance) / 2 * flat,
-            fov_deg=sum(self.fov) / 2 * flat,
-            size=self.size if size is None else size,
-        )
+        azimuth = 360 * torch.arange(count, dtype=torch.float64) / count
+        return self.at(azimuth, torch.full_like(azimuth, elevation), size)
+
+    def at(
+        self,
+        azimuth_deg: Float[Tensor, " b"],
+        elevation_deg: Float[Tensor, " b"],
+        size: int | None = None,
+    ) -> Cameras:
+        """Cameras at these angles, as ``orbit_cameras`` takes them, at mid distance and fov.
+
+        Args:
+            size: pixels; ``None`` for the orbit's own.
+        """
+        ends = self.distance, self.fov
+        distance, fov = (torch.full_like(azimuth_deg, sum(pair) / 2) for pair in ends)
+        size = self.size if size is None else size
+        return orbit_cameras(azimuth_deg, elevation_deg, distance, fov, size)
 
 
 def orbit_cameras(
@@ -184,6 +198,11 @@ def orbit_cameras(
     Ks[:, 2, 2] = 1
     viewmats = look_at_origin(distance.double()[:, None] * outward)
     return Cameras(viewmats.float(), Ks.float(), size, size)
+
+
+def wrap_deg(degrees: Angle) -> Angle:
+    """The same angle, or angles, in [-180, 180)."""
+    return (degrees + 180) % 360 - 180
 
 
 def look_at_origin(eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b 4 4"]:

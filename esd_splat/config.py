@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from esd_splat.cameras import Orbit
 from esd_splat.densify import DENSIFIERS, Densifier
-from esd_splat.errors import Problem
+from esd_splat.errors import Problem, refuse
 from esd_splat.export import EXPORTERS
 from esd_splat.init import INITIALISERS, Initialiser
 from esd_splat.losses import LOSSES, Clamp, Regularise, ScoreDistillation
@@ -50,7 +50,7 @@ class Log:
     """Whether to write TensorBoard event files too."""
 
     def __post_init__(self) -> None:
-        _check(self, every=(1, None), sheet_every=(0, None), diagnose_every=(0, None))
+        refuse(_ranges(self, every=(1, None), sheet_every=(0, None), diagnose_every=(0, None)))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Export:
             for name in self.formats
             if name not in EXPORTERS
         ]
-        _raise(problems)
+        refuse(problems)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Config:
             problems.append(
                 f"version: {self.version} is of {age} esd_splat; this one reads {VERSION}"
             )
-        _raise(problems)
+        refuse(problems)
 
     @property
     def folder(self) -> Path:
@@ -252,12 +252,3 @@ def _ranges(section: Any, **bounds: tuple[int, int | None]) -> list[str]:
         allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
         problems.append(f"{name}: must be {allowed}, got {value}")
     return problems
-
-
-def _check(section: Any, **bounds: tuple[int, int | None]) -> None:
-    _raise(_ranges(section, **bounds))
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        raise ValueError("\n".join(problems))

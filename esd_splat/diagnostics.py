@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.cameras import Cameras, orbit_cameras
+from esd_splat.cameras import Cameras
 from esd_splat.distillation import PLAIN_BACKGROUNDS, Distillation
 from esd_splat.losses import Esd
 from esd_splat.measure import mixture_eps, side_shares, view_information
@@ -95,13 +95,7 @@ def _look_around(run: Distillation) -> tuple[Cameras, Grid]:
     elevations = dict.fromkeys(low + (high - low) * node for node in NODES)
     turns = [360 * index / AZIMUTHS for index in range(AZIMUTHS)]
     places = torch.tensor(list(itertools.product(turns, elevations)), dtype=torch.float64)
-    cameras = orbit_cameras(
-        azimuth_deg=places[:, 0],
-        elevation_deg=places[:, 1],
-        distance=torch.full_like(places[:, 0], sum(orbit.distance) / 2),
-        fov_deg=torch.full_like(places[:, 0], sum(orbit.fov) / 2),
-        size=orbit.size,
-    )
+    cameras = orbit.at(places[:, 0], places[:, 1])
     colours = list(itertools.product(NODES, repeat=3))
     if asked != "random":
         colours = [(PLAIN_BACKGROUNDS[asked],) * 3]

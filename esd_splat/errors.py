@@ -1,6 +1,6 @@
 """Errors a user can cause. Anything else that escapes is a bug and keeps its traceback."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -49,6 +49,31 @@ class ViewError(EsdSplatError):
 
 class RunError(EsdSplatError):
     """A run cannot go on: it turned NaN, or its Gaussians all vanished. Says at which step."""
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise a ``ValueError`` with a line for each of ``problems``, if there are any.
+
+    What ``__post_init__`` of a configuration found wrong, each line beginning with the field; the
+    loader puts the section before it.
+    """
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def check(section: object, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Refuse fields of ``section`` that do not hold.
+
+    Args:
+        rules: of each field, whether it holds, and what it must be.
+    """
+    refuse(
+        [
+            f"{name}: must be {what}, got {getattr(section, name)}"
+            for name, (holds, what) in rules.items()
+            if not holds
+        ]
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.errors import refuse
 from esd_splat.types import Latents, Timesteps
 
 AlphasCumprod = Float[Tensor, " steps"]
@@ -138,8 +139,7 @@ class TimestepRange:
                 f"anneal_end: must not be before anneal_start = {self.anneal_start:g}, "
                 f"got {self.anneal_end:g}"
             )
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def bounds(self, progress: float, T: int) -> tuple[int, int]:
         """Lowest and highest timestep, both included, within ``0 .. T - 1``.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from esd_splat.densify import Edit, Rows
+from esd_splat.errors import check
 from esd_splat.gaussians import Gaussians
 
 MOMENTS = {"exp_avg", "exp_avg_sq"}
@@ -54,12 +55,7 @@ class Optim:
         for name in ("means", "means_end", "eps"):
             checks[name] = (0 < getattr(self, name) <= MOST, f"in (0, {MOST:g}]")
         checks["betas"] = (all(0 <= beta < 1 for beta in self.betas), "in [0, 1)")
-        if problems := [
-            f"{name}: must be {what}, got {getattr(self, name)}"
-            for name, (holds, what) in checks.items()
-            if not holds
-        ]:
-            raise ValueError("\n".join(problems))
+        check(self, checks)
 
     def rate(self, name: str, progress: float) -> float:
         """Learning rate of the field ``name`` of a scene after ``progress`` of the run, in [0, 1].

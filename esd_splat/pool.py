@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.errors import refuse
 from esd_splat.noise import AlphasCumprod, alpha_sigma
 from esd_splat.types import Latents, Timesteps
 
@@ -41,8 +42,7 @@ class Pool:
             problems.append(f"views: must be at least 2, got {self.views}")
         if not 0 <= self.bandwidth <= 1:
             problems.append(f"bandwidth: must be in [0, 1], got {self.bandwidth:g}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def join(self, latents: Views | None, new: Views) -> Views:
         """The latest ``views`` latents, oldest first."""

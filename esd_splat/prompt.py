@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from esd_splat.errors import refuse
+
 VIEWS = ("front", "side", "back", "overhead")
 """The view words, in the order of ``ViewPrompts.indices``."""
 AVOIDED = VIEWS[:2]
@@ -58,8 +60,7 @@ class PerpNeg:
                     f"{name}: must give a exp(-b r) + c of at least 0 for r in [0, 1], "
                     f"got {list(getattr(self, name))}, which gives {f.min():.3g}"
                 )
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def mixture(self, azimuth_deg: Float[Tensor, " b"]) -> Float[Tensor, "b 4"]:
         """Share of each entry of ``VIEWS`` in the text; continuous, and the same left and right."""
@@ -111,8 +112,7 @@ class ViewPrompts:
             problems.append("enabled: must be true for interpolate, which is about the view words")
         if self.language_model is not None and not self.enabled:
             problems.append("enabled: must be true for language_model, which is about the views")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def texts(self, *prompts: str, highest: float = 90.0) -> list[str]:
         """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled.

@@ -19,7 +19,7 @@ from esd_splat import native
 from esd_splat.densify.base import Densifier, Edit, Importance, State, is_due, logit
 from esd_splat.densify.classify import Limits, classify, observe_native, observe_torch
 from esd_splat.densify.growth import DROP, KEEP, Growth
-from esd_splat.errors import RunError
+from esd_splat.errors import RunError, check
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Render, drawable
 
@@ -73,12 +73,7 @@ class CloneSplit(Densifier):
             "min_count": (self.min_count >= 1, "at least 1"),
             "max_count": (self.max_count >= self.min_count, "at least min_count"),
         }
-        if problems := [
-            f"{name}: must be {what}, got {getattr(self, name)}"
-            for name, (holds, what) in checks.items()
-            if not holds
-        ]:
-            raise ValueError("\n".join(problems))
+        check(self, checks)
 
     @override
     def start(self, count: int, device: torch.device | str = "cpu") -> State:

@@ -18,7 +18,7 @@ from typing_extensions import override
 from esd_splat import native
 from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State, is_due, logit
 from esd_splat.densify.random import WORD, normals, philox4x32
-from esd_splat.errors import RunError
+from esd_splat.errors import RunError, check
 from esd_splat.gaussians import Gaussians, quats_to_rotmats
 from esd_splat.rasterize.base import Render, drawable
 
@@ -83,12 +83,7 @@ class Mcmc(Densifier):
             "max_count": (self.max_count >= 1, "at least 1"),
             "noise": (0 <= self.noise < math.inf, "at least 0"),
         }
-        if problems := [
-            f"{name}: must be {what}, got {getattr(self, name)}"
-            for name, (holds, what) in checks.items()
-            if not holds
-        ]:
-            raise ValueError("\n".join(problems))
+        check(self, checks)
 
     @override
     def start(self, count: int, device: torch.device | str = "cpu") -> State:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from esd_splat.errors import refuse
 from esd_splat.gaussians import SH_C0, Gaussians
 
 NEIGHBOURS = 3
@@ -58,8 +59,7 @@ class Scatter(Initialiser):
             problems.append(f"color_noise: must be in [0, 1], got {self.color_noise:g}")
         if self.sh_degree not in range(4):
             problems.append(f"sh_degree: must be 0, 1, 2 or 3, got {self.sh_degree}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     @abstractmethod
     def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import SceneError
+from esd_splat.errors import SceneError, refuse
 from esd_splat.export import load_ply
 from esd_splat.gaussians import Gaussians
 from esd_splat.init.base import Initialiser
@@ -30,8 +30,7 @@ class FromPly(Initialiser):
             problems.append("path: is required, the .ply file to start from")
         if not 0 < self.radius <= 1:
             problems.append(f"radius: must be above 0 and at most 1, got {self.radius:g}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     @override
     def check(self) -> None:

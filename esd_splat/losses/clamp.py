@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from esd_splat.errors import refuse
 from esd_splat.types import Latents
 
 
@@ -34,8 +35,7 @@ class Clamp:
         if len(given) == 1:
             (missing,) = limits.keys() - given
             problems.append(f"{missing}: must be given with {given.pop()}, or neither of them")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def limit(self, progress: float) -> float | None:
         """``c`` when a share of ``progress`` of the run is done, in [0, 1]; ``None`` if off."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from esd_splat.errors import refuse
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.losses.inversion import Inversion
 from esd_splat.types import Latents
@@ -28,8 +29,7 @@ class Ism(ScoreDistillation):
             problems.append(f"steps: must be at least 2, a long and a short one, got {self.steps}")
         if not 0 < self.interval < 1:
             problems.append(f"interval: must be in (0, 1), got {self.interval:g}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     @property
     @override

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.errors import refuse
 from esd_splat.gaussians import Gaussians
 
 SPARSITY_FLOOR = 0.01
@@ -41,8 +42,7 @@ class Regularise:
             for f in fields(self)
             if not (value := getattr(self, f.name)) >= 0 or math.isinf(value)
         ]
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     def terms(
         self, gaussians: Gaussians, alphas: Float[Tensor, "b h w"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from esd_splat.errors import refuse
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.losses.inversion import Inversion
 from esd_splat.types import Latents
@@ -30,8 +31,7 @@ class Sdi(ScoreDistillation):
         if not -1000 <= self.guidance_scale <= 1000:
             given = self.guidance_scale
             problems.append(f"guidance_scale: must be in [-1000, 1000], got {given:g}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     @property
     @override

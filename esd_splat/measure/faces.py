@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from esd_splat.cameras import wrap_deg
+
 FRONT_DEG = 45.0
 """A pose is a front one up to this azimuth on either side."""
 JANUS_SHARE = 1.5
@@ -45,8 +47,3 @@ def _is_front(
     looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"]
 ) -> Bool[Tensor, " views"]:
     return (wrap_deg(looks_deg).abs() <= FRONT_DEG) & ~blank
-
-
-def wrap_deg(degrees: Tensor) -> Tensor:
-    """The same angles in [-180, 180)."""
-    return (degrees + 180) % 360 - 180

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.cameras import Orbit
+from esd_splat.cameras import Orbit, wrap_deg
 from esd_splat.figurines import COLOURS, parse
-from esd_splat.measure.faces import FRONT_DEG, wrap_deg
+from esd_splat.measure.faces import FRONT_DEG
 from esd_splat.measure.truth import TEMPLATE_SIZE, templates
 from esd_splat.types import Images
 

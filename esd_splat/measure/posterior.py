@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.cameras import Orbit
+from esd_splat.cameras import Orbit, wrap_deg
 from esd_splat.figurines import COLOURS, KINDS
-from esd_splat.measure.faces import wrap_deg
 from esd_splat.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
 
 TEMPERATURE = 1e-4

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.cameras import Cameras, Orbit
+from esd_splat.errors import refuse
 from esd_splat.figurines import COLOURS, KINDS, parse
 from esd_splat.measure.faces import JANUS_SHARE, count_faces, front_share
 from esd_splat.measure.posterior import FINER, pose_measures, pose_posterior
@@ -45,8 +46,7 @@ class Measure:
             problems.append(f"views: must be in [8, 64], got {self.views}")
         if not -89 <= self.elevation <= 89:
             problems.append(f"elevation: must be in [-89, 89] degrees, got {self.elevation:g}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
 
 def measure_scene(

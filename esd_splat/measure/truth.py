@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.cameras import Cameras, Orbit, orbit_cameras
+from esd_splat.cameras import Cameras, Orbit
 from esd_splat.figurines import trace
 from esd_splat.figurines.templates import Templates, make_templates
 from esd_splat.types import Images
@@ -77,14 +77,8 @@ def templates(
 
 def _ring(count: int, orbit: Orbit, elevation: float, size: int, first_deg: float) -> Cameras:
     """``orbit.turntable`` with the first view elsewhere."""
-    flat = torch.ones(count, dtype=torch.float64)
-    return orbit_cameras(
-        azimuth_deg=first_deg + 360 * torch.arange(count, dtype=torch.float64) / count,
-        elevation_deg=elevation * flat,
-        distance=sum(orbit.distance) / 2 * flat,
-        fov_deg=sum(orbit.fov) / 2 * flat,
-        size=size,
-    )
+    azimuth = first_deg + 360 * torch.arange(count, dtype=torch.float64) / count
+    return orbit.at(azimuth, torch.full_like(azimuth, elevation), size)
 
 
 def _supersample(size: int) -> int:

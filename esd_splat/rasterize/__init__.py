@@ -101,7 +101,9 @@ def resolve_backend(name: str, device_type: str) -> str:
     if name == "auto":
         if device_type == "cuda":
             return "gsplat"
-        return "cpu" if device_type == "cpu" and not native.MISSING else "reference"
+        if device_type != "cpu" or native.MISSING:
+            return "reference"
+        name = "cpu"
     if name == "gsplat" and device_type != "cuda":
         raise BackendError(
             f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "

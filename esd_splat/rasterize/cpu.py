@@ -1,5 +1,8 @@
 """CPU rasterizer: our compiled kernels, all views in one call. Their source is ``cuda_ext/cpu``."""
 
+from functools import cache
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,7 +18,8 @@ def require_cpu(device_type: str) -> None:
     """Refuse what cannot run.
 
     Raises:
-        BackendError: the kernels were not compiled, or the tensors are not on the CPU.
+        BackendError: the kernels were not compiled, or the tensors are not on the CPU, or
+            ``ESD_SPLAT_ISA`` names an instruction set that is not to be had.
     """
     if native.MISSING:
         raise BackendError(
@@ -25,6 +29,20 @@ def require_cpu(device_type: str) -> None:
         raise BackendError(
             f"backend=cpu needs the CPU, and this run is on {device_type}; choose backend=auto"
         )
+    if refused := _refused():
+        raise BackendError(refused)
+
+
+@cache
+def _refused() -> str:
+    """Why the kernels would draw nothing at all, empty when they do: found out on one pixel."""
+    none, pixel = torch.zeros(1, 0, 3), torch.zeros(1, 3)
+    flat = none[..., :2].contiguous()
+    try:
+        native.ops.composite(flat, none, none, none[0, :, 0], flat, none[..., 0], pixel, 1, 1)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def rasterize_cpu(

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from esd_splat.errors import check
 from esd_splat.noise import add_noise
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.types import Latents, Timesteps
@@ -47,12 +48,7 @@ class Particle:
             "steps": (self.steps >= 1, "at least 1"),
             "camera_dropout": (0 <= self.camera_dropout <= 1, "in [0, 1]"),
         }
-        if problems := [
-            f"{name}: must be {what}, got {getattr(self, name)}"
-            for name, (holds, what) in checks.items()
-            if not holds
-        ]:
-            raise ValueError("\n".join(problems))
+        check(self, checks)
 
     def attach(self, teacher: Teacher, seed: int) -> "AttachedParticle":
         """Hang a fresh particle into ``teacher``'s network, where it sleeps until it is asked."""

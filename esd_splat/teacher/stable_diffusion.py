@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import PromptError, TeacherError
+from esd_splat.errors import PromptError, TeacherError, refuse
 from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
@@ -59,8 +59,7 @@ class StableDiffusion(TeacherConfig):
             for text in self.lora
             if abs(split_scale(text)[1]) > MOST
         ]
-        if problems:
-            raise ValueError("\n".join(problems))
+        refuse(problems)
 
     @property
     def folder(self) -> Path | None:

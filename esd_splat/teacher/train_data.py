@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from esd_splat.cameras import Orbit, orbit_cameras
+from esd_splat.cameras import Orbit, wrap_deg
 from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, caption, trace
 
 FRONT_SPREAD_DEG = 22.0
@@ -62,13 +62,7 @@ def photograph(count: int, front_share: float, seed: int, size: int = 64) -> Pho
     low, high = orbit.elevation
     elevation = low + (high - low) * torch.rand(count, generator=generator)
     backgrounds = torch.rand(count, 3, generator=generator)
-    cameras = orbit_cameras(
-        azimuth,
-        elevation,
-        torch.full((count,), sum(orbit.distance) / 2),
-        torch.full((count,), sum(orbit.fov) / 2),
-        size,
-    )
+    cameras = orbit.at(azimuth, elevation, size)
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)
     for index in range(len(PAIRS)):
         for rows in (pairs == index).nonzero().squeeze(-1).split(32):
@@ -81,7 +75,7 @@ def photograph(count: int, front_share: float, seed: int, size: int = 64) -> Pho
 
 def view_of(azimuth_deg: float) -> str:
     """The view word of an azimuth in degrees: a quarter front, a quarter back, the rest side."""
-    turned = abs((azimuth_deg + 180) % 360 - 180)
+    turned = abs(wrap_deg(azimuth_deg))
     return "front" if turned < 45 else "back" if turned > 135 else "side"
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from esd_splat.cameras import Orbit, orbit_cameras
+from esd_splat.cameras import Orbit
 from esd_splat.figurines import COLOURS, KINDS
 from esd_splat.figurines.templates import make_templates
 from esd_splat.types import Images
@@ -45,14 +45,7 @@ class Looker:
         elevations = low + part * (torch.arange(ELEVATIONS) + 0.5)
         azimuths = torch.arange(-180.0, 180.0, AZIMUTH_STEP)
         self.azimuth_deg = azimuths.repeat(ELEVATIONS)
-        flat = torch.ones(len(self.azimuth_deg))
-        cameras = orbit_cameras(
-            self.azimuth_deg,
-            elevations.repeat_interleave(len(azimuths)),
-            flat * sum(orbit.distance) / 2,
-            flat * sum(orbit.fov) / 2,
-            SIZE,
-        )
+        cameras = orbit.at(self.azimuth_deg, elevations.repeat_interleave(len(azimuths)), SIZE)
         self.templates = make_templates(KINDS, cameras.viewmats, cameras.Ks, SIZE)
 
     @torch.no_grad()

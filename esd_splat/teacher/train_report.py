@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from esd_splat.cameras import Orbit
+from esd_splat.cameras import Orbit, wrap_deg
 from esd_splat.errors import EsdSplatError
 from esd_splat.figurines import COLOURS, HARD_KINDS, HELD_OUT, KINDS, caption
 from esd_splat.files import atomic_path, write_text
@@ -170,7 +170,7 @@ def judge_the_judge(looker: Looker, count: int, seed: int) -> dict[str, Any]:
     true_kind = torch.tensor([KINDS.index(PAIRS[i][0]) for i in photos.pairs.tolist()])
     true_colour = torch.tensor([list(COLOURS).index(PAIRS[i][1]) for i in photos.pairs.tolist()])
     right = (looks.kinds == true_kind) & (looks.colours == true_colour)
-    off = ((looks.azimuth_deg - photos.azimuth_deg + 180) % 360 - 180).abs()
+    off = wrap_deg(looks.azimuth_deg - photos.azimuth_deg).abs()
     views = [
         view_of(a) == view_of(b)
         for a, b in zip(looks.azimuth_deg.tolist(), photos.azimuth_deg.tolist(), strict=True)

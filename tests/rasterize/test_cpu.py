@@ -85,6 +85,14 @@ def test_every_instruction_set_agrees(isa: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_an_instruction_set_that_is_not_to_be_had_is_refused_before_a_run() -> None:
+    code = "from esd_splat.rasterize import resolve_backend as r; r('auto', 'cpu')"
+    env = os.environ | {"ESD_SPLAT_ISA": "avx"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("esd_splat.errors.BackendError: ESD_SPLAT_ISA=avx: this processor")
+
+
 def test_absolute_gradients_are_summed_over_pixels() -> None:
     scene, cameras = random_scene(6), camera(size=7)
     render = rasterize(scene.map(Tensor.requires_grad_), cameras, background(cameras), "reference")
