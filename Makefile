@@ -22,7 +22,8 @@ export OMP_NUM_THREADS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
-SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f)
+KIND := $(VENV)/.build-$(or $(ESD_SPLAT_BUILD),most)
+SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f) $(KIND)
 
 .PHONY: demo test lint viewers sanitize wheel-test clean
 
@@ -49,12 +50,13 @@ $(VIEWERS)/.package-lock.json: tests/viewers/package-lock.json
 SANITIZE := -fsanitize=address,undefined
 NATIVE_TESTS := tests/rasterize tests/densify
 
+# Whatever the tests say, the plain build comes back: the other would end every plain Python.
 sanitize: $(VENV)/.installed-test
+	trap '$(BIN)/python setup.py build_ext --inplace --force' EXIT; \
 	CFLAGS="-g $(SANITIZE) -fno-sanitize-recover=undefined" LDFLAGS="$(SANITIZE)" \
-	  ESD_SPLAT_BUILD=cpu $(BIN)/python setup.py build_ext --inplace --force
+	  ESD_SPLAT_BUILD=cpu $(BIN)/python setup.py build_ext --inplace --force && \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NATIVE_TESTS)
-	$(BIN)/python setup.py build_ext --inplace --force
 
 OTHER_PYTHON ?= python3.12
 OTHER_TORCH ?= 2.11.0
@@ -68,6 +70,12 @@ wheel-test: $(VENV)/.installed-test
 	$(WHEEL)/venv/bin/pip install $(PIP_FLAGS) torch==$(OTHER_TORCH) "$$(ls $(WHEEL)/*.whl)[test]"
 	tar -c --exclude node_modules tests cuda_ext pyproject.toml | tar -x -C $(WHEEL)
 	cd $(WHEEL) && venv/bin/python -c "import torch, esd_splat._C" && venv/bin/python -m pytest $(NATIVE_TESTS)
+
+# Kernels of another kind than asked for must not stay.
+$(KIND):
+	mkdir -p $(VENV)
+	rm -f $(VENV)/.build-* esd_splat/_C*.so
+	touch $@
 
 # The stamps say which set-up an environment was made for; a changed one is installed again.
 $(VENV)/.installed: $(SETUP)

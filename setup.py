@@ -19,26 +19,26 @@ TORCH_TARGET = "0x020a000000000000"
 PYTHON_TARGET = "0x030a0000"
 ARCHITECTURES = (80, 90)
 SOURCES = Path("cuda_ext")
+ASKED = os.environ.get("ESD_SPLAT_BUILD", "")
 
 
 def decide() -> str:
     """``cuda``, ``cpu`` or ``none``, and why not more in one line."""
-    asked = os.environ.get("ESD_SPLAT_BUILD", "")
-    if asked not in ("", "cuda", "cpu", "none"):
-        sys.exit(f"ESD_SPLAT_BUILD={asked}: must be cuda, cpu or none")
+    if ASKED not in ("", "cuda", "cpu", "none"):
+        sys.exit(f"ESD_SPLAT_BUILD={ASKED}: must be cuda, cpu or none")
     home = cuda_home()
     try:
         import torch  # noqa: F401  a build dependency that pip cannot choose: CPU or CUDA
     except ImportError:
         missing = "torch, which pip's isolated builds hide (--no-build-isolation shows it)"
     else:
-        lacking = asked == "cuda" and home is None
+        lacking = ASKED == "cuda" and home is None
         missing = "nvcc, and CUDA_HOME with lib64/libcudart_static.a" if lacking else ""
     if not missing:
-        return asked or ("cuda" if home else "cpu")
-    if asked in ("cuda", "cpu"):
-        sys.exit(f"ESD_SPLAT_BUILD={asked} needs {missing}")
-    if not asked:
+        return ASKED or ("cuda" if home else "cpu")
+    if ASKED in ("cuda", "cpu"):
+        sys.exit(f"ESD_SPLAT_BUILD={ASKED} needs {missing}")
+    if not ASKED:
         print(f"no native kernels: they need {missing}", file=sys.stderr)
     return "none"
 
@@ -54,9 +54,15 @@ class Build(build_ext):
         assert torch.__version__
         ext.include_dirs += [*include_paths(), str(SOURCES)]
         ext.library_dirs += library_paths()
-        for source in [s for s in ext.sources if s.endswith(".cu")]:
-            ext.sources.remove(source)
-            ext.extra_objects.append(self._nvcc(Path(source)))
+        try:
+            ext.extra_objects += [self._nvcc(Path(s)) for s in ext.sources if s.endswith(".cu")]
+        except CompileError as error:
+            if ASKED:
+                raise
+            print(f"no kernels for CUDA: {error}", file=sys.stderr)
+            ext.sources = [s for s in ext.sources if Path(s).parent.name != "cuda"]
+            ext.libraries = []
+        ext.sources = [s for s in ext.sources if not s.endswith(".cu")]
         super().build_extension(ext)
 
     def _nvcc(self, source: Path) -> str:
@@ -103,7 +109,7 @@ def extension(build: str) -> Extension:
         + ["-ltorch", "-ltorch_cpu"],
         language="c++",
         py_limited_api=True,
-        optional="ESD_SPLAT_BUILD" not in os.environ,
+        optional=not ASKED,
     )
     if build == "cuda":
         ext.sources += sorted(str(p) for p in SOURCES.glob("cuda/*") if p.suffix in (".cpp", ".cu"))

@@ -192,8 +192,11 @@ class Record:
             sheets = [*sheets, _bytes(self._sheet_row(run))]
         self._write_sheets(sheets)
         if suffixes := _videos(self.config):
-            frames = self._from(run, self._cameras(export.frames))
+            cameras = self._cameras(export.frames)
             for suffix in suffixes:
+                # Drawn as they are written: all at once they may be more than there is memory.
+                each = torch.arange(len(cameras)).split(1)
+                frames = (self._from(run, cameras[one])[0] for one in each)
                 write_video(frames, folder / f"turntable{suffix}", fps=export.fps)
         summary: dict[str, Any] = {
             "prompt": self.config.prompt,

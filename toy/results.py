@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -137,20 +137,17 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
     """Put the files into ``folder``, in order, and take an earlier run's others out of it.
 
     Raises:
-        OutputError: one could not be written; then those already written are taken back.
+        OutputError: one could not be written; then ``folder`` is as it was.
     """
     made = not folder.exists()
-    done: list[Path] = []
     try:
-        for name, data in files.items():
-            with atomic_path(folder / name) as path:
-                path.write_bytes(data)
-            done.append(folder / name)
+        # All are written before one takes its place. A stack ends with what it began with.
+        with ExitStack() as stack:
+            for name, data in reversed(files.items()):
+                stack.enter_context(atomic_path(folder / name)).write_bytes(data)
         if TRAJECTORY not in files:
             (folder / TRAJECTORY).unlink(missing_ok=True)
     except OutputError:
-        for path in done:
-            path.unlink()
         if made:
             with suppress(OSError):
                 folder.rmdir()

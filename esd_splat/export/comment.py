@@ -1,6 +1,7 @@
 """What a file of ours says that its scene is. Knows headers; nothing of what is below them."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,32 @@ def load_comment(path: Path) -> str:
     return read(path) if read else ""
 
 
+def to_ascii(text: str) -> str:
+    r"""``text`` as a ``.ply``'s header can hold it, what is not ASCII written as Python does.
+
+    Example:
+        >>> to_ascii("ein Käuzchen"), from_ascii(to_ascii("ein Käuzchen"))
+        ('ein K\\xe4uzchen', 'ein Käuzchen')
+    """
+    return text.replace("\\", r"\\").encode("ascii", "backslashreplace").decode()
+
+
+def from_ascii(text: str) -> str:
+    """What ``to_ascii`` was given; a backslash that begins nothing of its own stays one."""
+
+    def meant(match: re.Match[str]) -> str:
+        return chr(int(match[1][1:], 16)) if match[1] != "\\" else "\\"
+
+    escape = r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5}|U0010[0-9a-f]{4})"
+    return re.sub(escape, meant, text)
+
+
 def _of_ply(path: Path) -> str:
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES).partition(b"end_header")[0]
     lines = header.decode("ascii", "replace").splitlines()
     first, *rest = [line[8:] for line in lines if line.startswith("comment ")] or [""]
-    return "\n".join(rest) if first == FRAME_COMMENT else ""
+    return from_ascii("\n".join(rest)) if first == FRAME_COMMENT else ""
 
 
 def _of_sog(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from esd_splat.export.base import Exporter
 from esd_splat.export.sog import Sog
+from esd_splat.export.splat import MAX_LOG_SCALE
 from esd_splat.gaussians import Gaussians
 
 BACKGROUND = (24, 25, 28)
@@ -77,7 +78,7 @@ def _camera(scene: Gaussians) -> dict[str, Any]:
     """
     means = scene.means.double().numpy() * np.array([-1, -1, 1])
     center = np.quantile(means, (STRAYS / 2, 1 - STRAYS / 2), axis=0).mean(axis=0)
-    radii = scene.log_scales.exp().amax(dim=1).double().numpy()
+    radii = scene.log_scales.clamp(max=MAX_LOG_SCALE).exp().amax(dim=1).double().numpy()
     reach = np.linalg.norm(means - center, axis=1) + 2 * radii
     elevation = math.radians(ELEVATION_DEG)
     distance = ROOM * np.quantile(reach, 1 - STRAYS) / math.sin(math.radians(FOV_DEG / 2))

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from esd_splat.errors import SceneError
 from esd_splat.export.base import Exporter
+from esd_splat.export.comment import to_ascii
 from esd_splat.export.compressed_ply import decode_chunks
 from esd_splat.export.frame import FRAME_COMMENT
 from esd_splat.gaussians import SH_DEGREES, Gaussians
@@ -55,7 +56,7 @@ class Ply(Exporter):
         for name, column in columns.items():
             vertex[name] = column.numpy()
         element = PlyElement.describe(vertex, "vertex")
-        comments = [FRAME_COMMENT, *comment.encode("ascii", "replace").decode().splitlines()]
+        comments = [FRAME_COMMENT, *to_ascii(comment).splitlines()]
         header = PlyData([element], byte_order="<", comments=comments).header
         return b"".join([header.encode("ascii"), b"\n", vertex.data])
 

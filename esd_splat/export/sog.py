@@ -106,6 +106,8 @@ def decode_sog(content: bytes) -> Gaussians:
         SceneError: it is of another version, or what is in it does not fit together.
         ValueError: it is no ``.sog``, or cut short.
     """
+    from PIL import Image
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
@@ -116,7 +118,7 @@ def decode_sog(content: bytes) -> Gaussians:
         return _decode(json.loads(files["meta.json"]), files)
     except (
         *(AttributeError, LookupError, OverflowError, TypeError, ValueError),
-        *(OSError, SyntaxError),  # Pillow's, for a broken picture
+        *(OSError, SyntaxError, Image.DecompressionBombError),  # Pillow's, for a bad picture
     ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SceneError(f"its meta.json and pictures do not make a scene ({reason})") from error

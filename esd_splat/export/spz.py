@@ -28,6 +28,9 @@ MAGIC, VERSION = b"NGSP", 3
 POSITION_BITS = 16
 """Of a position's 24, sign included, those that the farthest coordinate takes. The others would
 hold digits that no picture shows, and that gzip cannot make smaller."""
+FRACTION_BITS = 12
+"""That a position has whatever the farthest coordinate is, if the 24 allow: else one stray Gaussian
+would cost all others their places. The reference encoder always has as many."""
 MAX_POSITION = 2**23 - 1
 COLOR_SCALE = 0.15
 """Of the coefficient of degree 0 in a colour's byte, which so reaches beyond black and white."""
@@ -40,8 +43,8 @@ next: 5 bits for degree 1 and 4 for the others, as the reference encoder has it.
 class Spz(Exporter):
     """Niantic's ``.spz`` of version 3, which web viewers read; version 4 few do yet.
 
-    Positions are rounded to at most 2^-15 of the farthest coordinate, logarithmic scales to 1/16 in
-    [-10, 5.94], colours and opacities to 8 bits, quaternions to 9 bits and a sign a component,
+    Positions are rounded to 2^-15 of the farthest coordinate or finer, logarithmic scales to 1/16
+    in [-10, 5.94], colours and opacities to 8 bits, quaternions to 9 bits and a sign a component,
     coefficients of degree 1 to 1/16 and the others to 1/8 in [-1, 1).
     """
 
@@ -58,7 +61,8 @@ class Spz(Exporter):
                 f"a .spz file holds coordinates up to {MAX_POSITION}, got {farthest:g}"
             )
         spare = math.floor(math.log2(2 ** (POSITION_BITS - 1) / max(farthest, 1e-9)))
-        fraction_bits = min(max(spare, 0), 23)
+        room = math.floor(math.log2(MAX_POSITION / max(farthest, 1)))
+        fraction_bits = min(max(spare, min(FRACTION_BITS, room)), 23)
         fixed = np.round(means * 2**fraction_bits).clip(-MAX_POSITION, MAX_POSITION).astype("<i4")
         steps = SH_STEPS[: rest.shape[1]]
         rounded = np.round(rest * (128 / steps)) * steps + 128

@@ -24,11 +24,11 @@ BEST_DB = 100.0
 """Reported where the views equal the truth exactly."""
 BETTER: dict[str, str | int] = {
     **{"IQ": "lower", "IV": "higher", "IG": "higher", "MI": "higher"},
-    **{"faces": 1, "front_share": 1, "janus": "lower", "psnr_aligned": "higher"},
-    "recognised": "higher",
+    **{"faces": 1, "janus": "lower", "psnr_aligned": "higher", "recognised": "higher"},
 }
 """Which value of a measure is the better one; a number is the truth's, and nearer to it is better.
-``rotation_deg`` is not among them: a scene may face any way."""
+Not among them are ``rotation_deg``, as a scene may face any way, and ``front_share``, of which the
+truth's is 1 or a view more, by the way it faces."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ def measure_views(
 ) -> dict[str, float | int | bool | None]:
     """Measures of a scene from its views at equal steps of azimuth, the first at 0.
 
-    Nothing here depends on which way the scene faces. A view that is nearer to its plain
-    background than to any template counts as blank: neither a front nor recognised.
+    Nothing here depends on which way the scene faces, but for one view of ``front_share``. A view
+    that is nearer to its plain background than to any template counts as blank: neither a front nor
+    recognised.
 
     Args:
         images: square; of another range than [0, 1] they are clamped as a screen would.

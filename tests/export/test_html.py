@@ -186,6 +186,13 @@ def test_one_gaussian_is_seen_from_outside(tmp_path: Path) -> None:
     assert _seen(scene, camera)[0, 2] > 0.05 * 3
 
 
+def test_a_gaussian_beyond_all_bounds_leaves_the_page_a_camera(tmp_path: Path) -> None:
+    scene = _scene()
+    scene.log_scales[0] = 95.0
+    camera = _write(tmp_path, scene=scene).scene["camera"]
+    assert all(map(math.isfinite, [*camera["position"], *camera["target"]]))
+
+
 def test_the_background_is_one_colour(tmp_path: Path) -> None:
     page = _write(tmp_path)
     assert page.scene["background"] == [level / 255 for level in BACKGROUND]

@@ -1,4 +1,6 @@
 import subprocess
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -99,6 +101,28 @@ def test_a_video_shows_the_frames_in_their_colours(tmp_path: Path, size: tuple[i
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_frames_are_taken_one_at_a_time_and_an_error_among_them_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    def frames(last: int) -> Iterator[torch.Tensor]:
+        alive: list[weakref.ref[torch.Tensor]] = []
+        for index in range(20):
+            if index == last:
+                raise ValueError("cannot be drawn")
+            assert sum(ref() is not None for ref in alive) <= 2
+            frame = torch.full((3, 8, 8), index / 20)
+            alive.append(weakref.ref(frame))
+            yield frame
+
+    path = tmp_path / "turn.mp4"
+    write_video(frames(20), path)
+    assert imageio_ffmpeg.count_frames_and_secs(str(path))[0] == 20
+    path.unlink()
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        write_video(frames(10), path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("fps", "count", "seconds"), [(10, 5, 0.1), (100, 3, 0.02)])
 def test_a_gif_turns_for_ever_in_the_same_time(
     tmp_path: Path, fps: int, count: int, seconds: float
@@ -127,12 +151,13 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_a_failing_ffmpeg_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "ffmpeg"
-    broken.write_text("#!/bin/sh\ncat >/dev/null\necho 'No space left on device' >&2\nexit 1\n")
-    broken.chmod(0o755)
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
-    with pytest.raises(OutputError, match=r"\(No space left on device\)"):
-        write_video(torch.zeros(2, 3, 8, 8), tmp_path / "a.mp4")
-    assert list(tmp_path.iterdir()) == [broken]
+    for reads in ("cat >/dev/null", ":"):
+        broken.write_text(f"#!/bin/sh\n{reads}\necho 'No space left on device' >&2\nexit 1\n")
+        broken.chmod(0o755)
+        with pytest.raises(OutputError, match=r"\(No space left on device\)"):
+            write_video(torch.zeros(9, 3, 256, 256), tmp_path / "a.mp4")
+        assert list(tmp_path.iterdir()) == [broken]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])

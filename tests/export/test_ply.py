@@ -13,6 +13,7 @@ from torch import Tensor
 
 from esd_splat.errors import OutputError, SceneError
 from esd_splat.export import EXPORTERS, load_ply, save_ply
+from esd_splat.export.comment import load_comment
 from esd_splat.export.frame import FRAME_COMMENT
 from esd_splat.export.ply import Ply
 from esd_splat.gaussians import SH_DEGREES, Gaussians, quats_to_rotmats, sh_basis
@@ -117,8 +118,14 @@ def test_the_layout_is_that_of_gsplats_exporter(tmp_path: Path, k: int) -> None:
 def test_the_header_says_how_the_axes_lie_and_keeps_the_comment(tmp_path: Path) -> None:
     save_ply(_scene(), tmp_path / "a.ply", comment="a red owl\nseed 3, café")
     comments = plyfile.PlyData.read(str(tmp_path / "a.ply")).comments
-    assert comments == [FRAME_COMMENT, "a red owl", "seed 3, caf?"]
+    assert comments == [FRAME_COMMENT, "a red owl", r"seed 3, caf\xe9"]
     assert "y down" in FRAME_COMMENT
+
+
+@pytest.mark.parametrize("text", ["ein Käuzchen 赤いフクロウ 🦉", r"C:\new \x41 \\u0041", "a\nb"])
+def test_a_comment_is_read_back_whatever_it_is(tmp_path: Path, text: str) -> None:
+    save_ply(_scene(), tmp_path / "a.ply", comment=text)
+    assert load_comment(tmp_path / "a.ply") == text
 
 
 @pytest.mark.parametrize("k", sorted(SH_DEGREES))

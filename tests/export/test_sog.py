@@ -205,3 +205,12 @@ def test_what_is_transparent_keeps_its_colour(tmp_path: Path) -> None:
     torch.testing.assert_close(
         back.sh0.flatten().sort().values, original.sh0.flatten().sort().values, rtol=0, atol=0.03
     )
+
+
+def test_a_picture_that_pillow_finds_too_large_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sog().write(scene(30, 3), tmp_path / "a.sog")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    with pytest.raises(SceneError, match="DecompressionBombError"):
+        load_scene(tmp_path / "a.sog")

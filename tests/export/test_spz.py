@@ -64,11 +64,20 @@ def test_what_is_written_begins_as_described(tmp_path: Path) -> None:
     assert first / 2**bits == pytest.approx(original.means[0, 0].item(), abs=2**-bits)
 
 
-@pytest.mark.parametrize(("unit", "bits"), [(1e-12, 23), (0.9, 15), (1.1, 14), (3e6, 0)])
+@pytest.mark.parametrize(
+    ("unit", "bits"), [(1e-12, 23), (0.9, 15), (1.1, 14), (500, 12), (5000, 10), (3e6, 1)]
+)
 def test_positions_have_the_steps_that_the_scene_needs(unit: float, bits: int) -> None:
     original = scene(5, 0)
     original.means.div_(original.means.abs().max()).mul_(unit)
     assert gzip.decompress(Spz().encode(original))[13] == bits
+
+
+def test_one_far_gaussian_costs_the_others_little() -> None:
+    original = scene(50, 0)
+    original.means[0] = 500.0
+    read = decode_spz(Spz().encode(original))
+    assert (read.means - original.means)[1:].abs().max() <= 2**-13
 
 
 @pytest.mark.parametrize("version", [1, 4, 77])

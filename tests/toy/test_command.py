@@ -184,10 +184,15 @@ def _small_files_only() -> Iterator[None]:
 
 def test_a_disk_that_fills_up_leaves_nothing_half_done(tmp_path: Path) -> None:
     files = {"final_result.png": b"small", "result.json": b"x" * 2000}
-    refused = pytest.raises(OutputError, match=r"result\.json: .*another folder$")
-    with _small_files_only(), refused:
-        write(tmp_path / "out", files)
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "old").mkdir()
+    for folder, before in ((tmp_path / "new", {}), (tmp_path / "old", dict.fromkeys(files, b"o"))):
+        for name, data in before.items():
+            (folder / name).write_bytes(data)
+        refused = pytest.raises(OutputError, match=r"result\.json: .*another folder$")
+        with _small_files_only(), refused:
+            write(folder, files)
+        assert {file.name: file.read_bytes() for file in folder.glob("*")} == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_runs_as_a_module(tmp_path: Path) -> None:
