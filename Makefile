@@ -52,7 +52,8 @@ NATIVE_TESTS := tests/rasterize tests/densify
 
 # Whatever the tests say, the plain build comes back: the other would end every plain Python.
 sanitize: $(VENV)/.installed-test
-	trap '$(BIN)/python setup.py build_ext --inplace --force' EXIT; \
+	trap 'exit 130' INT TERM; \
+	trap 'rm -f esd_splat/_C*.so; $(BIN)/python setup.py build_ext --inplace --force' EXIT; \
 	CFLAGS="-g $(SANITIZE) -fno-sanitize-recover=undefined" LDFLAGS="$(SANITIZE)" \
 	  ESD_SPLAT_BUILD=cpu $(BIN)/python setup.py build_ext --inplace --force && \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from esd_splat.errors import EsdSplatError, UsageError
 
-DONE, WRONG_REQUEST, INTERRUPTED = 0, 2, 130
+DONE, WRONG_REQUEST, INTERRUPTED, UNREAD = 0, 2, 130, 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,7 +25,10 @@ class Parser(argparse.ArgumentParser):
 def run(
     command: Callable[[], None], name: str = "esd_splat", *, interrupted: str = "interrupted"
 ) -> int:
-    """Carry out ``command`` and return the exit status: 0 done, 2 wrong request, 130 interrupted.
+    """Carry out ``command`` and return the exit status.
+
+    That is 0 for done, 2 for a wrong request, 130 for interrupted, and 141 where the reader of
+    stdout has left, as that of ``--help | head`` may.
 
     Args:
         command: prints what it has to say to stdout.
@@ -34,6 +37,7 @@ def run(
     """
     try:
         command()
+        sys.stdout.flush()
     except EsdSplatError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return WRONG_REQUEST
@@ -41,8 +45,9 @@ def run(
         print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of ``--help | head`` has left; Python must not try to flush again on exit.
+        # Python must not try to flush again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except OSError as error:
         # Of all that a path can be, this alone Python will not even look for.
         if error.errno != errno.ENAMETOOLONG:

@@ -15,6 +15,7 @@ from esd_splat.cameras import Orbit
 from esd_splat.densify import DENSIFIERS, Densifier
 from esd_splat.errors import Problem, refuse
 from esd_splat.export import EXPORTERS
+from esd_splat.files import expanded
 from esd_splat.init import INITIALISERS, Initialiser
 from esd_splat.losses import LOSSES, Clamp, Regularise, ScoreDistillation
 from esd_splat.measure import Measure
@@ -184,7 +185,7 @@ class Config:
     @property
     def folder(self) -> Path:
         """Where this run writes: ``out``, or ``outputs/<slug of the prompt>-s<seed>``."""
-        return Path(self.out or f"outputs/{_slug(self.prompt)}-s{self.seed}").expanduser()
+        return expanded(self.out or f"outputs/{_slug(self.prompt)}-s{self.seed}")
 
 
 def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:

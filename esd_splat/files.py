@@ -50,6 +50,11 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def expanded(path: str) -> Path:
+    """``path`` with the home of a user that is known in place of ``~`` or ``~name``."""
+    return Path(os.path.expanduser(path))  # Path's own raises a RuntimeError for the others
+
+
 def output_error(path: Path | str, error: OSError) -> OutputError:
     """The line a user reads when ``error`` kept us from writing ``path``."""
     reason = error.strerror or str(error) or type(error).__name__

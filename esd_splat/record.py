@@ -213,6 +213,11 @@ class Record:
         write_text(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary
 
+    def close(self) -> None:
+        """No row comes any more."""
+        if self._board is not None:
+            self._board.close()
+
     def state(self) -> dict[str, Any]:
         """What has been noted so far."""
         return {

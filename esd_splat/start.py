@@ -21,8 +21,6 @@ FREE_TO_CHANGE = {
     "memory",
 }
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
-ON_SHEETS = ("size", "elevation", "sheet_views")
-"""Keys of ``export`` that may not once rows of a contact sheet are drawn, which become one."""
 DECIDED = ("device", "backend")
 """Keys whose ``auto`` is decided once, before the first step."""
 
@@ -38,7 +36,7 @@ def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str
     """
     saved = _saved_state(config, say) if config.resume else None
     before = load(Config, saved["config"], source=CHECKPOINT.name) if saved else config
-    refuse_changes(config, before)
+    refuse_changes(config, before, begun=bool(saved and saved["record"]["sheets"]))
     asked = {
         name: getattr(before if getattr(config, name) == "auto" else config, name)
         for name in DECIDED
@@ -67,8 +65,12 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
         return None
 
 
-def refuse_changes(config: Config, before: Config) -> None:
-    """A run goes on with the settings it began with, or not at all."""
+def refuse_changes(config: Config, before: Config, *, begun: bool = False) -> None:
+    """A run goes on with the settings it began with, or not at all.
+
+    Args:
+        begun: whether it has drawn rows of its contact sheet, which the others must match.
+    """
     asked, had = vars(config), vars(before)
     changed = [
         name
@@ -77,17 +79,21 @@ def refuse_changes(config: Config, before: Config) -> None:
         and value != had[name]
         and not (name in DECIDED and value == "auto")
     ]
-    if config.log.sheet_every:
-        changed += [
-            f"export.{name}"
-            for name in ON_SHEETS
-            if getattr(config.export, name) != getattr(before.export, name)
-        ]
+    if begun:
+        wanted, drawn = _sheet_row(config), _sheet_row(before)
+        changed += [f"export.{name}" for name in drawn if wanted[name] != drawn[name]]
     if changed:
         raise CheckpointError(
             f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "
             "those of its config.yaml, or choose another folder with out="
         )
+
+
+def _sheet_row(config: Config) -> dict[str, float]:
+    """What of ``export`` the rows of a contact sheet hang on."""
+    export = config.export
+    size = export.size or config.cameras.size
+    return {"size": size, "elevation": export.elevation, "sheet_views": export.sheet_views}
 
 
 def texts(config: Config) -> dict[str, str]:

@@ -101,6 +101,8 @@ def _fit(
         at = record.saved_at
         kept = "no checkpoint was due yet" if at is None else f"{CHECKPOINT} holds step {at}"
         raise RunError(f"{error}; {kept}") from error
+    finally:
+        record.close()
     _save(config, distillation, record)
     if stopped:
         record.write_scene(distillation)

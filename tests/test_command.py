@@ -1,5 +1,6 @@
 """How every command line of ours ends."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,7 +58,6 @@ LONG = "x" * 300
         (compare, [LONG]),
         (export, [f"{LONG}.ply", "a.ply"]),
     ],
-    ids=str,
 )
 def test_a_name_that_no_file_system_takes_is_one_line(
     main: Callable[[list[str]], int],
@@ -76,18 +76,26 @@ def test_a_name_that_no_file_system_takes_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("main", [fit, report, compare, export, toy])
-def test_a_flag_that_is_none_is_one_line(
-    main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [(fit, ["--config"]), (report, ["--x"]), (compare, ["--x"]), (export, ["--x"]), (toy, ["--x"])],
+)
+def test_a_flag_that_cannot_be_read_is_one_line(
+    main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--folder"]) == 2
+    assert main(arguments) == 2
     err = capsys.readouterr().err
-    assert "--folder" in err or "required" in err
+    assert err.count("\n") == 1
     assert "usage" not in err
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
-    """As ``--help | head`` does."""
-    ends = f"{sys.executable} -m esd_splat.fit --help | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", ends], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_left_is_told_of_by_the_status(unbuffered: str) -> None:
+    """As to ``| head``: 128 and the number of SIGPIPE, whenever what was printed is sent."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    call = [sys.executable, "-m", "esd_splat.fit", "--version"]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(call, stdout=theirs, stderr=subprocess.PIPE, env=env, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esd_splat.errors import OutputError
-from esd_splat.files import atomic_path, write_text
+from esd_splat.files import atomic_path, expanded, write_text
 
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -136,3 +136,9 @@ def _python(script: str, target: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", script, str(target)], capture_output=True, text=True, check=False
     )
+
+
+def test_only_a_home_that_is_known_is_put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/us")
+    assert expanded("~/a.ply") == Path("/home/us/a.ply")
+    assert expanded("~nobody-of-that-name/a.ply") == Path("~nobody-of-that-name/a.ply")

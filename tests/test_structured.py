@@ -238,6 +238,7 @@ def test_text_that_may_be_none() -> None:
         ("steps=true", "expected a whole number, got true"),
         ("steps=yes", "expected a whole number, got 'yes'"),
         ("steps=!!int many", "expected a whole number, got '!!int many'"),
+        ("quick=!!bool yes", "expected true or false, got '!!bool yes'"),
         ("lens.fov=!!float wide", "expected a number, got '!!float wide'"),
         ("steps=", "expected a whole number, got nothing"),
         ("steps=[1]", "expected a whole number, got [1]"),

@@ -137,7 +137,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
     """Put the files into ``folder``, in order, and take an earlier run's others out of it.
 
     Raises:
-        OutputError: one could not be written; then ``folder`` is as it was.
+        OutputError: one could not be written; then none has taken its place.
     """
     made = not folder.exists()
     try:

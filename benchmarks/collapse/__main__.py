@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
 from benchmarks.collapse.page import write_page
+from benchmarks.collapse.plan import Past
 from benchmarks.collapse.runs import HERE, carry_out
 
 
@@ -34,9 +35,10 @@ def main() -> None:
         if known and asked not in known:
             nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0)[0]
             parser.error(f"--settings: {', '.join(names)} has no {asked!r}; nearest is {nearest!r}")
+        found = [EXPERIMENTS[name].settings.get(asked) for name in names]
+        if known and all(isinstance(setting, Past | None) for setting in found):
+            parser.error(f"--settings: {asked!r} can only be run at commit {TRIED}")
     jobs = [job for name in names for job in EXPERIMENTS[name].jobs(args.settings)]
-    if names and not jobs:
-        parser.error(f"--settings: the code of these is in commit {TRIED} alone, run them there")
     seeds = sorted({job.seed for job in jobs})
     for asked in args.seeds or ():
         if seeds and asked not in seeds:

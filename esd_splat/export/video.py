@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -84,12 +85,14 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: int) -> None:
             for frame in itertools.chain([first], frames):
                 whole = torch.nn.functional.pad(frame.detach().float()[None], odd, mode="replicate")
                 ffmpeg.stdin.write(to_bytes(whole).tobytes())
-            ffmpeg.stdin.close()
         except BrokenPipeError:
             pass  # it has failed, and says why
         except BaseException:
             ffmpeg.kill()
             raise
+        finally:
+            with suppress(BrokenPipeError):  # of what is left in the buffer
+                ffmpeg.stdin.close()
         failed = ffmpeg.wait() != 0
         errors.seek(0)
         lines = errors.read().decode(errors="replace").split("\n")

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from typing_extensions import override
 
 from esd_splat.errors import SceneError, refuse
 from esd_splat.export import load_ply
+from esd_splat.files import expanded
 from esd_splat.gaussians import Gaussians
 from esd_splat.init.base import Initialiser
 
@@ -44,7 +44,7 @@ class FromPly(Initialiser):
             SceneError: as ``load_ply``, or most of the scene lies outside the unit ball, where
                 cameras may stand, and ``fit`` is off.
         """
-        scene = load_ply(Path(self.path).expanduser())
+        scene = load_ply(expanded(self.path))
         if self.fit:
             return _fitted(scene, self.radius)
         outside = int((scene.means.norm(dim=1) > 1).sum())

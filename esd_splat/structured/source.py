@@ -223,7 +223,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     match node.tag.removeprefix(_TAG):
         case "null":
             return None
-        case "bool":
+        case "bool" if text in ("true", "false"):
             return text == "true"
         case "int" if len(text) <= MAX_DIGITS:
             with suppress(ValueError):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from esd_splat.files import expanded
+
 HUB_TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer."""
 SAFE = ".safetensors"
@@ -27,7 +29,7 @@ def is_weight_file(name: str) -> bool:
 
 def local_folder(name: str) -> Path | None:
     """The folder that ``name`` stands for, there or not; ``None`` for a hub id (owner/name)."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     is_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not is_weight_file(name)
     return path if path.exists() or not is_id else None
 

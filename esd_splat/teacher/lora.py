@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from esd_splat.errors import TeacherError
+from esd_splat.files import expanded
 from esd_splat.teacher.families import Family
 from esd_splat.teacher.loading import SAFE, reason
 from esd_splat.teacher.single_file import header_keys
@@ -105,7 +106,7 @@ def find_lora(text: str) -> Lora:
         TeacherError: there is none, or several.
     """
     name, scale = split_scale(text)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.exists():
         raise TeacherError(
             f"teacher.lora: no file {name!r}; give a {SAFE} file or its folder, and after a colon "

@@ -260,10 +260,13 @@ class _Learner:
 
 
 def _claim(file: Path, asked: dict[str, Any]) -> list[str]:
-    """Put ``asked`` into ``file``, or name what differs from it in what is there."""
-    if file.exists():
-        before = json.loads(file.read_text())
-        return [name for name, value in asked.items() if before.get(name) != value]
+    """Put ``asked`` into ``file``, or name what differs from it in what is there.
+
+    Where there are photographs and no such file, nobody knows: then all of it.
+    """
+    before = json.loads(file.read_text()) if file.exists() else {}
+    if before or file.with_name("photos.pt").exists():
+        return [name for name, value in asked.items() if before.get(name, ...) != value]
     if rank() == 0:
         write_text(file, json.dumps(asked, indent=1) + "\n")
     return []

@@ -119,7 +119,10 @@ def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("--only quick --settings SDS VSDD", "--settings: quick has no 'VSDD'; nearest is 'VSD'"),
         ("--only quick weight --seeds 0 9", "--seeds: quick, weight has no 9; nearest is 2"),
-        ("--only beyond --settings two\\ scenes", f"these is in commit {TRIED} alone"),
+        (
+            "--only beyond --settings as\\ shipped two\\ scenes",
+            f"--settings: 'two scenes' can only be run at commit {TRIED}",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_not_passed_over(

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import weakref
 from collections.abc import Iterator
@@ -152,11 +153,12 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
 def test_a_failing_ffmpeg_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "ffmpeg"
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
-    for reads in ("cat >/dev/null", ":"):
+    many_or_large = torch.zeros(400, 3, 16, 16), torch.zeros(9, 3, 256, 256)
+    for reads, frames in itertools.product(("cat >/dev/null", ":"), many_or_large):
         broken.write_text(f"#!/bin/sh\n{reads}\necho 'No space left on device' >&2\nexit 1\n")
         broken.chmod(0o755)
         with pytest.raises(OutputError, match=r"\(No space left on device\)"):
-            write_video(torch.zeros(9, 3, 256, 256), tmp_path / "a.mp4")
+            write_video(frames, tmp_path / "a.mp4")
         assert list(tmp_path.iterdir()) == [broken]
 
 

@@ -144,3 +144,7 @@ def test_a_work_folder_belongs_to_one_recipe(
     with pytest.raises(SystemExit, match="2"):
         start("--photos", "58", "--seed", "7", "--init", "model")
     assert "was begun with other seed, init; choose another" in capsys.readouterr().err
+    (tmp_path / "work" / "recipe.json").rename(tmp_path / "work" / "photos.pt")
+    with pytest.raises(SystemExit, match="2"):
+        start("--photos", "58")
+    assert "was begun with other seed, front_share, photos" in capsys.readouterr().err
