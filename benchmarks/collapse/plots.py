@@ -90,15 +90,16 @@ def frontier(
 
     fig, axis = plt.subplots(figsize=(6, 4.2), constrained_layout=True)
     behind = [point for experiment in others for point in points(experiment)]
+    named = points(final)
     for these, size, colour, label in (
         (behind, 18, "0.6", "the study, on development prompts"),
-        (points(final), 40, "C3", "the final table"),
+        (named, 40, "C3", "the final table"),
     ):
         x, y = [point[0] for point in these], [point[1] for point in these]
         axis.scatter(x, y, size, color=colour, alpha=0.6, linewidths=0, label=label)
     # Points may fall together: then their names stand in one line.
-    for at in sorted({point[:2] for point in points(final)}):
-        names = ", ".join(point[2] for point in points(final) if point[:2] == at)
+    for at in sorted({point[:2] for point in named}):
+        names = ", ".join(point[2] for point in named if point[:2] == at)
         left = at[0] > 0.5
         axis.annotate(
             names,
