@@ -17,7 +17,7 @@ from setuptools.errors import CompileError
 TORCH_TARGET = "0x020a000000000000"
 """torch 2.10, the first whose stable interface has what we need: the result runs on all later."""
 PYTHON_TARGET = "0x030a0000"
-ARCHITECTURES = (80, 90)
+ARCHITECTURES = (75, 80, 90)
 SOURCES = Path("cuda_ext")
 ASKED = os.environ.get("ESD_SPLAT_BUILD", "")
 

@@ -41,7 +41,7 @@ look() {
 # Wheels into a folder of our own; gsplat's extension as the module gsplat.csrc, which gsplat looks
 # for before it compiles; then our kernels, beside the sources.
 install() {
-  export PYTHONPATH="$SITE${PYTHONPATH:+:$PYTHONPATH}"
+  export PYTHONPATH="$SITE${PYTHONPATH:+:$PYTHONPATH}" PATH="$SITE/bin:$PATH"
   if [[ ! -d $SITE ]] && compgen -G "$WHEELS/*.whl" >/dev/null; then
     "$PYTHON" -m pip install --quiet --no-index --no-deps --target "$SITE" "$WHEELS"/*.whl
   fi
@@ -50,8 +50,8 @@ install() {
 from importlib.util import find_spec
 
 names = """beartype diffusers gsplat hypothesis imageio imageio_ffmpeg importlib_metadata jaxtyping
-lightning ninja numpy omegaconf peft PIL plyfile pytest rich safetensors setuptools tensorboard tqdm
-transformers"""
+lightning matplotlib ninja numpy omegaconf peft PIL plyfile pytest rich safetensors setuptools
+tensorboard tqdm transformers"""
 print(*(name for name in names.split() if find_spec(name) is None))
 PY
   )
@@ -101,7 +101,7 @@ measure() {
   local out=outputs/gpu tool family batch
   case $1 in
     tests)
-      record 200 3 "$PYTHON" -m pytest -q -m gpu tests
+      record 200 3 "$PYTHON" -m pytest -q -m gpu tests/rasterize tests/densify
       # Without torch's cache each tensor is an allocation of its own, whose end memcheck knows.
       for tool in memcheck racecheck; do
         record 130 5 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 ESD_SPLAT_EXAMPLES=3 \

@@ -134,7 +134,7 @@ def measure(config: Config, device: torch.device, steps: int) -> dict[str, float
     """Milliseconds per step: of the whole, of its networks alone, and in each of its parts."""
     on_cuda = device.type == "cuda"
     settle = torch.cuda.synchronize if on_cuda else lambda: None
-    teacher = config.teacher.load(device, DTYPES[config.precision])
+    teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
     run = Distillation(config, teacher, resolve_backend(config.backend, device.type))
     passes, whole, alone = Passes(run), [], []
     for _ in range(WARM_UP):

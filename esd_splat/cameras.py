@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 
 BALL_RADIUS = 1.0
 """The object lies in a ball of this radius around the origin, world units; cameras stay outside."""
@@ -90,22 +90,21 @@ class Orbit:
     """One azimuth in each of ``batch`` equal sectors, instead of independent ones."""
 
     def __post_init__(self) -> None:
-        problems = [
+        start = self.size_start
+        checks = {
+            "size": (self.size >= 8, "at least 8"),
+            "size_start": (
+                start is None or 8 <= start <= self.size,
+                f"in [8, size] = [8, {self.size}]",
+            ),
+            "size_until": (0 < self.size_until <= 1, "a share of the run in (0, 1]"),
+        }
+        ranges = [
             *_range_problems("distance", self.distance, BALL_RADIUS, math.inf, closed=False),
             *_range_problems("elevation", self.elevation, -89.0, 89.0, closed=True),
             *_range_problems("fov", self.fov, 0.0, 180.0, closed=False),
         ]
-        if self.size < 8:
-            problems.append(f"size: must be at least 8, got {self.size}")
-        if self.size_start is not None and not 8 <= self.size_start <= self.size:
-            problems.append(
-                f"size_start: must be in [8, size] = [8, {self.size}], got {self.size_start}"
-            )
-        if not 0 < self.size_until <= 1:
-            problems.append(
-                f"size_until: must be a share of the run in (0, 1], got {self.size_until:g}"
-            )
-        refuse(problems)
+        check(self, checks, ranges)
 
     def size_at(self, progress: float) -> int:
         """Width and height of the views when a share ``progress`` of the run is done, pixels.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esd_splat.errors import CheckpointError, NewerCheckpointError
 from esd_splat.files import atomic_path
@@ -82,50 +82,6 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
     if missing := sorted(set(required) - set(state)):
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}")
     return state
-
-
-def scene_state(optimizer: torch.optim.Adam) -> dict[str, Any]:
-    """The scene an optimizer holds, with its moments, step counters and learning rates."""
-    scene = {group["name"]: group["params"][0] for group in optimizer.param_groups}
-    return {"scene": scene, "adam": optimizer.state_dict()}
-
-
-def restore_optimizer(
-    state: Mapping[str, Any], device: torch.device | str = "cpu"
-) -> torch.optim.Adam:
-    """The optimizer that ``scene_state`` described; it goes on as the original would have."""
-    groups = [
-        {"name": name, "params": [nn.Parameter(value.detach().to(device, copy=True))]}
-        for name, value in state["scene"].items()
-    ]
-    optimizer = torch.optim.Adam(groups)
-    optimizer.load_state_dict(state["adam"])
-    return optimizer
-
-
-def generator_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
-    """What each named generator will draw from, as a tensor of bytes."""
-    return {name: generator.get_state() for name, generator in generators.items()}
-
-
-def restore_generators(
-    states: Mapping[str, Tensor], generators: Mapping[str, torch.Generator]
-) -> None:
-    """Set ``generators``, in place, to the ``states`` of the same names.
-
-    Raises:
-        CheckpointError: a name has no state, or the state of another kind of device.
-    """
-    for name, generator in generators.items():
-        if name not in states:
-            raise CheckpointError(f"checkpoint: has no state for the generator {name!r}")
-        try:
-            generator.set_state(states[name])
-        except (RuntimeError, TypeError) as error:
-            raise CheckpointError(
-                f"checkpoint: the generator {name!r} was on another kind of device than "
-                f"{generator.device.type}; resume with the device= of the first run"
-            ) from error
 
 
 def _plain(value: Any, path: str) -> Any:

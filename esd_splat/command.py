@@ -49,7 +49,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except OSError as error:
-        # Of all that a path can be, this alone Python will not even look for.
+        # A name that is too long is the one bad path for which Path.exists() raises.
         if error.errno != errno.ENAMETOOLONG:
             raise
         print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The whole configuration of a run, assembled from the dataclasses that its parts configure.
 
-Only the trainer and the command line read it; whatever they start is given its own section.
+What runs as a whole reads it; the parts are given their own sections.
 """
 
 import hashlib
@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from esd_splat.cameras import Orbit
 from esd_splat.densify import DENSIFIERS, Densifier
-from esd_splat.errors import Problem, refuse
+from esd_splat.errors import Problem, check
 from esd_splat.export import EXPORTERS
 from esd_splat.files import expanded
 from esd_splat.init import INITIALISERS, Initialiser
@@ -29,8 +29,8 @@ VERSION = 1
 """Of the format below. A change that reads an old file differently adds one."""
 
 MAX_SEED = 2**28 - 1
-"""Each of a run's generators is seeded by 16 times the seed, and a number below 16, and torch's for
-the CPU reads 32 bits of that."""
+"""What a step draws comes from generators seeded by 16 times this and a number below 16, and
+torch's for the CPU reads 32 bits of that."""
 
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
 """Where the shipped configs lie: in an installed package, in a checkout."""
@@ -51,7 +51,12 @@ class Log:
     """Whether to write TensorBoard event files too."""
 
     def __post_init__(self) -> None:
-        refuse(_ranges(self, every=(1, None), sheet_every=(0, None), diagnose_every=(0, None)))
+        checks = {
+            "every": (self.every >= 1, "at least 1"),
+            "sheet_every": (self.sheet_every >= 0, "at least 0"),
+            "diagnose_every": (self.diagnose_every >= 0, "at least 0"),
+        }
+        check(self, checks)
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,20 @@ class Export:
     """Views on a contact sheet, evenly spaced in azimuth, at least 1."""
 
     def __post_init__(self) -> None:
-        problems = _ranges(self, frames=(0, None), fps=(1, 120), sheet_views=(1, None))
-        problems += _ranges(self, size=(8, 4096), elevation=(-89, 89))
+        checks = {
+            "frames": (self.frames >= 0, "at least 0"),
+            "fps": (1 <= self.fps <= 120, "in [1, 120]"),
+            "size": (self.size is None or 8 <= self.size <= 4096, "in [8, 4096]"),
+            "elevation": (-89 <= self.elevation <= 89, "in [-89, 89]"),
+            "sheet_views": (self.sheet_views >= 1, "at least 1"),
+        }
         allowed = ", ".join(sorted(EXPORTERS))
-        problems += [
+        unknown = [
             f"formats: must be of {allowed}, got {name!r}"
             for name in self.formats
             if name not in EXPORTERS
         ]
-        refuse(problems)
+        check(self, checks, unknown)
 
 
 @dataclass(frozen=True)
@@ -156,14 +166,16 @@ class Config:
     export: Export = field(default_factory=Export)
 
     def __post_init__(self) -> None:
-        problems = _ranges(self, seed=(0, MAX_SEED), steps=(1, None), batch=(1, None))
-        problems += _ranges(self, checkpoint_every=(0, None), view_port=(0, 65535))
-        if not (self.image_loss >= 0 and math.isfinite(self.image_loss)):
-            problems.append(f"image_loss: must be at least 0 and finite, got {self.image_loss:g}")
-        if not 0 <= self.latent_warmup <= 1:
-            problems.append(
-                f"latent_warmup: must be a share of the run in [0, 1], got {self.latent_warmup:g}"
-            )
+        checks = {
+            "seed": (0 <= self.seed <= MAX_SEED, f"in [0, {MAX_SEED}]"),
+            "steps": (self.steps >= 1, "at least 1"),
+            "batch": (self.batch >= 1, "at least 1"),
+            "checkpoint_every": (self.checkpoint_every >= 0, "at least 0"),
+            "view_port": (0 <= self.view_port <= 65535, "in [0, 65535]"),
+            "image_loss": (0 <= self.image_loss < math.inf, "at least 0 and finite"),
+            "latent_warmup": (0 <= self.latent_warmup <= 1, "a share of the run in [0, 1]"),
+        }
+        problems: list[str] = []
         if not self.prompt.strip():
             problems.append('prompt: must not be empty; say what to make, as prompt="a red owl"')
         if re.search(r"[\ud800-\udfff]", self.prompt):
@@ -180,7 +192,7 @@ class Config:
             problems.append(
                 f"version: {self.version} is of {age} esd_splat; this one reads {VERSION}"
             )
-        refuse(problems)
+        check(self, checks, problems)
 
     @property
     def folder(self) -> Path:
@@ -241,15 +253,3 @@ def _slug(prompt: str, limit: int = 60) -> str:
     # What was cut off, or is not ASCII, still tells two prompts apart.
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
     return f"{words[:limit].rstrip('-')}-{digest}".lstrip("-")
-
-
-def _ranges(section: Any, **bounds: tuple[int, int | None]) -> list[str]:
-    """One line for each field of ``section`` outside its bounds; ``None`` is unbounded or unset."""
-    problems = []
-    for name, (low, high) in bounds.items():
-        value = getattr(section, name)
-        if value is None or (low <= value and (high is None or value <= high)):
-            continue
-        allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
-        problems.append(f"{name}: must be {allowed}, got {value}")
-    return problems

@@ -12,18 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.cameras import Cameras
-from esd_splat.checkpoint import (
-    generator_states,
-    restore_generators,
-    restore_optimizer,
-    scene_state,
-)
 from esd_splat.config import Config
 from esd_splat.errors import RunError, TeacherError
 from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
 from esd_splat.noise import alpha_sigma
-from esd_splat.optim import apply_edit, clip_gradients, make_adam, scene_of, set_lr
+from esd_splat.optim import (
+    adam_state,
+    apply_edit,
+    clip_gradients,
+    make_adam,
+    restore_adam,
+    scene_of,
+    set_lr,
+)
 from esd_splat.pool import Views
 from esd_splat.portions import Drawn, Pulled, Seen, join
 from esd_splat.predictions import Predictor
@@ -205,21 +207,22 @@ class Distillation:
         """Everything a checkpoint must hold."""
         return {
             "done": self.done,
-            "optimizer": scene_state(self.optimizer),
+            "optimizer": adam_state(self.optimizer),
             "densify": self.densify_state,
-            "generators": generator_states(self.generators),
+            "generators": {name: g.get_state() for name, g in self.generators.items()},
             "particle": self.particle.state() if self.particle else None,
             "recent": self.recent,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
-        self.optimizer = restore_optimizer(state["optimizer"], self.device)
+        self.optimizer = restore_adam(state["optimizer"], self.device)
         self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}
-        restore_generators(state["generators"], self.generators)
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
         if self.particle is not None:
             self.particle.restore(state["particle"])
-        recent = state.get("recent")  # older files have none
+        recent = state["recent"]
         self.recent = None if recent is None else recent.to(self.device)
 
     def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:

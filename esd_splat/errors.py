@@ -62,19 +62,22 @@ def refuse(problems: Collection[str]) -> None:
         raise ValueError("\n".join(problems))
 
 
-def check(section: object, rules: Mapping[str, tuple[bool, str]]) -> None:
+def check(
+    section: object, rules: Mapping[str, tuple[bool, str]], others: Collection[str] = ()
+) -> None:
     """Refuse fields of ``section`` that do not hold.
 
     Args:
         rules: of each field, whether it holds, and what it must be.
+        others: what else is wrong, a line each, as ``refuse`` takes them.
     """
-    refuse(
-        [
-            f"{name}: must be {what}, got {getattr(section, name)}"
-            for name, (holds, what) in rules.items()
-            if not holds
-        ]
-    )
+    problems = []
+    for name, (holds, what) in rules.items():
+        if not holds:
+            value = getattr(section, name)
+            shown = f"{value:g}" if isinstance(value, float) else value
+            problems.append(f"{name}: must be {what}, got {shown}")
+    refuse([*problems, *others])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Optimizer over a scene whose number of rows changes. The only code that touches Adam's state."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from esd_splat.gaussians import Gaussians
 MOMENTS = {"exp_avg", "exp_avg_sq"}
 """What Adam remembers of every row."""
 MOST = 1e6
-"""Largest rate: far beyond use, and still a number when multiplied."""
+"""Upper limit of every rate, far beyond use; products with it stay finite."""
 GROWTH = 1.5
 """Room made at a time, over the rows there are: few edits have to move the whole scene."""
 
@@ -81,6 +83,22 @@ def make_adam(gaussians: Gaussians, config: Optim) -> torch.optim.Adam:
         for name, value in vars(gaussians).items()
     ]
     return torch.optim.Adam(groups, betas=config.betas, eps=config.eps)
+
+
+def adam_state(optimizer: torch.optim.Adam) -> dict[str, Any]:
+    """The scene an optimizer holds, with its moments, step counters and learning rates."""
+    return {"scene": vars(scene_of(optimizer)), "adam": optimizer.state_dict()}
+
+
+def restore_adam(state: Mapping[str, Any], device: torch.device | str = "cpu") -> torch.optim.Adam:
+    """The optimizer that ``adam_state`` described; it goes on as the original would have."""
+    groups = [
+        {"name": name, "params": [nn.Parameter(value.detach().to(device, copy=True))]}
+        for name, value in state["scene"].items()
+    ]
+    optimizer = torch.optim.Adam(groups)
+    optimizer.load_state_dict(state["adam"])
+    return optimizer
 
 
 def scene_of(optimizer: torch.optim.Optimizer) -> Gaussians:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 from esd_splat.noise import AlphasCumprod, alpha_sigma
 from esd_splat.types import Latents, Timesteps
 
@@ -37,12 +37,11 @@ class Pool:
     distribution, 1 a single Gaussian with the views' mean and covariance."""
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.views < 2:
-            problems.append(f"views: must be at least 2, got {self.views}")
-        if not 0 <= self.bandwidth <= 1:
-            problems.append(f"bandwidth: must be in [0, 1], got {self.bandwidth:g}")
-        refuse(problems)
+        checks = {
+            "views": (self.views >= 2, "at least 2"),
+            "bandwidth": (0 <= self.bandwidth <= 1, "in [0, 1]"),
+        }
+        check(self, checks)
 
     def join(self, latents: Views | None, new: Views) -> Views:
         """The latest ``views`` latents, oldest first."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 LINE_EVERY_S = 10.0
-"""Seconds between the lines of a log, and of the steps that a line's speed is the mean of."""
+"""Seconds between the lines of a log; a line's speed is the mean since the line before."""
 BAR = "step {n_fmt}/{total_fmt} |{bar:8}| {rate_noinv_fmt}, {remaining} left{postfix}"
 """A short bar, so that 80 columns have room for the terms; what does not fit is cut off."""
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check, refuse
 
 VIEWS = ("front", "side", "back", "overhead")
 """The view words, in the order of ``ViewPrompts.indices``."""
@@ -100,19 +100,22 @@ class ViewPrompts:
     google-bert/bert-base-uncased. Null drops none."""
 
     def __post_init__(self) -> None:
-        limits = {"front": 180.0, "back": 180.0, "overhead": 90.0}
-        problems = [
-            f"{name}: must be in [0, {most:g}] degrees, got {getattr(self, name):g}"
-            for name, most in limits.items()
-            if not 0 <= getattr(self, name) <= most
+        checks = {
+            "front": (0 <= self.front <= 180, "in [0, 180] degrees"),
+            "back": (0 <= self.back <= 180, "in [0, 180] degrees"),
+            "overhead": (0 <= self.overhead <= 90, "in [0, 90] degrees"),
+        }
+        about_words = {
+            "perp_neg": self.perp_neg.enabled,
+            "interpolate": self.interpolate,
+            "language_model": self.language_model is not None,
+        }
+        wordless = [
+            f"enabled: must be true for {name}, which is about the view words"
+            for name, on in about_words.items()
+            if on and not self.enabled
         ]
-        if self.perp_neg.enabled and not self.enabled:
-            problems.append("enabled: must be true for perp_neg, which is about the view words")
-        if self.interpolate and not self.enabled:
-            problems.append("enabled: must be true for interpolate, which is about the view words")
-        if self.language_model is not None and not self.enabled:
-            problems.append("enabled: must be true for language_model, which is about the views")
-        refuse(problems)
+        check(self, checks, wordless)
 
     def texts(self, *prompts: str, highest: float = 90.0) -> list[str]:
         """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled.

@@ -11,18 +11,19 @@ import pytest
 import torch
 
 from esd_splat import checkpoint
-from esd_splat.checkpoint import (
-    generator_states,
-    load_checkpoint,
-    restore_generators,
-    restore_optimizer,
-    save_checkpoint,
-    scene_state,
-)
+from esd_splat.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.densify import CloneSplit, State
 from esd_splat.errors import CheckpointError, OutputError
 from esd_splat.gaussians import Gaussians
-from esd_splat.optim import Optim, apply_edit, make_adam, scene_of, set_lr
+from esd_splat.optim import (
+    Optim,
+    adam_state,
+    apply_edit,
+    make_adam,
+    restore_adam,
+    scene_of,
+    set_lr,
+)
 from tests.densify.scenes import scene_of_rows, seen_by_all
 
 DENSIFY = CloneSplit(every=8, window=(0.0, 1.0), grow_ratio=1.2, split_size=0.02, min_count=1)
@@ -63,22 +64,22 @@ def test_resuming_gives_the_same_bits(tmp_path: Path, stop: int, sh: int) -> Non
     generator = torch.Generator().manual_seed(0)
     state = _advance(optimizer, DENSIFY.start(30), generator, 0, stop)
     whole = {
-        "scene": scene_state(optimizer),
+        "scene": adam_state(optimizer),
         "densify": state,
-        "generators": generator_states({"noise": generator}),
+        "generator": generator.get_state(),
     }
     save_checkpoint(tmp_path / "last.ckpt", whole)
     _advance(optimizer, state, generator, stop, STEPS)  # what follows must not reach the file
 
     loaded = load_checkpoint(tmp_path / "last.ckpt", required=whole)
-    resumed, fresh = restore_optimizer(loaded["scene"]), torch.Generator()
-    restore_generators(loaded["generators"], {"noise": fresh})
+    resumed, fresh = restore_adam(loaded["scene"]), torch.Generator()
+    fresh.set_state(loaded["generator"])
     again = _advance(resumed, loaded["densify"], fresh, stop, STEPS)
 
     assert len(scene_of(through)) > 30, "the run grew, or it shows nothing"
     assert torch.equal(fresh.get_state(), generator.get_state())
     _assert_same(again, end)
-    _assert_same(scene_state(resumed), scene_state(through))
+    _assert_same(adam_state(resumed), adam_state(through))
 
 
 def _assert_same(a: Any, b: Any) -> None:
@@ -100,9 +101,9 @@ def _assert_same(a: Any, b: Any) -> None:
 
 def test_an_optimizer_that_never_stepped_round_trips(tmp_path: Path) -> None:
     original = make_adam(scene_of_rows(4), Optim(betas=(0.5, 0.6), eps=1e-3))
-    save_checkpoint(tmp_path / "a", scene_state(original))
-    restored = restore_optimizer(load_checkpoint(tmp_path / "a"))
-    _assert_same(scene_state(restored), scene_state(original))
+    save_checkpoint(tmp_path / "a", adam_state(original))
+    restored = restore_adam(load_checkpoint(tmp_path / "a"))
+    _assert_same(adam_state(restored), adam_state(original))
     assert all(p.requires_grad for p in vars(scene_of(restored)).values())
     assert isinstance(scene_of(restored), Gaussians)
 
@@ -191,14 +192,6 @@ def test_missing_files_and_keys(saved: Path) -> None:
     assert "no such checkpoint" in _refusal(saved.with_name("none.ckpt"))
     assert "cannot be read" in _refusal(saved.parent)
     assert "lacks densify, scene" in _refusal(saved, "step", "scene", "densify")
-
-
-def test_generators_of_another_kind_or_name(tmp_path: Path) -> None:
-    states = generator_states({"a": torch.Generator()})
-    with pytest.raises(CheckpointError, match="no state for the generator 'b'"):
-        restore_generators(states, {"b": torch.Generator()})
-    with pytest.raises(CheckpointError, match="resume with the device= of the first run"):
-        restore_generators({"a": states["a"][:16]}, {"a": torch.Generator()})
 
 
 # Interrupted writing.

@@ -1,5 +1,6 @@
 """The config as a whole: its keys, its shipped files, its defaults and its checks."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -52,6 +53,12 @@ def test_shipped_configs_are_what_they_are_called() -> None:
     assert losses["esd_paper"] == Esd(entropy_weight=0.5)
     assert losses["sds"] == Sds()
     assert losses["vsd"] == Vsd()
+
+
+@pytest.mark.parametrize("name", ["esd_paper", "sds", "vsd"])
+def test_the_configs_of_the_embedded_teacher_differ_in_their_loss_alone(name: str) -> None:
+    config, esd = (load_config(one, ["prompt=a"]) for one in (name, "esd"))
+    assert dataclasses.replace(config, loss=esd.loss) == esd
 
 
 @pytest.mark.parametrize("command", readme_commands())
@@ -132,7 +139,7 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ("log.diagnose_every=-1", "must be at least 0, got -1"),
         ("export.fps=0", "must be in [1, 120], got 0"),
         ("export.size=4", "must be in [8, 4096], got 4"),
-        ("export.elevation=90", "must be in [-89, 89], got 90.0"),
+        ("export.elevation=90", "must be in [-89, 89], got 90"),
         (
             "export.formats=[obj]",
             f"must be of {', '.join(sorted(EXPORTERS))}, got 'obj'",

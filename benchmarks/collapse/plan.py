@@ -9,7 +9,7 @@ import yaml
 from typing_extensions import override
 
 from esd_splat.config import load_config
-from esd_splat.structured import to_yaml
+from esd_splat.structured import read_flat, to_yaml
 
 DEVELOPMENT = ("a green owl", "a yellow cat", "a red robot", "a blue snowman")
 """Every setting was chosen on these; two easy kinds, one whose front and back are alike, and
@@ -125,12 +125,4 @@ class Experiment:
 
 @cache
 def _resolved(config: str | None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    return dict(_flat(yaml.safe_load(to_yaml(load_config(config, ["prompt=-", *overrides])))))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return read_flat(to_yaml(load_config(config, ["prompt=-", *overrides])), "config")

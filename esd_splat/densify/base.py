@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.errors import check
 from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import Render
 
@@ -38,12 +39,6 @@ class Rows:
         return [*vars(self.scene).values(), *self.moments]
 
 
-def is_due(step: int, steps: int, every: int, window: tuple[float, float]) -> bool:
-    """Whether ``step`` is one of ``every`` within ``window``, as fractions of all ``steps``."""
-    first, last = window
-    return step % every == 0 and first * steps <= step <= last * steps
-
-
 def logit(share: float) -> float:
     """Of a share in [0, 1], also of its ends."""
     return math.inf if share == 1 else -math.inf if share == 0 else math.log(share / (1 - share))
@@ -64,19 +59,18 @@ class Edit(ABC):
         """
 
 
-class Densifier(ABC):
-    """When and how the scene's number of Gaussians changes.
+class Densifier:
+    """When and how the scene's number of Gaussians changes; as it stands here, never.
 
     A subclass is a frozen dataclass: its fields are its configuration, and its state is passed in.
     Once per step: ``observe``, then the optimizer's step, then ``nudge``, then ``edit``; after an
     edit the old state is meaningless, and ``start`` gives the new one.
     """
 
-    @abstractmethod
     def start(self, count: int, device: torch.device | str = "cpu") -> State:
         """The state of a scene of ``count`` rows of which nothing has been seen."""
+        return {}
 
-    @abstractmethod
     def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> None:
         """Note one step in ``state``, in place; never waits for the device.
 
@@ -85,7 +79,6 @@ class Densifier(ABC):
             grad2d: gradient of the step's whole loss with respect to ``render.means2d``.
         """
 
-    @abstractmethod
     def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
         """Change the scene in place, after the optimizer did.
 
@@ -95,7 +88,6 @@ class Densifier(ABC):
             step: as in ``edit``, like ``steps`` and ``seed``.
         """
 
-    @abstractmethod
     def edit(
         self,
         scene: Gaussians,
@@ -118,3 +110,31 @@ class Densifier(ABC):
         Raises:
             RunError: nothing would be left.
         """
+        return None
+
+
+@dataclass(frozen=True)
+class Periodic(Densifier):
+    """Edits every so many steps, in a part of the run."""
+
+    every: int = 50
+    """Optimizer steps between edits, at least 1."""
+    window: tuple[float, float] = (0.1, 0.6)
+    """Part of the run in which the scene is edited: two rising fractions of its steps in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        first, last = self.window
+        checks = {
+            "every": (self.every >= 1, "at least 1"),
+            "window": (0 <= first <= last <= 1, "two rising fractions in [0, 1]"),
+        }
+        check(self, checks | self.checks())
+
+    def checks(self) -> dict[str, tuple[bool, str]]:
+        """What must hold of a subclass's own fields."""
+        return {}
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether the scene is edited after ``step`` of ``steps``."""
+        first, last = self.window
+        return step % self.every == 0 and first * steps <= step <= last * steps

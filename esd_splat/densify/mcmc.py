@@ -16,11 +16,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from esd_splat import native
-from esd_splat.densify.base import Densifier, Edit, Importance, Rows, State, is_due, logit
+from esd_splat.densify.base import Edit, Importance, Periodic, Rows, State, logit
 from esd_splat.densify.random import WORD, normals, philox4x32
-from esd_splat.errors import RunError, check
+from esd_splat.errors import RunError
 from esd_splat.gaussians import Gaussians, quats_to_rotmats
-from esd_splat.rasterize.base import Render, drawable
+from esd_splat.rasterize.base import drawable
 
 MAX_PARTS = 51
 """A Gaussian is shared out among at most this many (3DGS-MCMC); what more there are shows."""
@@ -46,16 +46,12 @@ _TERMS = torch.tensor(
 
 
 @dataclass(frozen=True)
-class Mcmc(Densifier):
+class Mcmc(Periodic):
     """Moves what has faded onto what is seen, and grows until there are ``max_count``.
 
     Works together with ``regularise.opacity`` and ``regularise.scale``.
     """
 
-    every: int = 50
-    """Optimizer steps between edits, at least 1."""
-    window: tuple[float, float] = (0.1, 0.6)
-    """Part of the run in which the scene is edited: two rising fractions of its steps in [0, 1]."""
     min_opacity: float = 0.005
     """Gaussians less opaque than this are moved, and none is made less opaque, in (0, 1)."""
     # Copies start at one place with gradients nearly in proportion, so that Adam moves them alike
@@ -73,25 +69,14 @@ class Mcmc(Densifier):
     axes, over its variance there and the learning rate of the means; 1 / world unit^2, at least 0.
     0 is off."""
 
-    def __post_init__(self) -> None:
-        first, last = self.window
-        checks = {
-            "every": (self.every >= 1, "at least 1"),
-            "window": (0 <= first <= last <= 1, "two rising fractions in [0, 1]"),
+    @override
+    def checks(self) -> dict[str, tuple[bool, str]]:
+        return {
             "min_opacity": (0 < self.min_opacity < 1, "in (0, 1)"),
             "growth": (0 <= self.growth <= 1, "in [0, 1]"),
             "max_count": (self.max_count >= 1, "at least 1"),
             "noise": (0 <= self.noise < math.inf, "at least 0"),
         }
-        check(self, checks)
-
-    @override
-    def start(self, count: int, device: torch.device | str = "cpu") -> State:
-        return {}
-
-    @override
-    def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> None:
-        pass
 
     @override
     @torch.no_grad()
@@ -113,9 +98,9 @@ class Mcmc(Densifier):
         seed: int,
     ) -> Edit | None:
         """Moves and growth draw from the same lots, at once; the paper does one after the other."""
-        if not is_due(step, steps, self.every, self.window):
+        if not self.is_due(step, steps):
             return None
-        # Strictly below, and by what is stored: so nobody dies of being made as faint as allowed.
+        # Only what is strictly below dies: a row made exactly as faint as allowed must survive.
         faintest = logit(self.min_opacity)
         whole = drawable(scene)
         alive = whole & (scene.opacity_logits >= faintest)

@@ -13,14 +13,14 @@ from esd_splat.export.spz import Spz
 from esd_splat.export.video import check_video, write_video
 
 EXPORTERS: dict[str, type[Exporter]] = {
-    "compressed.ply": CompressedPly,
-    "html": Html,
     "ply": Ply,
     "sog": Sog,
-    "splat": Splat,
     "spz": Spz,
+    "compressed.ply": CompressedPly,
+    "splat": Splat,
+    "html": Html,
 }
-"""By what stands behind the first dot of a file's name."""
+"""By what stands behind the first dot of a file's name; the most exact first."""
 
 __all__ = [
     "EXPORTERS",

@@ -63,8 +63,8 @@ def _load(path: Path | str, suffix: str) -> Gaussians:
         raise SceneError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SceneError as error:
         raise SceneError(f"{path}: cannot be used: {error}") from error
-    except (ValueError, MemoryError) as error:
-        # What the decoders raise for what is no such file; a MemoryError, for absurd counts.
+    except (ValueError, OverflowError, MemoryError) as error:
+        # What the decoders raise for what is no such file; the last two, for absurd numbers.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SceneError(
             f"{path}: not a {suffix} file, or cut short ({reason}); export or copy it again"

@@ -6,6 +6,7 @@ A pixel is a Gaussian. Numbers are bytes that look up a codebook of 256, and coe
 
 import io
 import json
+import lzma
 import math
 import zipfile
 import zlib
@@ -40,6 +41,9 @@ SETS_PER_ROW = 64
 MAX_SETS = 65536
 LARGEST_FIRST = 252
 """In a quaternion's alpha: the index of the component that is left out, plus this."""
+
+MAX_EXPANSION = 64
+"""Pictures are packed already: what a zip makes this much smaller is made to fill memory."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -110,14 +114,20 @@ def decode_sog(content: bytes) -> Gaussians:
 
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            whole = sum(member.file_size for member in archive.infolist())
+            if whole > MAX_EXPANSION * len(content):
+                raise ValueError(f"it unpacks to {whole} bytes, which no pictures do")
             files = {name: archive.read(name) for name in archive.namelist()}
     # RuntimeError is what the zip module says of passwords and foreign methods.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+        *(EOFError, OSError, RuntimeError),
+    ) as error:
         raise ValueError(str(error)) from error
     try:
         return _decode(json.loads(files["meta.json"]), files)
     except (
-        *(AttributeError, LookupError, OverflowError, TypeError, ValueError),
+        *(AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError),
         *(OSError, SyntaxError, Image.DecompressionBombError),  # Pillow's, for a bad picture
     ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 from esd_splat.gaussians import SH_C0, Gaussians
 
 NEIGHBOURS = 3
@@ -46,20 +46,15 @@ class Scatter(Initialiser):
     """Degree of view-dependent colour, 0 (none) to 3; its coefficients start at zero."""
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
-        if not 1 <= self.count <= 1_000_000:
-            problems.append(f"count: must be in 1 to 1000000, got {self.count}")
-        if not 0 < self.radius <= 1:
-            problems.append(f"radius: must be above 0 and at most 1, got {self.radius:g}")
-        if not 0.004 < self.opacity < 1:
-            problems.append(f"opacity: must be above 0.004 and below 1, got {self.opacity:g}")
-        if self.scale is not None and not 0 < self.scale <= 1:
-            problems.append(f"scale: must be above 0 and at most 1, or null, got {self.scale:g}")
-        if not 0 <= self.color_noise <= 1:
-            problems.append(f"color_noise: must be in [0, 1], got {self.color_noise:g}")
-        if self.sh_degree not in range(4):
-            problems.append(f"sh_degree: must be 0, 1, 2 or 3, got {self.sh_degree}")
-        refuse(problems)
+        checks = {
+            "count": (1 <= self.count <= 1_000_000, "in 1 to 1000000"),
+            "radius": (0 < self.radius <= 1, "above 0 and at most 1"),
+            "opacity": (0.004 < self.opacity < 1, "above 0.004 and below 1"),
+            "scale": (self.scale is None or 0 < self.scale <= 1, "above 0 and at most 1, or null"),
+            "color_noise": (0 <= self.color_noise <= 1, "in [0, 1]"),
+            "sh_degree": (self.sh_degree in range(4), "0, 1, 2 or 3"),
+        }
+        check(self, checks)
 
     @abstractmethod
     def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import SceneError, refuse
+from esd_splat.errors import SceneError, check
 from esd_splat.export import load_ply
 from esd_splat.files import expanded
 from esd_splat.gaussians import Gaussians
@@ -25,12 +25,8 @@ class FromPly(Initialiser):
     """Distance from the origin of the farthest Gaussian when ``fit``, world units in (0, 1]."""
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
-        if not self.path:
-            problems.append("path: is required, the .ply file to start from")
-        if not 0 < self.radius <= 1:
-            problems.append(f"radius: must be above 0 and at most 1, got {self.radius:g}")
-        refuse(problems)
+        missing = [] if self.path else ["path: is required, the .ply file to start from"]
+        check(self, {"radius": (0 < self.radius <= 1, "above 0 and at most 1")}, missing)
 
     @override
     def check(self) -> None:

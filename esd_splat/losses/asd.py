@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from esd_splat.errors import check
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.types import Latents, Timesteps
 
@@ -21,8 +22,7 @@ class Asd(ScoreDistillation):
     """How much later, as a share of the timestep itself, in [0, 1]; ScaleDreamer's plus_ratio."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shift <= 1:
-            raise ValueError(f"shift: must be in [0, 1], got {self.shift:g}")
+        check(self, {"shift": (0 <= self.shift <= 1, "in [0, 1]")})
 
     @override
     def later(self, t: Timesteps, T: int) -> Timesteps:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 from esd_splat.types import Latents
 
 
@@ -25,17 +25,15 @@ class Clamp:
     """c after the last step, above 0; in between it moves linearly. Debiased-SDS: 2."""
 
     def __post_init__(self) -> None:
-        limits = {"start": self.start, "end": self.end}
-        problems = [
-            f"{name}: must be above 0 or null, got {limit:g}"
-            for name, limit in limits.items()
-            if limit is not None and not limit > 0
-        ]
-        given = {name for name, limit in limits.items() if limit is not None}
-        if len(given) == 1:
-            (missing,) = limits.keys() - given
-            problems.append(f"{missing}: must be given with {given.pop()}, or neither of them")
-        refuse(problems)
+        checks = {
+            "start": (self.start is None or self.start > 0, "above 0 or null"),
+            "end": (self.end is None or self.end > 0, "above 0 or null"),
+        }
+        half = []
+        if (self.start is None) != (self.end is None):
+            given, missing = ("end", "start") if self.start is None else ("start", "end")
+            half = [f"{missing}: must be given with {given}, or neither of them"]
+        check(self, checks, half)
 
     def limit(self, progress: float) -> float | None:
         """``c`` when a share of ``progress`` of the run is done, in [0, 1]; ``None`` if off."""

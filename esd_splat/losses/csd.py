@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from esd_splat.errors import check
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.types import Latents
 
@@ -23,8 +24,7 @@ class Csd(ScoreDistillation):
     at 1 for textures."""
 
     def __post_init__(self) -> None:
-        if not (self.negative >= 0 and math.isfinite(self.negative)):
-            raise ValueError(f"negative: must be at least 0 and finite, got {self.negative:g}")
+        check(self, {"negative": (0 <= self.negative < math.inf, "at least 0 and finite")})
 
     @property
     @override

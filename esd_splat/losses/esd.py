@@ -5,6 +5,7 @@ from typing import Literal
 
 from typing_extensions import override
 
+from esd_splat.errors import check
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.types import Latents
 
@@ -42,9 +43,8 @@ class Esd(ScoreDistillation):
     that of the pool of recent views, which needs no training."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.entropy_weight <= MAX_ENTROPY_WEIGHT:
-            allowed = f"[0, {MAX_ENTROPY_WEIGHT:g}]"
-            raise ValueError(f"entropy_weight: must be in {allowed}, got {self.entropy_weight:g}")
+        holds = 0 <= self.entropy_weight <= MAX_ENTROPY_WEIGHT
+        check(self, {"entropy_weight": (holds, f"in [0, {MAX_ENTROPY_WEIGHT:g}]")})
 
     @property
     def parts(self) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.losses.inversion import Inversion
 from esd_splat.types import Latents
@@ -24,12 +24,11 @@ class Ism(ScoreDistillation):
     """Length of the last step, as a fraction of T, in (0, 1); theirs."""
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.steps < 2:
-            problems.append(f"steps: must be at least 2, a long and a short one, got {self.steps}")
-        if not 0 < self.interval < 1:
-            problems.append(f"interval: must be in (0, 1), got {self.interval:g}")
-        refuse(problems)
+        checks = {
+            "steps": (self.steps >= 2, "at least 2, a long and a short one"),
+            "interval": (0 < self.interval < 1, "in (0, 1)"),
+        }
+        check(self, checks)
 
     @property
     @override

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from esd_splat.errors import check
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.types import Latents
 
@@ -28,8 +29,7 @@ class Nfsd(ScoreDistillation):
     """Weight s of guidance, in [0, 1000]; their value."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.guidance_scale <= 1000:
-            raise ValueError(f"guidance_scale: must be in [0, 1000], got {self.guidance_scale:g}")
+        check(self, {"guidance_scale": (0 <= self.guidance_scale <= 1000, "in [0, 1000]")})
 
     @override
     def direction(

@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass, fields
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 from esd_splat.gaussians import Gaussians
 
 SPARSITY_FLOOR = 0.01
@@ -37,17 +36,14 @@ class Regularise:
     bounded stand-in for threestudio's lambda_opaque, which is the entropy of alpha."""
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{f.name}: must be at least 0 and finite, got {value:g}"
-            for f in fields(self)
-            if not (value := getattr(self, f.name)) >= 0 or math.isinf(value)
-        ]
-        refuse(problems)
+        weights = {f.name: getattr(self, f.name) for f in fields(self)}
+        what = "at least 0 and finite"
+        check(self, {name: (0 <= weight < math.inf, what) for name, weight in weights.items()})
 
     def terms(
         self, gaussians: Gaussians, alphas: Float[Tensor, "b h w"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """The weighted penalties that are on, by field name, for logging; they add up to the call.
+        """The weighted penalties that are on, by field name, each to be added to the loss.
 
         Args:
             gaussians: the scene; at least one Gaussian.
@@ -61,7 +57,3 @@ class Regularise:
         }
         weights = {name: getattr(self, name) for name in penalties}
         return {name: w * penalties[name]() for name, w in weights.items() if w > 0}
-
-    def __call__(self, gaussians: Gaussians, alphas: Float[Tensor, "b h w"]) -> Float[Tensor, ""]:
-        """Sum of ``terms``: a scalar to add to the loss, 0 when every weight is."""
-        return sum(self.terms(gaussians, alphas).values(), start=torch.zeros_like(alphas[0, 0, 0]))

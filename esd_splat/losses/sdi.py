@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from esd_splat.errors import refuse
+from esd_splat.errors import check
 from esd_splat.losses.base import ScoreDistillation
 from esd_splat.losses.inversion import Inversion
 from esd_splat.types import Latents
@@ -25,13 +25,11 @@ class Sdi(ScoreDistillation):
     """Of the inversion, in [-1000, 1000]; theirs, the negative of the teacher's."""
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.steps < 1:
-            problems.append(f"steps: must be at least 1, got {self.steps}")
-        if not -1000 <= self.guidance_scale <= 1000:
-            given = self.guidance_scale
-            problems.append(f"guidance_scale: must be in [-1000, 1000], got {given:g}")
-        refuse(problems)
+        checks = {
+            "steps": (self.steps >= 1, "at least 1"),
+            "guidance_scale": (-1000 <= self.guidance_scale <= 1000, "in [-1000, 1000]"),
+        }
+        check(self, checks)
 
     @property
     @override

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.cameras import Orbit, wrap_deg
-from esd_splat.figurines import COLOURS, parse
+from esd_splat.figurines import parse
 from esd_splat.measure.faces import FRONT_DEG
-from esd_splat.measure.truth import TEMPLATE_SIZE, templates
+from esd_splat.measure.truth import Truth
 from esd_splat.types import Images
 
 TEMPLATES = 36
@@ -33,12 +33,9 @@ def side_shares(images: Images, prompt: str, orbit: Orbit) -> dict[str, float] |
     asked = parse(prompt)
     if asked is None:
         return None
-    kind, colour = asked
     images = images.float().cpu().clamp(0, 1)
-    size = min(TEMPLATE_SIZE, images.shape[-1])
-    small = torch.nn.functional.interpolate(images, (size, size), mode="area")
-    bank = templates((kind,), TEMPLATES, orbit, sum(orbit.elevation) / 2, size)
-    distances = bank.distances(small, _rim(small))[:, 0, list(COLOURS).index(colour)]
+    truth = Truth(*asked, orbit, sum(orbit.elevation) / 2)
+    _, distances = truth.compared(images, _rim(images), TEMPLATES)
     from_front = wrap_deg(distances.argmin(1) * (360 / TEMPLATES)).abs()
     front = float((from_front < FRONT_DEG).double().mean())
     back = float((from_front > 180 - FRONT_DEG).double().mean())

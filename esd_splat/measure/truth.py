@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.cameras import Cameras, Orbit
-from esd_splat.figurines import trace
+from esd_splat.figurines import COLOURS, trace
 from esd_splat.figurines.templates import Templates, make_templates
 from esd_splat.types import Images
 
@@ -59,6 +59,15 @@ class Truth:
                 for viewmat, K, background in one_by_one
             ]
         )
+
+    def compared(
+        self, images: Images, backgrounds: Float[Tensor, "b 3"], count: int
+    ) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b count"]]:
+        """``images`` as small as templates, and how far each is from each of its ``count``."""
+        size = min(TEMPLATE_SIZE, images.shape[-1])
+        small = torch.nn.functional.interpolate(images, (size, size), mode="area")
+        own = templates((self.kind,), count, self.orbit, self.elevation, size)
+        return small, own.distances(small, backgrounds)[:, 0, list(COLOURS).index(self.colour)]
 
 
 @lru_cache(maxsize=16)

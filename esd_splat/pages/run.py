@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from esd_splat.errors import ConfigError, EsdSplatError
-from esd_splat.export import load_scene
+from esd_splat.export import EXPORTERS, load_scene
+from esd_splat.export.load import DECODERS
 from esd_splat.gaussians import Gaussians
 from esd_splat.record import CONFIG, DIAGNOSTICS, METRICS, SUMMARY
 from esd_splat.structured import read_flat
 
-SCENES = tuple(f"scene.{name}" for name in ("ply", "sog", "spz", "compressed.ply", "splat"))
-"""Of the formats that can be read back; all but the first round, and the last keeps least."""
+SCENES = tuple(f"scene.{name}" for name in EXPORTERS if Path(f"scene.{name}").suffix in DECODERS)
+"""Of the formats that can be read back, the most exact first."""
 
 Rows = list[dict[str, float]]
 """Of a table; a row has no entry where the file has an empty cell."""

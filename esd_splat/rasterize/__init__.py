@@ -10,7 +10,7 @@ from esd_splat.errors import BackendError
 from esd_splat.gaussians import SH_C0, Gaussians
 from esd_splat.rasterize.base import Rasterizer, Render
 from esd_splat.rasterize.cpu import rasterize_cpu, require_cpu
-from esd_splat.rasterize.gsplat import rasterize_gsplat
+from esd_splat.rasterize.gsplat import rasterize_gsplat, require_gsplat
 from esd_splat.rasterize.reference import rasterize_reference
 
 RASTERIZERS: dict[str, Rasterizer] = {
@@ -92,23 +92,17 @@ def resolve_backend(name: str, device_type: str) -> str:
         device_type: ``torch.device.type``: ``cpu``, ``cuda``, ...
 
     Raises:
-        BackendError: naming what can be chosen instead.
+        BackendError: naming what can be chosen instead; also where the backend cannot be loaded.
 
     Example:
         >>> resolve_backend("auto", "cuda"), resolve_backend("reference", "cpu")
         ('gsplat', 'reference')
     """
     if name == "auto":
-        if device_type == "cuda":
-            return "gsplat"
-        if device_type != "cpu" or native.MISSING:
-            return "reference"
-        name = "cpu"
-    if name == "gsplat" and device_type != "cuda":
-        raise BackendError(
-            f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
-            "choose backend=auto"
-        )
+        compiled = device_type == "cpu" and not native.MISSING
+        name = "gsplat" if device_type == "cuda" else "cpu" if compiled else "reference"
+    if name == "gsplat":
+        require_gsplat(device_type)
     if name == "cpu":
         require_cpu(device_type)
     if name not in RASTERIZERS:

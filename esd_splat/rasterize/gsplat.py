@@ -1,5 +1,11 @@
 """CUDA rasterizer: one batched call of gsplat for all views."""
 
+import importlib
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,47 +16,66 @@ from esd_splat.gaussians import Gaussians
 from esd_splat.rasterize.base import BLUR_PX2, NEAR, Render, replace_undrawable
 
 
-def rasterize_gsplat(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
-) -> Render:
-    """See :func:`esd_splat.rasterize.rasterize`. The first call may compile gsplat: minutes.
+def require_gsplat(device_type: str) -> None:
+    """Refuse what cannot run. The first time, gsplat may be compiled: minutes.
 
     Raises:
         BackendError: the tensors are not on a CUDA device, or gsplat cannot load its kernels.
     """
-    # Asked of the tensor, not of gsplat: without a device gsplat fails in three different ways, or
-    # starts a twenty-minute build first.
-    if not gaussians.means.is_cuda:
+    # Asked first, as without a device gsplat starts a twenty-minute build.
+    if device_type != "cuda":
         raise BackendError(
-            f"backend=gsplat needs a CUDA device, and the Gaussians are on "
-            f"{gaussians.means.device.type}; choose backend=auto"
+            f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
+            "choose backend=auto"
         )
+    if torch.cuda.is_available() and (missing := _missing()):
+        raise BackendError(
+            f"gsplat cannot load its CUDA kernels ({missing}); install nvcc of torch's CUDA "
+            "version and a C++ compiler, or choose backend=reference"
+        )
+
+
+@cache
+def _missing() -> str:
+    """What keeps gsplat's kernels from loading, in one line; empty when nothing does."""
+    # gsplat compiles by ninja, which pip puts beside the interpreter: not on every PATH.
+    beside = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
+    try:
+        compiled = importlib.import_module("gsplat.cuda._backend")._C
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return "" if compiled is not None else "it finds no CUDA toolkit"
+
+
+def rasterize_gsplat(
+    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
+) -> Render:
+    """See :func:`esd_splat.rasterize.rasterize`.
+
+    Raises:
+        BackendError: see ``require_gsplat``.
+    """
+    require_gsplat(gaussians.means.device.type)
     import gsplat  # heavy, and useless without CUDA
 
     gaussians, ok = replace_undrawable(gaussians)
-    try:
-        images, alphas, meta = gsplat.rasterization(
-            means=gaussians.means,
-            quats=gaussians.quats,
-            scales=gaussians.log_scales.exp(),
-            opacities=torch.where(ok, gaussians.opacities, 0.0),
-            colors=torch.cat([gaussians.sh0, gaussians.shN], dim=1),
-            sh_degree=gaussians.sh_degree,
-            viewmats=cameras.viewmats,
-            Ks=cameras.Ks,
-            width=cameras.width,
-            height=cameras.height,
-            near_plane=NEAR,
-            eps2d=BLUR_PX2,
-            backgrounds=background,
-            packed=False,  # per view and Gaussian: what densification counts
-        )
-    except (AttributeError, ImportError) as error:
-        # What gsplat raises when it finds no nvcc, or a build that does not load.
-        raise BackendError(
-            f"gsplat cannot load its CUDA kernels ({type(error).__name__}: {error}); install nvcc "
-            "of torch's CUDA version and a C++ compiler, or choose backend=reference"
-        ) from error
+    images, alphas, meta = gsplat.rasterization(
+        means=gaussians.means,
+        quats=gaussians.quats,
+        scales=gaussians.log_scales.exp(),
+        opacities=torch.where(ok, gaussians.opacities, 0.0),
+        colors=torch.cat([gaussians.sh0, gaussians.shN], dim=1),
+        sh_degree=gaussians.sh_degree,
+        viewmats=cameras.viewmats,
+        Ks=cameras.Ks,
+        width=cameras.width,
+        height=cameras.height,
+        near_plane=NEAR,
+        eps2d=BLUR_PX2,
+        backgrounds=background,
+        packed=False,  # per view and Gaussian: what densification counts
+    )
     return Render(
         images=images.permute(0, 3, 1, 2),
         alphas=alphas.squeeze(-1),

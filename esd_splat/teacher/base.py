@@ -95,7 +95,7 @@ class TeacherConfig(ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> dict[str, Any] | None:
-        """What is known of the model's world, or ``None`` for a model that was shown all of ours.
+        """What is known of the model's world, or ``None`` for a model not limited to figurines.
 
         ``words`` it was trained on, and ``kinds`` and ``colours`` of figurines.
         """

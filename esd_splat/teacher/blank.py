@@ -4,14 +4,17 @@ They draw nothing, but are loaded, asked and trained on like those that do: thei
 at real size can be measured without a download, and tests run on tiny ones.
 """
 
-import argparse
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from esd_splat import command
+from esd_splat.errors import OutputError
 from esd_splat.teacher.families import INDEX, SD, SD3, SDXL
 from esd_splat.teacher.tokenizer import make_tokenizer
 
@@ -163,16 +166,20 @@ SHAPES = {
 Without its T5, which is larger than all the rest, Stable Diffusion 3 works too."""
 
 
-def main() -> None:
-    """Write a folder."""
-    parser = argparse.ArgumentParser(prog="python -m esd_splat.teacher.blank", description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a folder and return the exit status, see ``command.run``."""
+    return command.run(lambda: _main(argv), "blank")
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    parser = command.Parser(prog="python -m esd_splat.teacher.blank", description=__doc__)
     parser.add_argument("--family", choices=SHAPES, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
     parser.add_argument("--t5", action="store_true", help="with Stable Diffusion 3's largest part")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.out.exists():
-        parser.error(f"--out: {args.out} exists; choose another folder")
+        raise OutputError(f"--out: {args.out} exists; choose another folder")
     save_blank(args.out, args.family, t5=args.t5, seed=args.seed)
     size = sum(file.stat().st_size for file in args.out.rglob("*.safetensors"))
     print(f"wrote {args.out}: {size / 2**30:.2f} GB of random weights")
@@ -241,4 +248,4 @@ def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from esd_splat.errors import check
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -27,8 +29,8 @@ class Memory:
     """Whether torch.compile makes kernels for the network: for speed, minutes later."""
 
     def __post_init__(self) -> None:
-        if self.views_at_once is not None and self.views_at_once < 1:
-            raise ValueError(f"views_at_once: must be at least 1, got {self.views_at_once}")
+        some = self.views_at_once is None or self.views_at_once >= 1
+        check(self, {"views_at_once": (some, "at least 1")})
 
     def place(self, parts: Mapping[str, Any], device: torch.device) -> None:
         """Move the networks among a model's ``parts`` to where they work, frozen."""

@@ -74,7 +74,7 @@ class CameraEmbedding(nn.Module):
 class AttachedParticle:
     """The adapters inside a teacher's network, the camera embedding, and their optimizer.
 
-    The teacher's own predictions are unchanged: outside of ``eps`` and ``train_step`` the adapters
+    The teacher's own predictions are unchanged: outside of ``eps`` and ``train`` the adapters
     and the embedding are off.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import PromptError, TeacherError, refuse
+from esd_splat.errors import PromptError, TeacherError, check
 from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
@@ -48,18 +48,16 @@ class StableDiffusion(TeacherConfig):
     views: ViewPrompts = field(default_factory=ViewPrompts)
 
     def __post_init__(self) -> None:
-        ranges = {"guidance_scale": 1000.0, "guidance_rescale": 1.0}
-        problems = [
-            f"{name}: must be in [0, {most:g}], got {getattr(self, name):g}"
-            for name, most in ranges.items()
-            if not 0 <= getattr(self, name) <= most
-        ]
-        problems += [
+        checks = {
+            "guidance_scale": (0 <= self.guidance_scale <= 1000, "in [0, 1000]"),
+            "guidance_rescale": (0 <= self.guidance_rescale <= 1, "in [0, 1]"),
+        }
+        loras = [
             f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
             for text in self.lora
             if abs(split_scale(text)[1]) > MOST
         ]
-        refuse(problems)
+        check(self, checks, loras)
 
     @property
     def folder(self) -> Path | None:

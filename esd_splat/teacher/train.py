@@ -8,13 +8,13 @@ one process each is faster than one process of several threads, and gives the sa
     python -m torch.distributed.run --nproc-per-node 2 -m esd_splat.teacher.train --out FOLDER
 """
 
-import argparse
 import copy
 import json
 import math
 import random
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,15 +23,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from esd_splat import command
 from esd_splat.cameras import Orbit
+from esd_splat.errors import UsageError, check
 from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, VOCABULARY
 from esd_splat.files import atomic_path, write_text
 from esd_splat.noise import add_noise
 from esd_splat.processor import denormals_flushed
 from esd_splat.teacher import train_networks as networks
 from esd_splat.teacher.tokenizer import make_tokenizer
-from esd_splat.teacher.train_data import Photos, photograph, write_captions
-from esd_splat.teacher.train_processes import average, rank, share
+from esd_splat.teacher.train_data import FRONT_SHARES, Photos, photograph, write_captions
+from esd_splat.teacher.train_processes import average, cached, rank, share
 
 PCA_PHOTOS = 2000
 """Photographs whose patches the encoder's components are computed from."""
@@ -64,11 +66,22 @@ class Recipe:
     decoder_batch: int = 8
     decoder_lr: float = 2e-3
 
+    def __post_init__(self) -> None:
+        least, most = FRONT_SHARES
+        holds = least <= self.front_share <= most
+        check(self, {"front_share": (holds, f"in [{least}, {most}]")})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, write the model folder and return the exit status, see ``command.run``."""
+    goes_on = "interrupted; the same command goes on where the last checkpoint was"
+    return command.run(lambda: _main(argv), "train", interrupted=goes_on)
+
 
 @denormals_flushed()
-def main() -> None:
+def _main(argv: Sequence[str] | None) -> None:
     """Run every stage that the work folder does not hold yet, then write the model folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command.Parser(prog="python -m esd_splat.teacher.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--work", type=Path, default=Path("outputs/teacher"), help="cuts resume")
     parser.add_argument("--device", default="cpu")
@@ -76,17 +89,22 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="model folder to go on from, as a new recipe")
     for name, value in vars(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    args = parser.parse_args()
-    recipe = Recipe(**{name: getattr(args, name) for name in vars(Recipe())})
+    args = parser.parse_args(argv)
+    try:
+        recipe = Recipe(**{name: getattr(args, name) for name in vars(Recipe())})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     torch.set_num_threads(args.threads)
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
     args.work.mkdir(parents=True, exist_ok=True)
     asked = vars(recipe) | {"init": args.init and str(args.init)}
     if other := _claim(args.work / "recipe.json", asked):
-        parser.error(f"--work: {args.work} was begun with other {', '.join(other)}; choose another")
+        raise UsageError(
+            f"--work: {args.work} was begun with other {', '.join(other)}; choose another"
+        )
 
-    photos = _cached(
+    photos = cached(
         args.work / "photos.pt",
         lambda: vars(photograph(recipe.photos, recipe.front_share, recipe.seed)),
     )
@@ -118,7 +136,7 @@ class Training:
         for network in (self.vae, self.unet, self.text):
             nn.Module.to(network, device, torch.float32)  # saved weights come back in half
         cast(Any, self.unet).to(memory_format=torch.channels_last)
-        self.latents = _cached(work / "latents.pt", self._encode_all)["latents"]
+        self.latents = cached(work / "latents.pt", self._encode_all)["latents"]
 
     def fit_unet(self) -> None:
         """Squared error to the drawn noise, each timestep weighed as it costs; captions dropped."""
@@ -272,16 +290,5 @@ def _claim(file: Path, asked: dict[str, Any]) -> list[str]:
     return []
 
 
-def _cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What ``make`` returns, made by the first process and only once."""
-    if rank() == 0 and not path.exists():
-        value = make()
-        with atomic_path(path) as temporary:
-            torch.save(value, temporary)
-    if dist.is_initialized():
-        dist.barrier()
-    return torch.load(path, weights_only=True)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

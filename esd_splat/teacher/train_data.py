@@ -18,6 +18,9 @@ FRONT_SPREAD_DEG = 22.0
 """Standard deviation of the azimuths of a photographer who wants the front."""
 FRONT_HIT = 0.9592
 """Share of those within 45 degrees of the front: erf(45 / 22 / sqrt 2)."""
+FRONT_SHARES = (0.25, 0.95)
+"""Shares of photographs from within 45 degrees of the front that can be had: from as many as of any
+other side up to nearly ``FRONT_HIT``."""
 VIEW_WORD_SHARE = 0.3
 """Share of captions that name the view."""
 BARE_SHARE = 0.1
@@ -42,11 +45,9 @@ def draw_azimuths(
 
     A mixture of a normal around the front and a uniform distribution.
 
-    Raises:
-        ValueError: a share the mixture cannot reach; it spans 0.25 to 0.95.
+    Args:
+        front_share: in ``FRONT_SHARES``.
     """
-    if not 0.25 <= front_share <= 0.95:
-        raise ValueError(f"front_share: must be in [0.25, 0.95], got {front_share:g}")
     aimed = torch.rand(count, generator=generator) < (front_share - 0.25) / (FRONT_HIT - 0.25)
     front = torch.randn(count, generator=generator) * FRONT_SPREAD_DEG
     anywhere = torch.rand(count, generator=generator) * 360 - 180

@@ -1,10 +1,14 @@
 """One training in several processes, each of which draws every batch and computes its share."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from esd_splat.files import atomic_path
 
 
 def rank() -> int:
@@ -26,3 +30,14 @@ def average(gradients: list[Tensor]) -> None:
     flat /= dist.get_world_size()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What ``make`` returns, made by the first process and only once, and kept in ``path``."""
+    if rank() == 0 and not path.exists():
+        value = make()
+        with atomic_path(path) as temporary:
+            torch.save(value, temporary)
+    if dist.is_initialized():
+        dist.barrier()
+    return torch.load(path, weights_only=True)

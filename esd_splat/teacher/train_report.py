@@ -11,6 +11,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from esd_splat import command
 from esd_splat.cameras import Orbit, wrap_deg
-from esd_splat.errors import EsdSplatError
 from esd_splat.figurines import COLOURS, HARD_KINDS, HELD_OUT, KINDS, caption
 from esd_splat.files import atomic_path, write_text
 from esd_splat.processor import denormals_flushed
@@ -39,10 +40,15 @@ CHECKED = 400
 """True photographs shown to the judge, whose own mistakes bound what can be said."""
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write what was found, and return the exit status, see ``command.run``."""
+    return command.run(lambda: _main(argv), "train_report")
+
+
 @denormals_flushed()
-def main() -> None:
+def _main(argv: Sequence[str] | None) -> None:
     """Measure, and write what was found beside the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command.Parser(prog="python -m esd_splat.teacher.train_report", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder written by train")
     parser.add_argument("--samples", type=int, default=16, help="per prompt and guidance scale")
     parser.add_argument("--guidance", type=float, default=3.0, help="scale of the guided samples")
@@ -51,15 +57,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    try:
-        _report(args)
-    except EsdSplatError as error:
-        sys.exit(f"train_report: {error}")
+    _report(args, shlex.join(sys.argv[1:] if argv is None else argv))
 
 
-def _report(args: argparse.Namespace) -> None:
+def _report(args: argparse.Namespace, arguments: str) -> None:
     started = time.time()
     sampler = Sampler(args.model, args.steps, args.batch, args.device)
     looker = Looker(Orbit())
@@ -69,7 +72,7 @@ def _report(args: argparse.Namespace) -> None:
     print(f"guidance 1: recognised {plain['recognised']:.3f}", flush=True)
     few = max(1, args.samples // 8)
     measured: dict[str, Any] = {
-        "command": "python -m esd_splat.teacher.train_report " + shlex.join(sys.argv[1:]),
+        "command": f"python -m esd_splat.teacher.train_report {arguments}",
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, torch {torch.__version__}, "
         f"diffusers {diffusers.__version__}",
@@ -260,4 +263,4 @@ def _write_grid(images: Images, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

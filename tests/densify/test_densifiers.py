@@ -1,33 +1,24 @@
 """What the trainer may rely on, whichever strategy is chosen."""
 
-import ast
 import dataclasses
-import inspect
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 
-from esd_splat.densify import DENSIFIERS, CloneSplit, Densifier, NoDensify
+from esd_splat.densify import DENSIFIERS, CloneSplit, Densifier
 from tests.densify.scenes import outcome, scene_of_rows, seen_by_all
 
 NAMES = sorted(DENSIFIERS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_strategies_are_frozen_and_every_key_is_explained(name: str) -> None:
+def test_strategies_are_frozen(name: str) -> None:
     strategy = DENSIFIERS[name]
     assert issubclass(strategy, Densifier)
     assert dataclasses.is_dataclass(strategy)
     with pytest.raises(dataclasses.FrozenInstanceError):
         strategy().every = 1  # pyright: ignore[reportAttributeAccessIssue]
-    (node,) = ast.parse(inspect.getsource(strategy)).body
-    assert isinstance(node, ast.ClassDef)
-    for field, below in pairwise(node.body):
-        if isinstance(field, ast.AnnAssign):
-            assert isinstance(below, ast.Expr), f"{ast.unparse(field)} has no docstring"
-            assert isinstance(below.value, ast.Constant)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,16 +64,6 @@ def test_same_arguments_same_bits(name: str) -> None:
         assert first.parent == second.parent
         for a, b in zip(*(vars(o.gaussians).values() for o in (first, second)), strict=True):
             assert torch.equal(a, b)
-
-
-def test_none_is_off() -> None:
-    strategy, scene = NoDensify(), scene_of_rows(5)
-    state = strategy.start(5)
-    strategy.observe(state, seen_by_all(1, 5), torch.ones(1, 5, 2))
-    assert state == {}
-    importance = scene.opacities.clone
-    for step in range(11):
-        assert strategy.edit(scene, state, importance, step, 10, seed=0) is None
 
 
 def test_edits_happen_at_their_interval_inside_their_window() -> None:

@@ -181,6 +181,8 @@ def test_what_is_no_ply_file_is_refused(tmp_path: Path) -> None:
         "png": b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
         "no end": b"ply\nformat binary_little_endian 1.0\nelement vertex 3\n",
         "odd count": b"ply\nformat ascii 1.0\nelement vertex -3\nproperty float x\nend_header\n",
+        "odd number": b"ply\nformat ascii 1.0\nelement vertex 1\nproperty int x\nend_header\n"
+        b"99999999999\n",
         "odd type": b"ply\nformat ascii 1.0\nelement vertex 1\nproperty quad x\nend_header\n1\n",
         "huge": b"ply\nformat binary_little_endian 1.0\nelement vertex 999999999999999\n"
         b"property float x\nend_header\n",

@@ -25,9 +25,9 @@ def _files(content: bytes) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def _zip(files: dict[str, bytes]) -> bytes:
+def _zip(files: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", packing) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return file.getvalue()
@@ -173,6 +173,7 @@ def _replace(name: str, data: bytes) -> Change:
         (_replace("meta.json", b"[1]"), "AttributeError"),
         (_replace("meta.json", b"{"), "JSONDecodeError"),
         (_replace("meta.json", b'{"\xff": 0}'), "UnicodeDecodeError"),
+        (_replace("meta.json", b"[" * 20_000), "RecursionError"),
         (_replace("quats.webp", b"RIFF"), "UnidentifiedImageError"),
         (_replace("sh0.webp", _webp(np.zeros((9, 12, 4)))[:-9]), "Error"),
     ],
@@ -193,6 +194,21 @@ def test_a_file_that_does_not_fit_together_is_refused_in_one_line(
     assert message.startswith(f"{tmp_path / 'a.sog'}: cannot be used: ")
     assert reason in message
     assert "\n" not in message
+
+
+def test_what_would_fill_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a.sog").write_bytes(_zip(_files(WHOLE) | {"junk": bytes(10_000_000)}))
+    with pytest.raises(SceneError, match=r"it unpacks to 100\d{5} bytes"):
+        load_scene(tmp_path / "a.sog")
+
+
+def test_a_damaged_member_is_refused_however_it_is_packed(tmp_path: Path) -> None:
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        damaged = bytearray(_zip(_files(WHOLE), packing))
+        damaged[60:200] = bytes(140)
+        (tmp_path / "a.sog").write_bytes(damaged)
+        with pytest.raises(SceneError, match=r"not a \.sog file, or cut short"):
+            load_scene(tmp_path / "a.sog")
 
 
 def test_what_is_transparent_keeps_its_colour(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_single_gaussian_can_be_fitted(tmp_path: Path) -> None:
 
 
 def test_a_ply_needs_a_path_and_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^path: is required.*\nradius: must be above 0"):
+    with pytest.raises(ValueError, match=r"^radius: must be above 0.*\npath: is required"):
         FromPly(radius=0.0)
     with pytest.raises(SceneError, match=r"none\.ply: cannot be read"):
         FromPly(path=str(tmp_path / "none.ply")).build(_seeded())

@@ -106,6 +106,19 @@ def test_a_ball_is_nothing_in_particular(light: float) -> None:
     assert found["recognised"] == 0
 
 
+@pytest.mark.parametrize(
+    ("light", "kind", "colour"), [(0.2, "robot", "green"), (0.9, "mushroom", "white")]
+)
+def test_a_ball_that_some_figurine_is_nearest_to_has_no_view_of_it(
+    light: float, kind: str, colour: str
+) -> None:
+    """``recognised`` asks which is nearest, not how near."""
+    found = _measure(worlds.grey_ball(light), kind, colour)
+    assert found["recognised"] == 1
+    assert (found["MI"], found["IG"], found["janus"]) == (0, 0, True)
+    assert found["psnr_aligned"] < 18
+
+
 def test_an_empty_scene_has_no_face_and_is_not_recognised() -> None:
     found = _measure(worlds.nothing())
     assert (found["faces"], found["front_share"], found["janus"]) == (0, 0.0, True)

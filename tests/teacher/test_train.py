@@ -129,10 +129,9 @@ def test_a_work_folder_belongs_to_one_recipe(
 ) -> None:
     """Else its weights would be saved as what another recipe had made."""
 
-    def start(*more: str) -> None:
-        asked = ["train", "--out", str(tmp_path / "model"), "--work", str(tmp_path / "work")]
-        monkeypatch.setattr("sys.argv", [*asked, *more])
-        train.main()
+    def start(*more: str) -> int:
+        asked = ["--out", str(tmp_path / "model"), "--work", str(tmp_path / "work")]
+        return train.main([*asked, *more])
 
     def cut(*args: object) -> None:
         raise _Cut
@@ -141,10 +140,17 @@ def test_a_work_folder_belongs_to_one_recipe(
     for _ in range(2):
         with pytest.raises(_Cut):
             start("--photos", "58")
-    with pytest.raises(SystemExit, match="2"):
-        start("--photos", "58", "--seed", "7", "--init", "model")
+    assert start("--photos", "58", "--seed", "7", "--init", "model") == 2
     assert "was begun with other seed, init; choose another" in capsys.readouterr().err
     (tmp_path / "work" / "recipe.json").rename(tmp_path / "work" / "photos.pt")
-    with pytest.raises(SystemExit, match="2"):
-        start("--photos", "58")
+    assert start("--photos", "58") == 2
     assert "was begun with other seed, front_share, photos" in capsys.readouterr().err
+
+
+def test_a_share_that_photographers_cannot_reach_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--out", str(tmp_path / "model"), "--work", str(tmp_path / "work")]
+    assert train.main([*asked, "--front-share", "0.1"]) == 2
+    assert capsys.readouterr().err == "train: front_share: must be in [0.25, 0.95], got 0.1\n"
+    assert not any(tmp_path.iterdir())

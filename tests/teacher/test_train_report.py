@@ -1,7 +1,6 @@
 """The report on a teacher: its arithmetic, its judge, and the files it leaves."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -142,9 +141,8 @@ def test_the_report_is_left_beside_the_weights(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--model", str(model), "--samples", "1", "--steps", "1", "--batch", "64"]
-    monkeypatch.setattr(sys, "argv", ["train_report", *arguments])
     monkeypatch.setattr(train_report, "CHECKED", 20)
-    main()
+    assert main(arguments) == 0
     measured = json.loads((model / "measured.json").read_text())
     assert measured["judge"]["recognised"] == 1
     assert measured["guided"]["guidance_scale"] == 3.0
@@ -161,11 +159,10 @@ def test_the_report_is_left_beside_the_weights(
 
 
 def test_a_folder_without_a_model_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["train_report", "--model", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"no model_index\.json"):
-        main()
+    assert main(["--model", str(tmp_path)]) == 2
+    assert "no model_index.json" in capsys.readouterr().err
 
 
 def test_the_bias_is_read_from_the_recipe(model: Path) -> None:
