@@ -89,15 +89,72 @@ def test_a_hidden_camera_is_a_vector_of_zeros(teacher: Teacher) -> None:
     )
 
 
-def test_cameras_are_dropped_sample_by_sample(teacher: Teacher) -> None:
-    """With a share of one half, both kinds must occur within single batches."""
-    particle = Particle(rank=1, camera_dropout=0.5).attach(teacher, seed=0)
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.8])
+def test_cameras_are_dropped_sample_by_sample(teacher: Teacher, dropout: float) -> None:
+    """Both kinds must occur within single batches."""
+    particle = Particle(rank=1, camera_dropout=dropout).attach(teacher, seed=0)
     seen: list[list[bool]] = []
     particle.camera.register_forward_hook(lambda m, inputs, out: seen.append(inputs[1].tolist()))
     _train(particle, teacher, 40)
     assert any(a != b for a, b in seen)
-    share = sum(map(sum, seen)) / 80
-    assert 0.3 < share < 0.7
+    assert sum(map(sum, seen)) / 80 == pytest.approx(dropout, abs=0.15)
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predicts: str) -> None:
+    """Before its first step it is the teacher, so that the teacher alone gives the number."""
+    folder = save_tiny(tmp_path / "model", predicts)
+    teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+    generator, words, clean = (
+        torch.Generator().manual_seed(5),
+        teacher.embed(["a owl"] * 2),
+        _draw(7),
+    )
+    t = torch.randint(1000, (2,), generator=generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
+    with torch.no_grad():
+        off = teacher.eps(noisy, t, words) - noise
+    if predicts == "v_prediction":
+        off /= teacher.alphas_cumprod[t].sqrt()[
+            :, None, None, None
+        ]  # eps - noise is alpha (v - v*)
+    found = (
+        Particle(rank=2)
+        .attach(teacher, seed=0)
+        .train(clean, words, _c2w(), torch.Generator().manual_seed(5))
+    )
+    assert found == pytest.approx(off.square().mean().item(), rel=1e-4)
+
+
+def test_its_rate_rises_over_the_warm_up(teacher: Teacher) -> None:
+    particle, rates = Particle(rank=1, lr=1e-2, warmup=4).attach(teacher, seed=0), []
+    for _ in range(6):
+        _train(particle, teacher, 1)
+        rates.append(particle.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
+
+
+def test_several_steps_are_so_many_trainings(folder: Path) -> None:
+    ends = []
+    for steps, calls in ((3, 1), (1, 3)):
+        teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+        particle = Particle(rank=1, steps=steps).attach(teacher, seed=0)
+        _train(particle, teacher, calls)
+        ends.append(torch.cat([p.detach().flatten() for p in particle.parameters]))
+    assert torch.equal(*ends)
+
+
+def test_nothing_draws_it_back_to_the_teacher(teacher: Teacher) -> None:
+    """Weight decay would."""
+    particle = Particle(rank=1).attach(teacher, seed=0)
+    _train(particle, teacher, 1)
+    particle.optimizer.state.clear()
+    before = [p.detach().clone() for p in particle.parameters]
+    for parameter in particle.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    particle.optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(particle.parameters, before, strict=True))
 
 
 def test_a_restored_particle_goes_on_to_the_same_bits(folder: Path) -> None:
