@@ -119,7 +119,6 @@ EXPERIMENTS = {
                 "SDS all noise at once": _with(SDS, AT_ONCE),
                 **{f"VSD {s}": _with(VSD, g) for s, g in FEW.items()},
                 "VSD all noise at once": _with(VSD, AT_ONCE),
-                **{f"VSD blind {s}": _with(VSD, BLIND, g) for s, g in FEW.items()},
             },
         ),
         Experiment(
