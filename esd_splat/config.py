@@ -187,6 +187,13 @@ class Config:
         if "pooled" in self.loss.needs and self.pool.views < self.batch:
             most = self.pool.views
             problems.append(f"batch: must be at most pool.views, {most}, got {self.batch}")
+        untrained = {"particle_uncond": (0, "above 0"), "particle": (1, "below 1")}
+        problems += [
+            f"particle.camera_dropout: must be {what} with this loss, which asks for what would "
+            f"never be trained, got {self.particle.camera_dropout:g}"
+            for name, (share, what) in untrained.items()
+            if name in self.loss.needs and self.particle.camera_dropout == share
+        ]
         if self.version != VERSION:
             age = "a newer" if self.version > VERSION else "an unknown"
             problems.append(

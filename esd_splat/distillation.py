@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esd_splat.cameras import Cameras
 from esd_splat.config import Config
-from esd_splat.errors import RunError, TeacherError
+from esd_splat.errors import CheckpointError, RunError, TeacherError
 from esd_splat.gaussians import Gaussians
 from esd_splat.losses import surrogate_loss
 from esd_splat.noise import alpha_sigma
@@ -218,11 +218,16 @@ class Distillation:
         self.done = state["done"]
         self.optimizer = restore_adam(state["optimizer"], self.device)
         self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}
+        if missing := sorted(self.generators.keys() - state["generators"].keys()):
+            raise CheckpointError(
+                f"checkpoint: has no state for the random numbers of {', '.join(missing)}; start "
+                "anew with overwrite=true"
+            )
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         if self.particle is not None:
             self.particle.restore(state["particle"])
-        recent = state["recent"]
+        recent = state.get("recent")  # older files have none
         self.recent = None if recent is None else recent.to(self.device)
 
     def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:

@@ -230,7 +230,7 @@ class Record:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
         self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
-        self.diagnoses = list(state["diagnoses"])
+        self.diagnoses = list(state.get("diagnoses", ()))  # older files have none
         self.seconds, self._since = state["seconds"], time.monotonic()
 
     def _plot(self, step: int, row: dict[str, float]) -> None:

@@ -103,6 +103,32 @@ def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
         load_config("esd", keys)
 
 
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        (["loss=vsd", "particle.camera_dropout=1"], "below 1"),
+        (["loss=esd", "particle.camera_dropout=0"], "above 0"),
+    ],
+    ids=["vsd", "esd"],
+)
+def test_a_particle_is_trained_on_all_that_is_asked_of_it(keys: list[str], what: str) -> None:
+    with pytest.raises(ConfigError, match=rf"particle\.camera_dropout: must be {what} .* got "):
+        load_config(None, ["prompt=a", *keys])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["loss=vsd", "particle.camera_dropout=0"],
+        ["loss={name: esd, entropy_weight: 1}", "particle.camera_dropout=1"],
+        ["loss=sds", "particle.camera_dropout=1"],
+    ],
+    ids=["vsd", "esd", "sds"],
+)
+def test_what_is_not_asked_of_a_particle_need_not_be_trained(keys: list[str]) -> None:
+    load_config(None, ["prompt=a", *keys])
+
+
 def test_switching_densification_off_in_one_word() -> None:
     assert load_config("esd", ["prompt=a", "densify=none"]).densify == NoDensify()
 
