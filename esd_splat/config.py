@@ -187,9 +187,18 @@ class Config:
         if "pooled" in self.loss.needs and self.pool.views < self.batch:
             most = self.pool.views
             problems.append(f"batch: must be at most pool.views, {most}, got {self.batch}")
+        guided = {
+            "views.perp_neg.enabled": self.teacher.views.perp_neg.enabled,
+            "guidance_rescale": self.teacher.guidance_rescale > 0,
+        }
+        problems += [
+            f"teacher: {key} must be off with this loss, which has a guidance of its own"
+            for key, on in guided.items()
+            if on and "teacher" not in self.loss.needs
+        ]
         untrained = {"particle_uncond": (0, "above 0"), "particle": (1, "below 1")}
         problems += [
-            f"particle.camera_dropout: must be {what} with this loss, which asks for what would "
+            f"particle: camera_dropout must be {what} with this loss, which asks for what would "
             f"never be trained, got {self.particle.camera_dropout:g}"
             for name, (share, what) in untrained.items()
             if name in self.loss.needs and self.particle.camera_dropout == share

@@ -112,7 +112,7 @@ def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
     ids=["vsd", "esd"],
 )
 def test_a_particle_is_trained_on_all_that_is_asked_of_it(keys: list[str], what: str) -> None:
-    with pytest.raises(ConfigError, match=rf"particle\.camera_dropout: must be {what} .* got "):
+    with pytest.raises(ConfigError, match=rf"particle: camera_dropout must be {what} .* got "):
         load_config(None, ["prompt=a", *keys])
 
 
@@ -127,6 +127,14 @@ def test_a_particle_is_trained_on_all_that_is_asked_of_it(keys: list[str], what:
 )
 def test_what_is_not_asked_of_a_particle_need_not_be_trained(keys: list[str]) -> None:
     load_config(None, ["prompt=a", *keys])
+
+
+@pytest.mark.parametrize("loss", ["csd", "nfsd"])
+def test_what_changes_guidance_is_refused_where_there_is_none(loss: str) -> None:
+    asked = ["teacher.views={enabled: true, perp_neg: {enabled: true}}"]
+    for key in (asked[0], "teacher.guidance_rescale=0.7"):
+        assert "must be off with this loss" in problems(f"loss={loss}", key)["teacher"]
+    load_config(None, ["prompt=a", *asked, "teacher.guidance_rescale=0.7", "loss=asd"])
 
 
 def test_switching_densification_off_in_one_word() -> None:

@@ -19,7 +19,8 @@ class Asd(ScoreDistillation):
     """
 
     shift: float = 0.1
-    """How much later, as a share of the timestep itself, in [0, 1]; ScaleDreamer's plus_ratio."""
+    """How much later, as a share of the timestep itself, in [0, 1]; ScaleDreamer's plus_ratio, that
+    is of the timestep less its lower bound."""
 
     def __post_init__(self) -> None:
         check(self, {"shift": (0 <= self.shift <= 1, "in [0, 1]")})

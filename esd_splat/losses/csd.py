@@ -20,8 +20,8 @@ class Csd(ScoreDistillation):
     """
 
     negative: float = 0.0
-    """Weight of moving from the negative prompt to the empty one, at least 0. Their schedules end
-    at 1 for textures."""
+    """Weight of moving from the negative prompt to the empty one, at least 0; with an empty
+    ``negative_prompt`` that is nowhere. Their schedules end at 1 for textures."""
 
     def __post_init__(self) -> None:
         check(self, {"negative": (0 <= self.negative < math.inf, "at least 0 and finite")})

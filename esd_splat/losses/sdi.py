@@ -14,7 +14,8 @@ from esd_splat.types import Latents
 class Sdi(ScoreDistillation):
     """SDS whose noise is not drawn: it is the one from which the teacher would make this view.
 
-    It is found by DDIM inversion with the prompt. Their timesteps come down over the run
+    It is found by DDIM inversion with the prompt, without the fresh noise that theirs adds on the
+    way. Their timesteps come down over the run
     (``timesteps.schedule=sqrt``, with ``min_start`` and ``max_end`` null), and
     ``teacher.guidance_scale`` is 7.5.
     """
