@@ -8,6 +8,7 @@ import torch
 from esd_splat.cameras import orbit_cameras
 from esd_splat.config import load_config
 from esd_splat.distillation import Distillation
+from esd_splat.errors import CheckpointError
 from esd_splat.noise import add_noise
 from esd_splat.predictions import Noised
 from esd_splat.teacher import guide, perp_neg
@@ -222,6 +223,16 @@ def test_the_clamp_limits_what_moves_the_scene(model: Path) -> None:
     assert free.step()["direction"] > 0.1
     assert clamped.step()["direction"] == pytest.approx(0.01, rel=0.1)
     assert clamped.step()["direction"] == pytest.approx(0.011, rel=0.1)
+
+
+def test_a_checkpoint_without_some_random_numbers_is_one_line(model: Path) -> None:
+    run = _start(model, "loss=sds")
+    run.step()
+    saved = run.state()
+    Distillation(run.config, run.teacher, "reference", saved)
+    del saved["generators"]["importance"]
+    with pytest.raises(CheckpointError, match="has no state for the random numbers of importance"):
+        Distillation(run.config, run.teacher, "reference", saved)
 
 
 def test_backgrounds_are_plain_and_as_asked(model: Path) -> None:

@@ -121,6 +121,22 @@ def _ism(views: _Views) -> Tensor:
     return views.teacher(PROMPT) - last
 
 
+def _gradients(run: Distillation, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Of means and colours, in the next step."""
+    found: list[Tensor] = []
+    take = run.optimizer.step
+
+    def look() -> None:
+        for parameter in (run.scene.means, run.scene.sh0):
+            assert parameter.grad is not None
+            found.append(parameter.grad.clone())
+        take()
+
+    monkeypatch.setattr(run.optimizer, "step", look)
+    run.step()
+    return found
+
+
 @pytest.mark.parametrize(
     ("direction", "keys"),
     [
@@ -154,17 +170,7 @@ def test_the_scenes_gradient_is_the_formula(
     aim = [twin.scene.means, twin.scene.sh0]
     expected = torch.autograd.grad((latents * weight * pull).sum() / BATCH, aim)
 
-    found: list[Tensor] = []
-    take = run.optimizer.step
-
-    def look() -> None:
-        for parameter in (run.scene.means, run.scene.sh0):
-            assert parameter.grad is not None
-            found.append(parameter.grad.clone())
-        take()
-
-    monkeypatch.setattr(run.optimizer, "step", look)
-    run.step()
+    found = _gradients(run, monkeypatch)
     for one, other in zip(found, expected, strict=True):
         assert other.abs().max() > 0
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
@@ -185,14 +191,23 @@ def test_the_particle_trains_on_the_steps_own_views(
     assert torch.equal(c2w, drawn.cameras.c2w)
 
 
-def test_the_image_loss_is_weighed_as_the_pull_on_latents_is(model: Path) -> None:
-    keys = ["loss=sds", "image_loss=0.25"]
-    run, twin = (_start(model, *keys) for _ in range(2))
+def test_the_image_loss_is_weighed_as_the_pull_on_latents_is(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, twin = (_start(model, "loss=sds", "image_loss=0.25") for _ in range(2))
     drawn = twin._draw(0.0)
     render, latents = twin._look(drawn, 0.0)
     views = _Views(twin, latents.detach(), drawn)
     with torch.no_grad():
         clean = twin.teacher.predict_clean(views.noisy, views.teacher(PROMPT), views.t)
-        off = (render.images - twin.teacher.decode(clean)).square().sum((1, 2, 3))
+        better, pull = twin.teacher.decode(clean), _sds(views)
     weight = 1 - twin.teacher.alphas_cumprod[views.t]
-    assert run.step()["image"] == pytest.approx(0.25 * 0.5 * float((weight * off).mean()), rel=1e-3)
+    off = (render.images - better).square().sum((1, 2, 3))
+    image = 0.25 * 0.5 * (weight * off).mean()
+    whole = image + (latents * weight[:, None, None, None] * pull).sum() / BATCH
+    expected = torch.autograd.grad(whole, [twin.scene.means, twin.scene.sh0])
+
+    again = _start(model, "loss=sds", "image_loss=0.25")
+    assert again.step()["image"] == pytest.approx(image.item(), rel=1e-3)
+    for one, other in zip(_gradients(run, monkeypatch), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))

@@ -7,7 +7,7 @@ from torch import Tensor
 from esd_splat.cameras import Orbit, wrap_deg
 from esd_splat.figurines import parse
 from esd_splat.measure.faces import FRONT_DEG
-from esd_splat.measure.truth import Truth
+from esd_splat.measure.truth import Truth, shrunk
 from esd_splat.types import Images
 
 TEMPLATES = 36
@@ -33,9 +33,9 @@ def side_shares(images: Images, prompt: str, orbit: Orbit) -> dict[str, float] |
     asked = parse(prompt)
     if asked is None:
         return None
-    images = images.float().cpu().clamp(0, 1)
+    small = shrunk(images.float().cpu().clamp(0, 1))
     truth = Truth(*asked, orbit, sum(orbit.elevation) / 2)
-    _, distances = truth.compared(images, _rim(images), TEMPLATES)
+    _, distances = truth.compared(small, _rim(small), TEMPLATES)
     from_front = wrap_deg(distances.argmin(1) * (360 / TEMPLATES)).abs()
     front = float((from_front < FRONT_DEG).double().mean())
     back = float((from_front > 180 - FRONT_DEG).double().mean())

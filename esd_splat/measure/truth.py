@@ -64,10 +64,15 @@ class Truth:
         self, images: Images, backgrounds: Float[Tensor, "b 3"], count: int
     ) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b count"]]:
         """``images`` as small as templates, and how far each is from each of its ``count``."""
-        size = min(TEMPLATE_SIZE, images.shape[-1])
-        small = torch.nn.functional.interpolate(images, (size, size), mode="area")
-        own = templates((self.kind,), count, self.orbit, self.elevation, size)
+        small = shrunk(images)
+        own = templates((self.kind,), count, self.orbit, self.elevation, small.shape[-1])
         return small, own.distances(small, backgrounds)[:, 0, list(COLOURS).index(self.colour)]
+
+
+def shrunk(images: Images) -> Float[Tensor, "b 3 s s"]:
+    """``images`` as small as templates, or as they are where they are smaller."""
+    size = min(TEMPLATE_SIZE, images.shape[-1])
+    return torch.nn.functional.interpolate(images, (size, size), mode="area")
 
 
 @lru_cache(maxsize=16)

@@ -22,13 +22,12 @@ def require_gsplat(device_type: str) -> None:
     Raises:
         BackendError: the tensors are not on a CUDA device, or gsplat cannot load its kernels.
     """
-    # Asked first, as without a device gsplat starts a twenty-minute build.
     if device_type != "cuda":
         raise BackendError(
             f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
             "choose backend=auto"
         )
-    if torch.cuda.is_available() and (missing := _missing()):
+    if missing := _missing():
         raise BackendError(
             f"gsplat cannot load its CUDA kernels ({missing}); install nvcc of torch's CUDA "
             "version and a C++ compiler, or choose backend=reference"
@@ -37,7 +36,12 @@ def require_gsplat(device_type: str) -> None:
 
 @cache
 def _missing() -> str:
-    """What keeps gsplat's kernels from loading, in one line; empty when nothing does."""
+    """What keeps gsplat's kernels from loading, in one line; empty when nothing does.
+
+    Or when nothing can be known: without a device, gsplat would start a twenty-minute build.
+    """
+    if not torch.cuda.is_available():
+        return ""
     # gsplat compiles by ninja, which pip puts beside the interpreter: not on every PATH.
     beside = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])

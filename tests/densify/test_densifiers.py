@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from esd_splat.densify import DENSIFIERS, CloneSplit, Densifier
+from esd_splat.densify import DENSIFIERS, CloneSplit, Densifier, NoDensify
 from tests.densify.scenes import outcome, scene_of_rows, seen_by_all
 
 NAMES = sorted(DENSIFIERS)
@@ -64,6 +64,16 @@ def test_same_arguments_same_bits(name: str) -> None:
         assert first.parent == second.parent
         for a, b in zip(*(vars(o.gaussians).values() for o in (first, second)), strict=True):
             assert torch.equal(a, b)
+
+
+def test_none_is_off() -> None:
+    strategy, scene = NoDensify(), scene_of_rows(5)
+    state = strategy.start(5)
+    strategy.observe(state, seen_by_all(1, 5), torch.ones(1, 5, 2))
+    assert state == {}
+    importance = scene.opacities.clone
+    for step in range(11):
+        assert strategy.edit(scene, state, importance, step, 10, seed=0) is None
 
 
 def test_edits_happen_at_their_interval_inside_their_window() -> None:
