@@ -79,7 +79,7 @@ class Orbit:
     fov: tuple[float, float] = (40.0, 40.0)
     """Range of vertical fields of view, degrees in (0, 180)."""
     size: int = 64
-    """Image width and height, pixels, at least 8."""
+    """Image width and height, pixels, 8 to 4096."""
     size_start: int | None = None
     """Size at the start, pixels, at least 8 and at most size; null is size all along. Early steps
     settle what a small picture shows, at a fraction of the pixels."""
@@ -92,7 +92,7 @@ class Orbit:
     def __post_init__(self) -> None:
         start = self.size_start
         checks = {
-            "size": (self.size >= 8, "at least 8"),
+            "size": (8 <= self.size <= 4096, "in [8, 4096]"),
             "size_start": (
                 start is None or 8 <= start <= self.size,
                 f"in [8, size] = [8, {self.size}]",

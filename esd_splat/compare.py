@@ -11,6 +11,7 @@ from typing import Any
 from esd_splat import __version__, command
 from esd_splat.errors import EsdSplatError, OutputError
 from esd_splat.files import output_error, write_text
+from esd_splat.folder import SHEET
 from esd_splat.measure import BETTER
 from esd_splat.pages import (
     AZIMUTHS,
@@ -29,7 +30,6 @@ from esd_splat.pages import (
     value,
     view,
 )
-from esd_splat.record import SHEET
 
 GENERATOR = "esd_splat.compare"
 LETTERS = string.ascii_lowercase

@@ -6,7 +6,6 @@ import io
 import json
 import platform
 import resource
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -22,53 +21,17 @@ from esd_splat.diagnostics import diagnose
 from esd_splat.distillation import Distillation
 from esd_splat.errors import OutputError
 from esd_splat.export import EXPORTERS, check_video, contact_sheet, write_png, write_video
-from esd_splat.files import output_error, write_text
+from esd_splat.files import write_text
+from esd_splat.folder import CONFIG, DIAGNOSTICS, METRICS, SHEET, SUMMARY, TENSORBOARD, clear
 from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-SUMMARY = "summary.json"
-CONFIG = "config.yaml"
-SHEET = "contact_sheet.png"
-METRICS = "metrics.csv"
-DIAGNOSTICS = "diagnostics.csv"
-REPORT = "report.html"
-TENSORBOARD = "tensorboard"
 VIDEOS = {"mp4": (".mp4",), "gif": (".gif",), "both": (".mp4", ".gif")}
 """Suffixes of the turntables of each ``export.video``."""
-CHECKPOINT = Path("checkpoints") / "last.ckpt"
-OURS = (CONFIG, "scene.*", "turntable.*", SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT)
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
-
-
-def check_folder(config: Config) -> bool:
-    """Refuse a folder that must not be written to; writes nothing itself.
-
-    Returns:
-        Whether the folder holds a finished run that ``resume=true`` has nothing left to do for.
-
-    Raises:
-        OutputError: the folder holds something that must not be overwritten, or cannot be one.
-    """
-    folder = config.folder
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"out: {folder} is a file; choose another folder with out=")
-        used = folder.is_dir() and any(folder.iterdir())
-        finished = (folder / SUMMARY).exists()
-        if used and finished and config.resume:
-            return True
-        if used and not (config.resume or config.overwrite):
-            what = "a finished run" if finished else "an unfinished run or other files"
-            ways = "overwrite=true replaces it"
-            if not finished:
-                ways = "resume=true goes on with it, " + ways
-            raise OutputError(f"out: {folder} holds {what}; {ways}, out= chooses another folder")
-    except OSError as error:
-        raise output_error(folder, error) from error
-    return False
 
 
 def check_exports(config: Config) -> None:
@@ -82,38 +45,6 @@ def check_exports(config: Config) -> None:
             check_video(suffix)
         except OutputError as error:
             raise OutputError(f"export.video: {error}; export.frames=0 makes no video") from error
-
-
-def open_folder(config: Config) -> None:
-    """Make the run's folder and its ``config.yaml``, once all that the run needs is there.
-
-    With ``overwrite`` what an older run left goes now, and not before: what cannot start must not
-    cost anything.
-
-    Raises:
-        OutputError: it cannot be written to. Found out here, not after the first checkpoint.
-    """
-    folder = config.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / ".writable", "")
-        (folder / ".writable").unlink()
-        if config.overwrite:
-            for name in written(folder):
-                (folder / name).unlink()
-            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
-    except OSError as error:
-        raise output_error(folder, error) from error
-    _write_config(config)
-
-
-def written(folder: Path) -> list[str]:
-    """The files in ``folder`` that a run writes, by their paths in it."""
-    return sorted(
-        str(file.relative_to(folder))
-        for pattern in (*OURS, CHECKPOINT)
-        for file in folder.glob(str(pattern))
-    )
 
 
 def _videos(config: Config) -> tuple[str, ...]:
@@ -144,9 +75,23 @@ class Record:
         self._board: SummaryWriter | None = None
         self.rested = 0.0
         """Seconds of this part that the run was paused."""
+        self.begun = False
+        """Whether this part of the run has written anything."""
+
+    def begin(self) -> None:
+        """Make room for what is to come: with ``overwrite`` what an older run left goes now.
+
+        Not before a step was made: what cannot start must not cost anything.
+        """
+        if not self.begun:
+            if self.config.overwrite:
+                clear(self.config.folder)
+            _write_config(self.config)
+            self.begun = True
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
         """Note a step's numbers, and draw the scene, when their time has come."""
+        self.begin()
         log, last = self.config.log, run.done == self.config.steps
         if run.done % log.every == 0 or last:
             row = {"seconds": self._clock(), **logged}

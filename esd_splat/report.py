@@ -9,6 +9,7 @@ from typing import Any
 from esd_splat import command
 from esd_splat.errors import EsdSplatError
 from esd_splat.files import write_text
+from esd_splat.folder import DIAGNOSTICS, METRICS, REPORT, SHEET, TURNTABLES
 from esd_splat.pages import (
     Run,
     controls,
@@ -24,10 +25,8 @@ from esd_splat.pages import (
     table,
     value,
 )
-from esd_splat.record import DIAGNOSTICS, METRICS, REPORT, SHEET
 
 VIEWER = "scene.html"
-TURNTABLES = ("turntable.mp4", "turntable.gif")
 _FRAME = f'<iframe src="{VIEWER}" title="the scene, to turn freely" loading="lazy"></iframe>'
 """Not put inside of the page: the viewer does not start where it has no address of its own."""
 

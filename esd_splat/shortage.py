@@ -29,12 +29,19 @@ def remedies(config: Config, *, joint: bool = False) -> str:
     return ", ".join(name for name, unused in options.items() if unused)
 
 
+CPU_SHORT = ("can't allocate memory", "not enough memory", '"aten::new_empty"')
+"""What a ``RuntimeError`` says for want of memory: torch's of Linux and of others, our kernels'."""
+
+
 @contextmanager
 def short_of_memory(config: Config, *, joint: bool = False) -> Iterator[None]:
     """Turns a full device into a ``RunError`` that says what to try; see ``remedies``."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not full and not any(words in str(error) for words in CPU_SHORT):
+            raise
         raise RunError(
             f"the memory of {config.device} does not suffice; try, what is estimated to save most "
             f"first: {remedies(config, joint=joint)}"

@@ -1,6 +1,8 @@
 """What is decided before the first step: where to compute, what to go on from, what is told."""
 
 import dataclasses
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +10,11 @@ import torch
 
 from esd_splat import native
 from esd_splat.checkpoint import load_checkpoint
-from esd_splat.config import Config
+from esd_splat.config import Config, load_config
 from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError
+from esd_splat.folder import CHECKPOINT, CONFIG, SUMMARY
 from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
-from esd_splat.record import CHECKPOINT
 from esd_splat.structured import load
 
 REQUIRED = ("config", "run", "record")
@@ -25,6 +27,25 @@ DECIDED = ("device", "backend")
 """Keys whose ``auto`` is decided once, before the first step."""
 
 
+def finished(config: Config) -> dict[str, Any] | None:
+    """The summary of the run in the folder, where ``resume=true`` has nothing left to do for it.
+
+    Raises:
+        CheckpointError: the run had other settings.
+    """
+    folder = config.folder
+    if not (config.resume and (folder / SUMMARY).exists() and (folder / CONFIG).exists()):
+        return None
+    before = load_config(folder / CONFIG)
+    refuse_changes(config, before)
+    if (config.export, config.measure) != (before.export, before.measure):
+        return None
+    try:
+        return dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # damaged: to be written anew
+
+
 def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str, Any] | None]:
     """``config`` with nothing left to decide in it, and the checkpoint to go on from, if any.
 
@@ -35,7 +56,11 @@ def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str
         BackendError: what was asked for cannot compute here.
     """
     saved = _saved_state(config, say) if config.resume else None
-    before = load(Config, saved["config"], source=CHECKPOINT.name) if saved else config
+    before = config
+    if saved:
+        before = load(Config, saved["config"], source=CHECKPOINT.name)
+    elif config.resume and (config.folder / CONFIG).exists():
+        before = load_config(config.folder / CONFIG)
     refuse_changes(config, before, begun=bool(saved and saved["record"]["sheets"]))
     asked = {
         name: getattr(before if getattr(config, name) == "auto" else config, name)
@@ -61,7 +86,8 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
     except NewerCheckpointError:
         raise
     except CheckpointError as error:
-        say(f"{error}; starting from step 0")
+        # Even of a quiet run: all that it had done is lost.
+        print(f"{error}; starting from step 0", file=sys.stderr, flush=True)
         return None
 
 

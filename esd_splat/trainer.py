@@ -1,6 +1,5 @@
 """One run, from a config to a finished folder. The loop is Lightning's; nothing clever here."""
 
-import json
 import logging
 import signal
 import warnings
@@ -13,24 +12,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from esd_splat.checkpoint import save_checkpoint
-from esd_splat.config import Config, load_config
+from esd_splat.config import Config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import EsdSplatError, OutputError, RunError
+from esd_splat.folder import CHECKPOINT, check_folder, claimed, written
 from esd_splat.live import View, open_view
 from esd_splat.processor import denormals_flushed
 from esd_splat.progress import progress
-from esd_splat.record import (
-    CHECKPOINT,
-    SUMMARY,
-    Record,
-    check_exports,
-    check_folder,
-    open_folder,
-    written,
-)
+from esd_splat.record import Record, check_exports
 from esd_splat.report import write_report
 from esd_splat.shortage import short_of_memory
-from esd_splat.start import refuse_changes, settle, texts
+from esd_splat.start import finished, settle, texts
 from esd_splat.structured import to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -55,16 +47,17 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     # Flushed: in a log, what was said comes before the progress of what it announced.
     say = partial(print, flush=True) if not quiet else lambda line: None
     config.teacher.check(texts(config))
-    if check_folder(config):
-        refuse_changes(config, load_config(config.folder / "config.yaml"))
-        say(f"{config.folder} holds a finished run: nothing left to do")
-        return json.loads((config.folder / SUMMARY).read_text())
-    config, saved = settle(config, say)
-    check_exports(config)
-    if saved is None:
-        config.init.check()
-    with open_view(config, say) as view:
-        return _fit(config, saved, view, say, quiet, until)
+    with claimed(config.folder):
+        if summary := finished(config):
+            say(f"{config.folder} holds a finished run: nothing left to do")
+            return summary
+        check_folder(config)
+        config, saved = settle(config, say)
+        check_exports(config)
+        if saved is None:
+            config.init.check()
+        with open_view(config, say) as view:
+            return _fit(config, saved, view, say, quiet, until)
 
 
 def _fit(
@@ -86,7 +79,6 @@ def _fit(
     if saved is not None:
         record.restore(saved["record"])
         record.saved_at = distillation.done
-    open_folder(config)
     say(
         f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
         f"{device} drawn by {backend}, into {config.folder}"
@@ -97,7 +89,8 @@ def _fit(
         with short_of_memory(config, joint=teacher.joint):
             stopped = _loop(config, distillation, record, view, quiet, until)
     except RunError as error:
-        record.write_rows()
+        if record.begun:
+            record.write_rows()
         at = record.saved_at
         kept = "no checkpoint was due yet" if at is None else f"{CHECKPOINT} holds step {at}"
         raise RunError(f"{error}; {kept}") from error
@@ -185,6 +178,7 @@ def _loop(
 
 
 def _save(config: Config, distillation: Distillation, record: Record) -> None:
+    record.begin()
     state = {
         "config": to_yaml(config),
         "run": distillation.state(),

@@ -24,7 +24,7 @@ LAYERS = [  # a module may import from its own unit and from any layer above it
     {"init", "densify", "measure"},
     {"optim", "checkpoint"},
     {"config"},
-    {"predictions", "portions"},
+    {"predictions", "portions", "folder"},
     {"distillation"},
     {"diagnostics"},
     {"record", "live", "shortage"},

@@ -147,15 +147,24 @@ def test_a_resumed_run_is_as_warm_and_as_small(model: Path, tmp_path: Path) -> N
     assert scenes[0] == scenes[1]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError('torch_call_dispatcher( "aten::new_empty", "") API call failed'),
+    ],
+)
 def test_too_little_memory_says_what_to_try(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """One line, which names the checkpoint that there is and no remedy in use."""
     step = Distillation.step
 
     def full(run: Distillation) -> dict[str, float]:
         if run.done == 4:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise error
         return step(run)
 
     monkeypatch.setattr(Distillation, "step", full)

@@ -10,8 +10,8 @@ from typing import Any
 from esd_splat.errors import ConfigError, EsdSplatError
 from esd_splat.export import EXPORTERS, load_scene
 from esd_splat.export.load import DECODERS
+from esd_splat.folder import CONFIG, DIAGNOSTICS, METRICS, SUMMARY
 from esd_splat.gaussians import Gaussians
-from esd_splat.record import CONFIG, DIAGNOSTICS, METRICS, SUMMARY
 from esd_splat.structured import read_flat
 
 SCENES = tuple(f"scene.{name}" for name in EXPORTERS if Path(f"scene.{name}").suffix in DECODERS)

@@ -189,9 +189,15 @@ def test_a_scene_stands_upright_and_is_seen_from_the_front(
             found[name] = (x.mean().item(), y.mean().item(), len(x))
         return found
 
-    worlds.eventually(lambda: min(places()[c][2] for c in ("red", "green", "blue")) > 100)
+    def whole() -> bool:
+        """Whether all three are to be seen; where, is what is known then."""
+        found.update(places())
+        return min(count for _, _, count in found.values()) > 100
+
+    found: dict[str, tuple[float, float, int]] = {}
+    worlds.eventually(whole)
     time.sleep(1)  # the camera of a phone moves once it is known to be one
-    found = places()
+    worlds.eventually(whole)
     page.close()
     assert found["red"][1] < found["green"][1] < found["blue"][1]
     assert found["red"][0] == pytest.approx(found["blue"][0], abs=5)
