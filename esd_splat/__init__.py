@@ -67,8 +67,16 @@ _CALLABLE = ("fit", "rasterize")
 class _CallableModule(ModuleType):
     """A module that, when called, calls the function of its own name."""
 
+    @property
+    def __wrapped__(self) -> Any:
+        """What it calls, and ``inspect.signature`` shows."""
+        return getattr(self, self.__name__.rpartition(".")[2])
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self.__wrapped__(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return import_module, (self.__name__,)
 
 
 class _Package(ModuleType):

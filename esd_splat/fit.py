@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esd_splat import __version__, command
-from esd_splat.config import Config, load_config, shipped_configs
-from esd_splat.structured import help_text, to_yaml
+from esd_splat.errors import UsageError
+
+if TYPE_CHECKING:
+    from esd_splat.config import Config
 
 USAGE = """\
 usage: python -m esd_splat.fit [--config FILE] prompt="a red owl" [key=value ...]
@@ -15,7 +17,8 @@ Makes the Gaussian splat that a prompt describes, and writes it to out=.
 
 options:
   --config FILE   YAML file with what differs from the defaults; a path, or a shipped config:
-                  {configs}
+                  {configs}; esd is the one to begin with, and
+                  without any, each key has the default that stands below
   --print-config  print the resolved config as YAML and stop
   --quiet         print nothing but errors
   --version       print the version and stop
@@ -26,7 +29,7 @@ keys, as key=value on the command line or as YAML in the file; the command line 
 {keys}"""
 
 
-def fit(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+def fit(config: "Config", *, quiet: bool = False) -> dict[str, Any]:
     """Run ``config`` to its end and return what ``summary.json`` in its folder holds.
 
     Args:
@@ -49,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> None:
+    # With torch, seconds: in here, Ctrl-C is one line in them too.
+    from esd_splat.config import Config, load_config, shipped_configs
+    from esd_splat.structured import help_text, to_yaml
+
     # Whatever is no option counts as an override, and is checked as one.
     arguments, overrides = _parser().parse_known_args(argv)
     if arguments.help:
@@ -58,7 +65,10 @@ def _main(argv: Sequence[str] | None) -> None:
     if arguments.version:
         print(__version__)
         return
-    config = load_config(arguments.config, overrides)
+    files = arguments.config
+    if len(files) > 1:
+        raise UsageError(f"--config: is given {len(files)} times ({', '.join(files)}); give one")
+    config = load_config(files[0] if files else None, overrides)
     if arguments.print_config:
         print(to_yaml(config), end="")
         return
@@ -67,7 +77,7 @@ def _main(argv: Sequence[str] | None) -> None:
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m esd_splat.fit", add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", "-c")
+    parser.add_argument("--config", "-c", action="append", default=[])
     for flag in ("--print-config", "--quiet", "--version"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--help", "-h", action="store_true")

@@ -1,7 +1,10 @@
 """The command line: what it prints, where, and with which status it ends."""
 
+import inspect
+import pickle
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,6 +105,28 @@ def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == f"esd_splat: {message}"
 
 
+def test_two_configs(runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "esd", PROMPT, "-c", "sds"]) == 2
+    assert capsys.readouterr().err == (
+        "esd_splat: --config: is given 2 times (esd, sds); give one\n"
+    )
+    assert not runs
+
+
+def test_ctrl_c_while_torch_is_loaded() -> None:
+    code = """import runpy, sys
+class Interrupted:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+runpy.run_module('esd_splat.fit', run_name='__main__')"""
+    done = python("-c", code, PROMPT)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("esd_splat: interrupted")
+    assert done.stderr.count("\n") == 1
+
+
 def test_print_config_stops_before_the_run_and_can_be_read_back(
     runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +195,14 @@ assert rasterize.RASTERIZERS is RASTERIZERS
 """
     done = python("-W", "error", "-c", code)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["fit", "rasterize"])
+def test_a_function_of_its_module_s_name_is_used_as_one(name: str) -> None:
+    known = getattr(esd_splat, name)
+    assert pickle.loads(pickle.dumps(known)) is known
+    function = getattr(import_module(f"esd_splat.{name}"), name)
+    assert inspect.signature(known) == inspect.signature(function)
 
 
 def test_every_public_name_is_there() -> None:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
-from benchmarks.collapse.page import write_page
+from benchmarks.collapse.page import PAGE, write_page
 from benchmarks.collapse.plan import Past
-from benchmarks.collapse.runs import HERE, carry_out
+from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 
 
 def main() -> None:
@@ -48,10 +48,16 @@ def main() -> None:
         jobs = [job for job in jobs if job.seed in args.seeds]
     if args.workers < 1:
         parser.error(f"--workers must be at least 1, got {args.workers}")
-    args.out.mkdir(parents=True, exist_ok=True)
+    if (args.out / PAGE).exists() and not (args.out / ROWS).exists():
+        parser.error(f"--out: {args.out} has a {PAGE} and no {ROWS}; choose another folder")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        read_rows(args.out)
+    except (OSError, ValueError) as error:
+        parser.error(f"--out: {args.out} cannot be used: {error}")
     carry_out(jobs, args.workers, args.out)
     write_page(args.out)
-    print(f"wrote {args.out / 'README.md'}", file=sys.stderr)
+    print(f"wrote {args.out / PAGE}", file=sys.stderr)
 
 
 if __name__ == "__main__":

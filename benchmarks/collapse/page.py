@@ -21,6 +21,7 @@ from esd_splat.measure import Measure, pose_measures
 from esd_splat.measure.posterior import FINER, pose_posterior
 from esd_splat.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
 
+PAGE = "README.md"
 COLUMNS = {
     "janus": "Janus rate",
     "recognised": "recognised",
@@ -66,7 +67,7 @@ def write_page(folder: Path) -> None:
         return FILL[kind](experiment, rows, folder)
 
     text = re.sub(r"\{\{(.+?)\}\}", fill, (HERE / "text.md").read_text())
-    (folder / "README.md").write_text(text)
+    (folder / PAGE).write_text(text)
 
 
 def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:

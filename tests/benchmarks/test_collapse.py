@@ -140,6 +140,28 @@ def test_what_cannot_be_run_is_not_passed_over(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("README.md", "has a README.md and no rows.jsonl; choose another folder"),
+        ("rows.jsonl", "cannot be used: Expecting value"),
+    ],
+)
+def test_a_folder_that_is_no_record_stays_as_it_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    says: str,
+) -> None:
+    (tmp_path / name).write_text("My notes\n")
+    monkeypatch.setattr("sys.argv", ["collapse", "--page", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert says in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["My notes\n"]
+
+
 def test_a_run_that_breaks_is_a_row_that_counts_as_collapsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
