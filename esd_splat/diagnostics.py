@@ -104,7 +104,7 @@ def _look_around(run: Distillation) -> tuple[Cameras, Grid]:
     for index in torch.arange(len(cameras)).split(1):
         render = rasterize(run.scene, cameras[index].to(run.device), black, run.backend)
         over = render.images + (1 - render.alphas)[:, None] * behind
-        latents.append(run.teacher.encode(over))
+        latents.append(run.encode(over, (run.done - 1) / run.config.steps))
     return cameras, torch.stack(latents)
 
 

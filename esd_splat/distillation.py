@@ -146,8 +146,12 @@ class Distillation:
 
     def _look(self, views: Drawn, progress: float) -> _Look:
         render = rasterize(self.scene, views.cameras, views.background, self.backend)
+        return render, self.encode(render.images, progress)
+
+    def encode(self, images: Images, progress: float) -> Latents:
+        """Latents as the step at ``progress`` has them."""
         linear = self.linear if progress < self.config.latent_warmup else None
-        return render, (linear or self.teacher).encode(render.images)
+        return (linear or self.teacher).encode(images)
 
     def _pull(self, views: Drawn, look: _Look, progress: float) -> Pulled:
         """Add to the scene's gradient what some of the step's views ask for."""

@@ -93,7 +93,7 @@ class Predictor:
         answers = self._ask(noised, t, branches, hidden, cameras) if branches else {}
 
         predictions = {name: answers[name] for name in hidden}
-        predictions |= self.guidance.combine(needs, answers, *angles)
+        predictions |= self.guidance.combine(needs, answers, noised.noisy, t, *angles)
         if "noise" in needs:
             predictions["noise"] = noised.noise
         if "inverted" in needs and noised.inverted is not None:

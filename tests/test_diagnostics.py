@@ -190,6 +190,18 @@ def test_elevations_that_agree_are_one(model: Path) -> None:
     torch.testing.assert_close(cameras.elevation_deg, torch.full((AZIMUTHS,), 10.0))
 
 
+def test_views_are_encoded_as_those_of_the_latest_step_were(model: Path) -> None:
+    run = _start(model, "latent_warmup=0.3", "background=black", steps=3)
+    assert run.linear is not None
+    cameras, grid = diagnostics._look_around(run)
+    shown = run.views(cameras, torch.zeros(len(cameras), 3))
+    torch.testing.assert_close(grid.flatten(0, 1), run.linear.encode(shown))
+    run.step()
+    shown = run.views(cameras, torch.zeros(len(cameras), 3))
+    _, grid = diagnostics._look_around(run)
+    torch.testing.assert_close(grid.flatten(0, 1), run.teacher.encode(shown), atol=1e-5, rtol=1e-4)
+
+
 def test_the_teachers_own_view_is_counted(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,14 +25,15 @@ class Inversion:
     guidance_scale: float
     """Of the predictions on the path: 0 is without the prompt, 1 with it, below 0 away from it."""
     last: float = 0.0
-    """Length of the last of at least 2 steps, as a fraction of T; 0 makes all of one length."""
+    """Length of the last of at least 2 steps, as a fraction of T, at least one timestep; 0 makes
+    all of one length."""
 
     def times(self, t: Timesteps, T: int) -> Int[Tensor, "k b"]:
         """The timesteps of the path of each view, from 0 to ``t``; ``k`` is ``steps + 1``."""
         if self.last == 0:
             shares = torch.linspace(0, 1, self.steps + 1, device=t.device)
             return (shares[:, None] * t).round().long()
-        before = (t - round(self.last * T)).clamp(min=0)
+        before = (t - max(1, round(self.last * T))).clamp(min=0)
         shares = torch.linspace(0, 1, self.steps, device=t.device)
         return torch.cat([(shares[:, None] * before).round().long(), t[None]])
 

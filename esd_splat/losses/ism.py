@@ -21,7 +21,7 @@ class Ism(ScoreDistillation):
     steps: int = 5
     """Of the inversion, the short one included, at least 2; theirs are 0.2 T long, so up to 6."""
     interval: float = 0.05
-    """Length of the last step, as a fraction of T, in (0, 1); theirs."""
+    """Length of the last step, as a fraction of T, in (0, 1), at least one timestep; theirs."""
 
     def __post_init__(self) -> None:
         checks = {

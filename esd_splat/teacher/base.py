@@ -77,6 +77,10 @@ class Teacher(ABC):
     def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
         """The noise prediction, whatever the network predicts."""
 
+    def offset(self, noisy: Latents, t: Timesteps) -> Latents:
+        """What of ``eps`` the network does not predict itself: ``eps`` where it returns zeros."""
+        return torch.zeros_like(noisy)
+
     def predict_clean(self, noisy: Latents, eps: Latents, t: Timesteps) -> Latents:
         """The clean latents that ``eps`` implies: ``(noisy - sigma eps) / alpha``."""
         a, s = alpha_sigma(self.alphas_cumprod, t)

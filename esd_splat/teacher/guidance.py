@@ -10,7 +10,7 @@ from torch import Tensor
 from esd_splat.prompt import AVOIDED
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.debias import debias, load_language_model
-from esd_splat.types import Latents
+from esd_splat.types import Latents, Timesteps
 
 NEGATIVES = tuple(f"teacher_{view}" for view in AVOIDED)
 """What Perp-Neg asks besides: about views that a camera does not see."""
@@ -44,7 +44,7 @@ class Guidance:
         *,
         highest: float = 90.0,
     ) -> None:
-        self.config = config
+        self.config, self.teacher = config, teacher
         prompts = [prompt]
         if config.views.language_model is not None:
             prompts = debias(prompt, load_language_model(config.views.language_model))
@@ -91,6 +91,8 @@ class Guidance:
             rows["teacher_negative"] = every[away.any(1) | negative]
             for name, mask, text in zip(NEGATIVES, away.T, self.positive, strict=False):
                 rows[name], asked[name] = every[mask], text.expand(len(every), -1, -1)
+        if self.teacher.joint:  # or what some views say would hang on which others are asked
+            rows = {name: count(len(some) > 0) for name, some in rows.items()}
         branches = {name: Branch(some, asked[name][some]) for name, some in rows.items()}
         if "teacher_later" in needs:
             branches["teacher_later"] = Branch(every, texts, later=True)
@@ -100,6 +102,8 @@ class Guidance:
         self,
         needs: Set[str],
         answers: Mapping[str, Latents],
+        noisy: Latents,
+        t: Timesteps,
         azimuth_deg: Float[Tensor, " b"],
         elevation_deg: Float[Tensor, " b"],
     ) -> dict[str, Latents]:
@@ -108,7 +112,13 @@ class Guidance:
         if self.same and "teacher_negative" in answers:
             found["teacher_empty"] = answers["teacher_negative"]
         if "teacher" in needs:
-            found["teacher"] = self._guided(answers, azimuth_deg, elevation_deg)
+            guided = self._guided(answers, azimuth_deg, elevation_deg)
+            if share := self.config.guidance_rescale:
+                # Contrast is that of what the network itself predicts, as in diffusers.
+                offset = self.teacher.offset(noisy, t)
+                plain = answers["teacher_cond"] - offset
+                guided = offset + rescale(guided - offset, plain, share)
+            found["teacher"] = guided
         return {name: found[name] for name in needs & PREDICTS}
 
     def _guided(
@@ -124,12 +134,10 @@ class Guidance:
         unasked = torch.zeros_like(conditional)
         unconditional = answers.get("teacher_negative", unasked)
         if not views.perp_neg.enabled:
-            guided = conditional if scale == 1 else guide(conditional, unconditional, scale)
-        else:
-            negatives = torch.stack([answers.get(name, unasked) for name in NEGATIVES])
-            weights = views.avoided(azimuth_deg, elevation_deg)
-            guided = perp_neg(conditional, unconditional, negatives, weights, scale)
-        return rescale(guided, conditional, self.config.guidance_rescale)
+            return conditional if scale == 1 else guide(conditional, unconditional, scale)
+        negatives = torch.stack([answers.get(name, unasked) for name in NEGATIVES])
+        weights = views.avoided(azimuth_deg, elevation_deg)
+        return perp_neg(conditional, unconditional, negatives, weights, scale)
 
 
 def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -> Latents:
@@ -146,8 +154,6 @@ def rescale(guided: Latents, conditional: Latents, share: float) -> Latents:
     ``share`` in [0, 1] of ``guided std(conditional) / std(guided)``, over all values of a sample,
     and the rest of ``guided``.
     """
-    if share == 0:
-        return guided
     wide, plain = (x.flatten(1).std(1)[:, None, None, None] for x in (guided, conditional))
     return guided.lerp(guided * (plain / wide), share)
 

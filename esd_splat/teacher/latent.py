@@ -42,7 +42,8 @@ class LatentTeacher(Teacher):
                 _check_finite(name, part)
         self.device, self.dtype, self.predicts = device, dtype, predicts
         self.network = cast(Any, network).to(memory_format=torch.channels_last)  # fastest so
-        self.alphas_cumprod = alphas_cumprod.float().to(device)
+        # Of a schedule that ends without signal nothing clean could be told: losses divide by it.
+        self.alphas_cumprod = alphas_cumprod.float().clamp(min=2**-24).to(device)
         self._vae = parts["vae"]
         config = self._vae.config
         self._scale = config.scaling_factor
@@ -96,7 +97,13 @@ class LatentTeacher(Teacher):
 
     @override
     def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        output = self.output(noisy, t, embeddings)
+        return self._eps_from(self.output(noisy, t, embeddings), noisy, t)
+
+    @override
+    def offset(self, noisy: Latents, t: Timesteps) -> Latents:
+        return self._eps_from(torch.zeros_like(noisy), noisy, t)
+
+    def _eps_from(self, output: Latents, noisy: Latents, t: Timesteps) -> Latents:
         if self.predicts == "epsilon":
             return output
         convert = eps_from_flow if self.predicts == "flow" else eps_from_v

@@ -44,8 +44,7 @@ class StableDiffusion(TeacherConfig):
     prompt more and varies less."""
     guidance_rescale: float = 0.0
     """Share, in [0, 1], of the contrast added by guidance that is taken back (arXiv:2305.08891):
-    0 is plain guidance; 0.7 is their advice, against washed-out and overexposed colours. Of the
-    noise prediction: a model that predicts v or flow gains little at high noise levels."""
+    0 is plain guidance; 0.7 is their advice, against washed-out and overexposed colours."""
     views: ViewPrompts = field(default_factory=ViewPrompts)
 
     def __post_init__(self) -> None:

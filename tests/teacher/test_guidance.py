@@ -1,9 +1,14 @@
 """Laws of how predictions are combined, on made-up predictions."""
 
-import torch
+from pathlib import Path
 
-from esd_splat.teacher import guide, perp_neg
+import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+from esd_splat.teacher import Guidance, StableDiffusion, guide, perp_neg
 from esd_splat.teacher.guidance import perpendicular, rescale
+from tests.tiny import save_tiny
 
 
 def _latents(seed: int, *shape: int) -> torch.Tensor:
@@ -55,10 +60,33 @@ def test_each_negative_has_its_own_weight_in_each_sample() -> None:
 def test_rescaled_guidance_has_the_contrast_of_the_prompts_prediction() -> None:
     c, u = _latents(0), _latents(1)
     guided = guide(c, u, 7.5)
-    assert rescale(guided, c, 0.0) is guided
+    torch.testing.assert_close(rescale(guided, c, 0.0), guided)
     whole, half = rescale(guided, c, 1.0), rescale(guided, c, 0.5)
     torch.testing.assert_close(whole.flatten(1).std(1), c.flatten(1).std(1))
     torch.testing.assert_close(half, (guided + whole) / 2)
     ratio = whole / guided
     torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
     assert (guided.flatten(1).std(1) > 2 * c.flatten(1).std(1)).all()
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction", "flow"])
+def test_contrast_is_that_of_what_the_network_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predicts: str
+) -> None:
+    """As diffusers has it, whose pipelines rescale before anything is made of the prediction."""
+    model = save_tiny(tmp_path / "tiny", "epsilon" if predicts == "flow" else predicts)
+    config = StableDiffusion(model=str(model), guidance_scale=7.5, guidance_rescale=0.7)
+    teacher = config.load(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(teacher, "predicts", predicts)
+    noisy, t = _latents(2, 3, 4, 4, 4).float(), torch.tensor([100, 500, 900])
+    told, untold = teacher.embed(["a red owl"] * 3), teacher.embed([""] * 3)
+    with torch.no_grad():
+        c, u = (teacher.output(noisy, t, words) for words in (told, untold))
+        rescaled = rescale_noise_cfg(guide(c, u, 7.5), c, guidance_rescale=0.7)
+        answers = {"teacher_cond": teacher.eps(noisy, t, told)}
+        answers["teacher_negative"] = teacher.eps(noisy, t, untold)
+        monkeypatch.setattr(teacher, "output", lambda noisy, t, words: rescaled)
+        expected = teacher.eps(noisy, t, told)
+    guidance = Guidance(config, teacher, "a red owl", "")
+    found = guidance.combine({"teacher"}, answers, noisy, t, torch.zeros(3), torch.zeros(3))
+    torch.testing.assert_close(found["teacher"], expected, atol=1e-5, rtol=1e-4)

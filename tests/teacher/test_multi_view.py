@@ -11,7 +11,8 @@ from torch import Tensor
 from esd_splat import Orbit, load_config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import TeacherError
-from esd_splat.teacher import Particle, StableDiffusion, Teacher
+from esd_splat.prompt import PerpNeg, ViewPrompts
+from esd_splat.teacher import Guidance, Particle, StableDiffusion, Teacher
 from esd_splat.teacher.blank import save_blank
 from tests.tiny import IMAGE_SIZE
 
@@ -95,6 +96,21 @@ def test_one_pass_for_all_branches_is_one_for_each(folder: Path) -> None:
     for name in needs:
         alone = run.predictor.predict(noised, t, cameras, {name})
         torch.testing.assert_close(found[name], alone[name])
+
+
+def test_perp_neg_asks_about_all_views_that_are_seen_together(folder: Path, tmp_path: Path) -> None:
+    azimuths, elevations = torch.tensor([0.0, 90.0, 180.0]), torch.tensor([0.0, 0.0, 80.0])
+    views = ViewPrompts(enabled=True, perp_neg=PerpNeg(enabled=True))
+    rows = {}
+    for model in (folder, save_blank(tmp_path / "model", "tiny-sd")):
+        config = StableDiffusion(model=str(model), views=views, guidance_scale=3.0)
+        guidance = Guidance(config, config.load(CPU, torch.float32), "a red owl", "")
+        branches = guidance.branches({"teacher"}, azimuths, elevations)
+        rows[model] = {name: len(branch.views) for name, branch in branches.items()}
+    together, alone = rows.values()
+    assert set(together.values()) == {3}
+    assert together.keys() == alone.keys()
+    assert alone["teacher_front"] == 2, "from above nothing is to be avoided"
 
 
 def test_the_views_of_a_step_are_at_one_timestep(folder: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from esd_splat.errors import PromptError, TeacherError
-from esd_splat.noise import add_noise, alpha_sigma
+from esd_splat.noise import TimestepRange, add_noise, alpha_sigma
 from esd_splat.teacher import StableDiffusion, Teacher, guide
 from tests.tiny import IMAGE_SIZE, save_tiny
 
@@ -51,6 +51,20 @@ def test_v_prediction_is_converted_at_the_border(folder: Path, tmp_path: Path) -
     clean, noise = _latents(2), _latents(3)
     torch.testing.assert_close(v_teacher.target(clean, noise, t), a * noise - s * clean)
     torch.testing.assert_close(eps_teacher.target(clean, noise, t), noise)
+
+
+def test_a_schedule_that_ends_without_signal_has_clean_latents_all_the_same(tmp_path: Path) -> None:
+    file = save_tiny(tmp_path / "model", "v_prediction") / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rescale_betas_zero_snr": True}))
+    teacher = StableDiffusion(model=str(tmp_path / "model")).load(CPU, torch.float32)
+    noisy, t = _latents(0), torch.tensor([998, 999])
+    with torch.no_grad():
+        eps = teacher.eps(noisy, t, teacher.embed(["a cat"] * 2))
+    assert teacher.predict_clean(noisy, eps, t).isfinite().all()
+    now = TimestepRange(max=0.9999, schedule="dreamtime").draw(
+        0.9, 2, teacher.alphas_cumprod, torch.Generator()
+    )
+    assert (now < 998).all(), "it comes down"
 
 
 def test_the_clean_latents_come_back_from_the_noise_that_was_drawn(teacher: Teacher) -> None:
