@@ -15,7 +15,7 @@ from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError
 from esd_splat.folder import CHECKPOINT, CONFIG, SUMMARY
 from esd_splat.prompt import VIEWS
 from esd_splat.rasterize import resolve_backend
-from esd_splat.structured import load
+from esd_splat.structured import load, read_flat, to_yaml
 
 REQUIRED = ("config", "run", "record")
 FREE_TO_CHANGE = {
@@ -23,6 +23,8 @@ FREE_TO_CHANGE = {
     "memory",
 }
 """Keys that may differ between the parts of a run, as they do not touch the scene."""
+MOST_NAMED = 5
+"""Values of another run that an error tells, at most."""
 DECIDED = ("device", "backend")
 """Keys whose ``auto`` is decided once, before the first step."""
 
@@ -110,9 +112,22 @@ def refuse_changes(config: Config, before: Config, *, begun: bool = False) -> No
         changed += [f"export.{name}" for name in drawn if wanted[name] != drawn[name]]
     if changed:
         raise CheckpointError(
-            f"resume: the run in {config.folder} had other settings for {', '.join(changed)}; use "
-            "those of its config.yaml, or choose another folder with out="
+            f"resume: the run in {config.folder} had other settings for {', '.join(changed)} "
+            f"({_differing(before, config, changed)}); use those of its config.yaml, or choose "
+            "another folder with out="
         )
+
+
+def _differing(before: Config, asked: Config, names: list[str]) -> str:
+    """The values that ``before`` had of the keys ``names``, or of some of what is in them."""
+    had, wanted = (read_flat(to_yaml(config), CONFIG) for config in (before, asked))
+    sections = tuple(f"{name}." for name in names)
+    values = [
+        f"{key}={'null' if value is None else value}"
+        for key, value in had.items()
+        if f"{key}.".startswith(sections) and wanted.get(key, ...) != value
+    ]
+    return ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
 
 
 def _sheet_row(config: Config) -> dict[str, float]:

@@ -178,7 +178,7 @@ def test_a_newer_checkpoint_is_kept(model: Path, tmp_path: Path) -> None:
 def test_a_finished_run_of_something_else_is_not_this_one(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     trainer.run(_config(model, out), quiet=True)
-    with pytest.raises(CheckpointError, match="other settings for prompt"):
+    with pytest.raises(CheckpointError, match=r"settings for prompt \(prompt=a red owl\); use"):
         trainer.run(_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
 
 
@@ -195,12 +195,13 @@ def test_unknown_words_are_named_with_the_key_they_came_by(model: Path, tmp_path
     file = model / "vocabulary.json"
     file.write_text(json.dumps(words))
     try:
-        for more, key in (
-            ("prompt=a corgi", "prompt"),
-            ("negative_prompt=blurry", "negative_prompt"),
-            ("teacher.views.enabled=true", r"teacher\.views \(front view\)"),
+        for more, key, said in (
+            ("prompt=a corgi", "prompt", r"'corgi'\. It"),
+            ("prompt=a rad owl", "prompt", r"'rad'; did you mean 'red'\? It"),
+            ("negative_prompt=blurry", "negative_prompt", "'blurry'"),
+            ("teacher.views.enabled=true", r"teacher\.views \(front view\)", "'front', 'view'"),
         ):
-            with pytest.raises(PromptError, match=f"^{key}: .*does not know"):
+            with pytest.raises(PromptError, match=f"^{key}: .*does not know {said}"):
                 trainer.run(_config(model, tmp_path / "run", more), quiet=True)
     finally:
         file.unlink()

@@ -312,6 +312,7 @@ def test_a_broken_file_does_not_hide_broken_overrides_nor_call_its_keys_missing(
     ("overrides", "found"),
     [
         (["stepps=3"], [("stepps", "unknown key; did you mean 'steps'?")]),
+        (["STEPS=3"], [("STEPS", "unknown key; did you mean 'steps'?")]),
         (["Steps=3"], [("Steps", "unknown key; did you mean 'steps'?")]),
         (["weight=3"], [("weight", "unknown key; did you mean 'force.weight'?")]),
         (["lens.weight=3"], [("lens.weight", "unknown key; did you mean 'force.weight'?")]),

@@ -18,8 +18,11 @@ def unknown_key(path: str, keys: Iterable[Key], chosen: dict[str, str]) -> str:
         name = f"{elsewhere[0].chooser}.{NAME}"
         others = " or ".join(f"{name}={key.plugin}" for key in elsewhere)
         return f"unknown key with {name}={chosen.get(elsewhere[0].chooser)}; {others} has it"
-    usable = [key.path for key in keys if chosen.get(key.chooser, key.plugin) == key.plugin]
-    near = _near(path, section, last, list(dict.fromkeys(usable)))
+    usable = dict.fromkeys(
+        key.path for key in keys if chosen.get(key.chooser, key.plugin) == key.plugin
+    )
+    near = [known for known in usable if known.lower() == path.lower()]
+    near = near or _near(path, section, last, list(usable))
     return f"unknown key; did you mean {' or '.join(map(repr, near))}?" if near else "unknown key"
 
 

@@ -4,6 +4,7 @@ It is told the camera, or, part of the time, not; so it knows both the distribut
 from one place and that of all renders together.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from esd_splat.errors import check
+from esd_splat.errors import TeacherError, check
 from esd_splat.noise import add_noise
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.types import Latents, Timesteps
@@ -84,9 +85,13 @@ class AttachedParticle:
 
         self.config, self.teacher = config, teacher
         targets = ATTENTION + (CONVOLUTION if "convolution" in config.layers else ())
-        lora = LoraConfig(
-            r=config.rank, lora_alpha=config.rank, target_modules=r".*\.(" + "|".join(targets) + ")"
-        )
+        target = r".*\.(" + "|".join(targets) + ")"
+        lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target)
+        if not any(re.fullmatch(target, name) for name, _ in teacher.network.named_modules()):
+            raise TeacherError(
+                "teacher.model: its network has no layer that the particle could adapt "
+                f"({', '.join(targets)}); a loss without one, such as loss=sds, can use it"
+            )
         # peft and nn.Linear draw their start from the global generator, and take no other.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

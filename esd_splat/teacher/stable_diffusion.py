@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,14 @@ def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None
         unknown = sorted(set(words) - set(vocabulary["words"]))
         if not unknown:
             continue
+        close = [get_close_matches(word, vocabulary["words"], n=1) for word in unknown]
+        near = [match[0] for match in close if match]
+        mean = f"; did you mean {' and '.join(map(repr, near))}?" if near else "."
         kinds, colours = vocabulary["kinds"], vocabulary["colours"]
         others = [word for word in vocabulary["words"] if word not in (*kinds, *colours)]
         raise PromptError(
-            f"{key}: the embedded teacher does not know {', '.join(map(repr, unknown))}. It knows "
-            f'{", ".join(kinds)} in {", ".join(colours)}, as in "a red owl", and '
+            f"{key}: the embedded teacher does not know {', '.join(map(repr, unknown))}{mean} It "
+            f'knows {", ".join(kinds)} in {", ".join(colours)}, as in "a red owl", and '
             f"{' '.join(others)}. For other things choose another teacher, such as "
             "teacher.model=stable-diffusion-v1-5/stable-diffusion-v1-5 (configs/esd_sd.yaml, GPU)"
         )

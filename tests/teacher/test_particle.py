@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from esd_splat.cameras import Orbit
+from esd_splat.errors import TeacherError
 from esd_splat.noise import add_noise
 from esd_splat.teacher import AttachedParticle, Particle, StableDiffusion, Teacher
 from tests.tiny import save_tiny
@@ -183,6 +184,12 @@ def test_the_start_depends_on_the_seed_alone(folder: Path) -> None:
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
+
+
+def test_a_network_without_a_layer_to_adapt_is_refused(teacher: Teacher) -> None:
+    teacher.network = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with pytest.raises(TeacherError, match=r"no layer that the particle could adapt \(to_q, "):
+        Particle().attach(teacher, seed=0)
 
 
 def test_wrong_values_are_reported_together() -> None:
