@@ -1,15 +1,18 @@
-"""What all tests share: threads, random examples, devices, a browser, skipping without a GPU."""
+"""What tests share: threads, random examples, devices, a browser, a teacher, GPUs left out."""
 
 import os
 
 # Before torch: two cores are shared with whatever else runs here.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+from pathlib import Path
+
 import hypothesis
 import pytest
 import torch
 
 from tests.browser import browser as browser  # the fixture
+from tests.tiny import save_tiny
 
 # Examples come from the test's own source, so a failure on one machine is a failure on all.
 # Fewer where each takes long: under a GPU's sanitizer.
@@ -30,3 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn: a test that takes it holds on all of them."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small teacher; a test that changes it takes a copy."""
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")

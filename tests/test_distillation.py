@@ -12,12 +12,7 @@ from esd_splat.errors import CheckpointError
 from esd_splat.noise import add_noise
 from esd_splat.predictions import Noised
 from esd_splat.teacher import guide, perp_neg
-from tests.tiny import IMAGE_SIZE, save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+from tests.tiny import IMAGE_SIZE
 
 
 def _start(model: Path, *more: str) -> Distillation:

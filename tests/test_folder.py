@@ -11,12 +11,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import CheckpointError, OutputError, RunError
 from esd_splat.folder import claimed
-from tests.tiny import IMAGE_SIZE, save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+from tests.tiny import IMAGE_SIZE
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,7 @@ from esd_splat.distillation import Distillation
 from esd_splat.errors import ConfigError, RunError, TeacherError
 from esd_splat.shortage import remedies
 from esd_splat.teacher.blank import save_blank
-from tests.tiny import IMAGE_SIZE, save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+from tests.tiny import IMAGE_SIZE
 
 
 def _keys(model: Path, *more: str) -> list[str]:

@@ -1,6 +1,7 @@
 """How a run refuses, stops and goes on: what it costs, and what it leaves."""
 
 import json
+import shutil
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -21,12 +22,7 @@ from esd_splat.errors import (
 )
 from esd_splat.export import load_scene
 from tests.export.scenes import FORMATS
-from tests.tiny import IMAGE_SIZE, save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+from tests.tiny import IMAGE_SIZE
 
 
 def _config(model: Path, out: Path, *more: str) -> Config:
@@ -192,16 +188,13 @@ def test_sheets_and_numbers_are_there_while_it_runs(model: Path, tmp_path: Path)
 
 def test_unknown_words_are_named_with_the_key_they_came_by(model: Path, tmp_path: Path) -> None:
     words = {"words": ["a", "red", "owl", ","], "kinds": ["owl"], "colours": ["red"]}
-    file = model / "vocabulary.json"
-    file.write_text(json.dumps(words))
-    try:
-        for more, key, said in (
-            ("prompt=a corgi", "prompt", r"'corgi'\. It"),
-            ("prompt=a rad owl", "prompt", r"'rad'; did you mean 'red'\? It"),
-            ("negative_prompt=blurry", "negative_prompt", "'blurry'"),
-            ("teacher.views.enabled=true", r"teacher\.views \(front view\)", "'front', 'view'"),
-        ):
-            with pytest.raises(PromptError, match=f"^{key}: .*does not know {said}"):
-                trainer.run(_config(model, tmp_path / "run", more), quiet=True)
-    finally:
-        file.unlink()
+    model = shutil.copytree(model, tmp_path / "model")
+    (model / "vocabulary.json").write_text(json.dumps(words))
+    for more, key, said in (
+        ("prompt=a corgi", "prompt", r"'corgi'\. It"),
+        ("prompt=a rad owl", "prompt", r"'rad'; did you mean 'red'\? It"),
+        ("negative_prompt=blurry", "negative_prompt", "'blurry'"),
+        ("teacher.views.enabled=true", r"teacher\.views \(front view\)", "'front', 'view'"),
+    ):
+        with pytest.raises(PromptError, match=f"^{key}: .*does not know {said}"):
+            trainer.run(_config(model, tmp_path / "run", more), quiet=True)

@@ -12,15 +12,10 @@ from esd_splat.config import load_config
 from esd_splat.distillation import Distillation
 from esd_splat.noise import add_noise, alpha_sigma
 from esd_splat.portions import Drawn
-from tests.tiny import IMAGE_SIZE, save_tiny
+from tests.tiny import IMAGE_SIZE
 
 BATCH, T = 6, 1000
 PROMPT, NEGATIVE = "a red owl", "blue cat"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def _start(model: Path, *more: str) -> Distillation:

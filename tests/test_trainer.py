@@ -28,14 +28,9 @@ from esd_splat.losses import LOSSES, ScoreDistillation
 from esd_splat.rasterize import resolve_backend
 from esd_splat.record import Record
 from esd_splat.types import Latents
-from tests.tiny import IMAGE_SIZE, save_tiny
+from tests.tiny import IMAGE_SIZE
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def _keys(model: Path, out: Path, *more: str) -> list[str]:

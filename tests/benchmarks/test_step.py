@@ -9,14 +9,9 @@ from benchmarks.step import METHODS, Passes, measure
 from esd_splat import load_config
 from esd_splat.config import Config
 from esd_splat.distillation import Distillation
-from tests.tiny import IMAGE_SIZE, save_tiny
+from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("step") / "model")
 
 
 def _config(model: Path, method: str) -> Config:

@@ -21,14 +21,8 @@ from esd_splat.live import View, watch
 from esd_splat.live.page import Page
 from esd_splat.teacher import StableDiffusion
 from tests.live import worlds
-from tests.tiny import save_tiny
 
 STEPS = 20
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,12 @@ from esd_splat.cameras import Orbit
 from esd_splat.teacher import AttachedParticle, Memory, Particle, StableDiffusion
 from esd_splat.teacher.blank import save_blank
 from esd_splat.teacher.latent import LatentTeacher
-from tests.tiny import save_tiny
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("memory") / "tiny")
-
-
-def _load(folder: Path, memory: Memory | None = None) -> LatentTeacher:
-    teacher = StableDiffusion(model=str(folder)).load(CPU, torch.float32, memory)
+def _load(model: Path, memory: Memory | None = None) -> LatentTeacher:
+    teacher = StableDiffusion(model=str(model)).load(CPU, torch.float32, memory)
     assert isinstance(teacher, LatentTeacher)
     return teacher
 
@@ -69,24 +63,24 @@ def _kept_for_backward(teacher: LatentTeacher) -> tuple[int, int, torch.Tensor]:
 @pytest.mark.parametrize("family", ["tiny-sd", "tiny-sd3"])
 def test_checkpointing_keeps_less_and_gives_the_same_gradients(tmp_path: Path, family: str) -> None:
     """Adapters and cameras act again when blocks are computed again, which is after they ran."""
-    folder = save_blank(tmp_path / "model", family)
+    model = save_blank(tmp_path / "model", family)
     saving = Memory(checkpointing=True)
-    plain, less = _kept_for_backward(_load(folder)), _kept_for_backward(_load(folder, saving))
+    plain, less = _kept_for_backward(_load(model)), _kept_for_backward(_load(model, saving))
     assert less[0] < 0.7 * plain[0]
     assert less[1] < 0.7 * plain[1]
     torch.testing.assert_close(less[2], plain[2])
-    _assert_same_training(_trained(_load(folder)), _trained(_load(folder, saving)))
+    _assert_same_training(_trained(_load(model)), _trained(_load(model, saving)))
 
 
-def test_a_particle_trains_on_some_views_at_a_time_as_on_all(folder: Path) -> None:
-    _assert_same_training(_trained(_load(folder)), _trained(_load(folder), at_once=2))
+def test_a_particle_trains_on_some_views_at_a_time_as_on_all(model: Path) -> None:
+    _assert_same_training(_trained(_load(model)), _trained(_load(model), at_once=2))
 
 
 @torch.no_grad()
 def test_slicing_shows_the_vae_one_picture_at_a_time(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, sliced = _load(folder), _load(folder, Memory(slicing=True))
+    plain, sliced = _load(model), _load(model, Memory(slicing=True))
     rows: list[int] = []
     for name in ("encoder", "decoder"):
         part: Any = getattr(sliced._vae, name)
@@ -111,11 +105,11 @@ def test_offload_leaves_text_encoders_where_they_are() -> None:
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_compile_is_asked_of_the_network(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+    model: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(torch, "compile", lambda f, *a, **k: asked.append(f.__self__) or f)
-    teacher = _load(folder, Memory(compile=wanted))
+    teacher = _load(model, Memory(compile=wanted))
     assert asked == [teacher.network] * wanted
     _trained(teacher)
 

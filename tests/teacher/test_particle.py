@@ -16,14 +16,9 @@ SHOWN, HIDDEN = torch.tensor([False, False]), torch.tensor([True, True])
 T = torch.tensor([50, 800])
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
-
-
 @pytest.fixture
-def teacher(folder: Path) -> Teacher:
-    return StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+def teacher(model: Path) -> Teacher:
+    return StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
 
 
 def _draw(seed: int) -> Tensor:
@@ -104,8 +99,8 @@ def test_cameras_are_dropped_sample_by_sample(teacher: Teacher, dropout: float) 
 @pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
 def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predicts: str) -> None:
     """Before its first step it is the teacher, so that the teacher alone gives the number."""
-    folder = save_tiny(tmp_path / "model", predicts)
-    teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+    model = save_tiny(tmp_path / "model", predicts)
+    teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
     generator, words, clean = (
         torch.Generator().manual_seed(5),
         teacher.embed(["a owl"] * 2),
@@ -136,10 +131,10 @@ def test_its_rate_rises_over_the_warm_up(teacher: Teacher) -> None:
     assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
 
 
-def test_several_steps_are_so_many_trainings(folder: Path) -> None:
+def test_several_steps_are_so_many_trainings(model: Path) -> None:
     ends = []
     for steps, calls in ((3, 1), (1, 3)):
-        teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+        teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
         particle = Particle(rank=1, steps=steps).attach(teacher, seed=0)
         _train(particle, teacher, calls)
         ends.append(torch.cat([p.detach().flatten() for p in particle.parameters]))
@@ -158,15 +153,15 @@ def test_nothing_draws_it_back_to_the_teacher(teacher: Teacher) -> None:
     assert all(torch.equal(a, b) for a, b in zip(particle.parameters, before, strict=True))
 
 
-def test_a_restored_particle_goes_on_to_the_same_bits(folder: Path) -> None:
+def test_a_restored_particle_goes_on_to_the_same_bits(model: Path) -> None:
     config, results = Particle(rank=2, warmup=5, steps=2), []
     for cut in (False, True):
-        teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+        teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
         particle = config.attach(teacher, seed=3)
         _train(particle, teacher, 4)
         if cut:
             state = particle.state()
-            teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+            teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
             particle = config.attach(teacher, seed=4)
             particle.restore(state)
         _train(particle, teacher, 3, seed=1)
@@ -174,12 +169,12 @@ def test_a_restored_particle_goes_on_to_the_same_bits(folder: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_the_start_depends_on_the_seed_alone(folder: Path) -> None:
+def test_the_start_depends_on_the_seed_alone(model: Path) -> None:
     starts = []
     for seed in (0, 0, 1):
         torch.rand(3)  # the global generator is somewhere else each time, and stays there
         before = torch.get_rng_state()
-        teacher = StableDiffusion(model=str(folder)).load(torch.device("cpu"), torch.float32)
+        teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
         starts.append(torch.cat([p.flatten() for p in Particle().attach(teacher, seed).parameters]))
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(starts[0], starts[1])

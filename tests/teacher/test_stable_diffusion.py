@@ -17,13 +17,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
-
-
-@pytest.fixture(scope="module")
-def teacher(folder: Path) -> Teacher:
-    return StableDiffusion(model=str(folder)).load(CPU, torch.float32)
+def teacher(model: Path) -> Teacher:
+    return StableDiffusion(model=str(model)).load(CPU, torch.float32)
 
 
 def _latents(seed: int, count: int = 2) -> torch.Tensor:
@@ -38,10 +33,10 @@ def test_guidance_is_what_diffusers_defines() -> None:
     torch.testing.assert_close(guide(c, u, 7.5), 7.5 * c - 6.5 * u)
 
 
-def test_v_prediction_is_converted_at_the_border(folder: Path, tmp_path: Path) -> None:
+def test_v_prediction_is_converted_at_the_border(model: Path, tmp_path: Path) -> None:
     """Both folders hold the same network; one says that it predicts v. eps = a v + s x_t."""
     says_v = save_tiny(tmp_path / "v", prediction_type="v_prediction")
-    eps_teacher = StableDiffusion(model=str(folder)).load(CPU, torch.float32)
+    eps_teacher = StableDiffusion(model=str(model)).load(CPU, torch.float32)
     v_teacher = StableDiffusion(model=str(says_v)).load(CPU, torch.float32)
     noisy, t, words = _latents(1), torch.tensor([100, 700]), eps_teacher.embed(["a cat"] * 2)
     with torch.no_grad():
@@ -93,17 +88,19 @@ def test_latents_are_the_scaled_mean_and_carry_gradients(teacher: Teacher) -> No
     assert teacher.encode(torch.rand(1, 3, 40, 40)).shape == (1, 4, 4, 4), "resized"
 
 
-def test_words_outside_the_vocabulary_are_refused_before_loading(folder: Path) -> None:
+def test_words_outside_the_vocabulary_are_refused_before_loading(
+    model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(model, tmp_path / "model")
     words = {"words": ["a", "red", "owl", ","], "kinds": ["owl"], "colours": ["red"]}
-    (folder / "vocabulary.json").write_text(json.dumps(words))
-    teacher = StableDiffusion(model=str(folder))
+    (model / "vocabulary.json").write_text(json.dumps(words))
+    teacher = StableDiffusion(model=str(model))
     teacher.check({"prompt": "A Red, owl", "negative_prompt": ""})
     with pytest.raises(PromptError, match=r"know 'corgi', 'wearing'. It knows owl in red.*teacher"):
         teacher.check({"prompt": "a red owl", "negative_prompt": "a corgi wearing red"})
-    (folder / "vocabulary.json").unlink()
 
 
-def test_bad_folders_are_named_in_one_line(folder: Path, tmp_path: Path) -> None:
+def test_bad_folders_are_named_in_one_line(model: Path, tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"no folder './nowhere'.*figurines"):
         StableDiffusion(model="./nowhere").check({})
     (tmp_path / "empty").mkdir()
@@ -111,7 +108,7 @@ def test_bad_folders_are_named_in_one_line(folder: Path, tmp_path: Path) -> None
         StableDiffusion(model=str(tmp_path / "empty")).check({})
 
     cut = tmp_path / "cut"
-    shutil.copytree(folder, cut)
+    shutil.copytree(model, cut)
     weights = cut / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(TeacherError, match="cannot load the unet") as caught:
@@ -125,9 +122,9 @@ def test_bad_folders_are_named_in_one_line(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "unet"])
-def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path, part: str) -> None:
+def test_weights_of_another_network_are_refused(model: Path, tmp_path: Path, part: str) -> None:
     """Both libraries would fill what is missing with random numbers, or fail much later."""
-    shutil.copytree(folder, tmp_path / "model")
+    shutil.copytree(model, tmp_path / "model")
     (file,) = (tmp_path / "model" / part).glob("*.safetensors")
     weights = load_file(file)
     weights.pop(sorted(weights)[-1])
@@ -136,8 +133,8 @@ def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path, pa
         StableDiffusion(model=str(tmp_path / "model")).load(CPU, torch.float32)
 
 
-def test_a_damaged_vocabulary_is_one_line(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "model")
+def test_a_damaged_vocabulary_is_one_line(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
     for text in ("{bad", "{}", "[]"):
         (tmp_path / "model" / "vocabulary.json").write_text(text)
         with pytest.raises(TeacherError, match=r"vocabulary\.json is no list of words"):
