@@ -33,19 +33,26 @@ def finished(config: Config) -> dict[str, Any] | None:
     """The summary of the run in the folder, where ``resume=true`` has nothing left to do for it.
 
     Raises:
-        CheckpointError: the run had other settings.
+        CheckpointError: the run had other settings, or its checkpoint is gone and more is asked
+            for.
     """
     folder = config.folder
     if not (config.resume and (folder / SUMMARY).exists() and (folder / CONFIG).exists()):
         return None
     before = load_config(folder / CONFIG)
     refuse_changes(config, before)
-    if (config.export, config.measure) != (before.export, before.measure):
-        return None
     try:
-        return dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+        summary = dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None  # damaged: to be written anew
+    if (config.export, config.measure) == (before.export, before.measure):
+        return summary
+    if not (folder / CHECKPOINT).exists():
+        raise CheckpointError(
+            f"resume: the finished run in {folder} had other settings of export or measure, and "
+            f"has no {CHECKPOINT} to go on from; python -m esd_splat.export converts its scene"
+        )
+    return None
 
 
 def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str, Any] | None]:

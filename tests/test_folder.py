@@ -114,6 +114,15 @@ def test_a_damaged_summary_is_written_anew(model: Path, out: Path, damage: str) 
     assert json.loads((out / "summary.json").read_text()).keys() == known.keys()
 
 
+def test_a_finished_run_without_its_checkpoint_is_not_made_again(model: Path, out: Path) -> None:
+    shutil.rmtree(out / "checkpoints")
+    before = _content(out)
+    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
+    with pytest.raises(CheckpointError, match=r"has no checkpoints/last\.ckpt to go on from"):
+        trainer.run(_config(model, out, "resume=true", "export.fps=12"), quiet=True)
+    assert _content(out) == before
+
+
 def test_a_finished_run_writes_what_it_is_asked_for_later(model: Path, out: Path) -> None:
     scene = (out / "scene.ply").read_bytes()
     more = ("resume=true", "export.formats=[ply,spz]", "export.frames=2", "export.video=gif")
