@@ -94,7 +94,10 @@ def _refuse_used(folder: Path, resume: bool) -> None:
         return
     ways = "out= chooses another folder"
     if not run:
-        raise OutputError(f"out: {folder} holds other files, and no run to go on with; {ways}")
+        raise OutputError(
+            f"out: {folder} holds other files, and no run to go on with; {ways}, "
+            "overwrite=true writes among them"
+        )
     what, ways = "a finished run", f"overwrite=true replaces it, {ways}"
     if not finished:
         what, ways = "an unfinished run", f"resume=true goes on with it, {ways}"

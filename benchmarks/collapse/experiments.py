@@ -148,7 +148,7 @@ EXPERIMENTS = {
                 "noise, particle": _with(PAPER, "loss.camera=noise", HIDDEN[1]),
                 "particle, pool": _with(PAPER, "loss.marginal=pool"),
             },
-            seeds=(0,),
+            seeds=(0, 1),
             diagnosed=True,
         ),
         Experiment(
