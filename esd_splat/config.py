@@ -118,9 +118,10 @@ class Config:
     out: str | None = None
     """Folder to write to; null is outputs/<prompt>-s<seed>."""
     resume: bool = False
-    """Whether to go on with an unfinished run in that folder."""
+    """Whether to go on with an unfinished run in that folder, or to write what export and measure
+    ask for besides of a finished one."""
     overwrite: bool = False
-    """Whether to replace a finished run in that folder."""
+    """Whether to replace a run in that folder, once the new one has made a step."""
     checkpoint_every: int = 100
     """Steps between checkpoints; 0 writes one only at the end and when interrupted."""
     view: bool = False

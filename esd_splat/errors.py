@@ -27,6 +27,10 @@ class OutputError(EsdSplatError):
     """A file or folder cannot be written, or what is there already must not be overwritten."""
 
 
+class BusyError(OutputError):
+    """Another run is writing to the folder."""
+
+
 class TeacherError(EsdSplatError):
     """A teacher's weights are missing, cut short, of another kind, or out of reach."""
 

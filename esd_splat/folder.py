@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esd_splat.config import Config
-from esd_splat.errors import OutputError
+from esd_splat.errors import BusyError, OutputError
 from esd_splat.export import EXPORTERS
 from esd_splat.files import output_error, write_text
 
@@ -22,6 +22,8 @@ TENSORBOARD = "tensorboard"
 TURNTABLES = ("turntable.mp4", "turntable.gif")
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 SCENES = tuple(f"scene.{name}" for name in EXPORTERS)
+MARK = b"# esd_splat "
+"""What a run's ``config.yaml`` begins with."""
 OURS = (CONFIG, *SCENES, *TURNTABLES, SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT, CHECKPOINT)
 
 
@@ -30,7 +32,8 @@ def claimed(folder: Path) -> Iterator[None]:
     """Keep ``folder`` from other runs; it is made if need be, and goes again if it stays empty.
 
     Raises:
-        OutputError: another run has it, it cannot be made or is a file.
+        BusyError: another run has it.
+        OutputError: it cannot be made, or is a file.
     """
     try:
         made = not folder.exists()
@@ -42,41 +45,67 @@ def claimed(folder: Path) -> Iterator[None]:
         raise output_error(folder, error) from error
     try:
         _lock(descriptor, folder)
-        yield
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):
+                    folder.rmdir()
     finally:
         os.close(descriptor)
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def check_folder(config: Config) -> None:
-    """Refuse a folder that holds what must not be overwritten; of the run's own, leaves nothing.
+    """Refuse a folder that holds what must not be overwritten.
 
     Raises:
-        OutputError: that is so, or it cannot be written to. Found out here, not after the first
-            checkpoint.
+        OutputError: a run that is neither to be resumed nor overwritten, or anything but a run
+            without ``overwrite``.
     """
     folder = config.folder
     try:
-        if any(folder.iterdir()) and not config.overwrite:
-            _refuse_used(folder, config.resume)
-        write_text(folder / ".writable", "")
-        (folder / ".writable").unlink()
+        used, run = any(folder.iterdir()), _holds_run(folder)
     except OSError as error:
         raise output_error(folder, error) from error
+    if not used or config.overwrite or (run and config.resume):
+        return
+    ways = "out= chooses another folder"
+    if not run:
+        raise OutputError(
+            f"out: {folder} holds other files, and no run to go on with; {ways}, "
+            "overwrite=true writes among them, and over those of the same names"
+        )
+    what, ways = "a finished run", f"overwrite=true replaces it, {ways}"
+    if not (folder / SUMMARY).exists():
+        what, ways = "an unfinished run", f"resume=true goes on with it, {ways}"
+    raise OutputError(f"out: {folder} holds {what}; {ways}")
 
 
-def clear(folder: Path) -> None:
-    """Remove what a run has left in ``folder``, and nothing else.
+def check_writable(folder: Path) -> None:
+    """Find out now, not after the first checkpoint.
+
+    Raises:
+        OutputError: nothing can be written to it.
+    """
+    write_text(folder / ".writable", "")
+    (folder / ".writable").unlink()
+
+
+def make_room(config: Config) -> None:
+    """Of what is there the summary goes, as the run is unfinished from here on.
+
+    With ``overwrite`` all that an older run has left goes, and nothing that is of no run.
 
     Raises:
         OutputError: that cannot be done.
     """
+    folder = config.folder
     try:
-        for name in written(folder):
-            (folder / name).unlink()
-        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        if config.overwrite and _holds_run(folder):
+            for name in written(folder):
+                (folder / name).unlink()
+            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        (folder / SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
 
@@ -86,31 +115,24 @@ def written(folder: Path) -> list[str]:
     return sorted(str(name) for name in OURS if (folder / name).is_file())
 
 
-def _refuse_used(folder: Path, resume: bool) -> None:
-    """Go on with a run only, and with that only if asked to."""
-    run = any((folder / name).exists() for name in (CONFIG, CHECKPOINT))
-    finished = run and (folder / SUMMARY).exists()
-    if run and resume:
-        return
-    ways = "out= chooses another folder"
-    if not run:
-        raise OutputError(
-            f"out: {folder} holds other files, and no run to go on with; {ways}, "
-            "overwrite=true writes among them"
-        )
-    what, ways = "a finished run", f"overwrite=true replaces it, {ways}"
-    if not finished:
-        what, ways = "an unfinished run", f"resume=true goes on with it, {ways}"
-    raise OutputError(f"out: {folder} holds {what}; {ways}")
+def _holds_run(folder: Path) -> bool:
+    """Whether there is a checkpoint, or a ``config.yaml`` that a run wrote."""
+    config = folder / CONFIG
+    if not config.is_file():
+        return (folder / CHECKPOINT).exists()
+    with config.open("rb") as file:
+        return (folder / CHECKPOINT).exists() or file.read(len(MARK)) == MARK
 
 
 def _lock(descriptor: int, folder: Path) -> None:
     """Until ``descriptor`` is closed, or this process ends however it does."""
+    busy = f"out: another run is writing to {folder}; choose another folder with out="
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OutputError(
-            f"out: another run is writing to {folder}; choose another folder with out="
-        ) from error
+        raise BusyError(busy) from error
     except OSError:
-        pass  # a network's file system may have no locks for folders
+        return  # a network's file system may have no locks for folders
+    # Another run may have removed it, empty, since it was opened.
+    if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+        raise BusyError(busy)

@@ -22,7 +22,7 @@ from esd_splat.distillation import Distillation
 from esd_splat.errors import OutputError
 from esd_splat.export import EXPORTERS, check_video, contact_sheet, write_png, write_video
 from esd_splat.files import write_text
-from esd_splat.folder import CONFIG, DIAGNOSTICS, METRICS, SHEET, SUMMARY, TENSORBOARD, clear
+from esd_splat.folder import CONFIG, DIAGNOSTICS, METRICS, SHEET, SUMMARY, TENSORBOARD, make_room
 from esd_splat.measure import measure_scene
 from esd_splat.structured import to_yaml
 
@@ -79,13 +79,12 @@ class Record:
         """Whether this part of the run has written anything."""
 
     def begin(self) -> None:
-        """Make room for what is to come: with ``overwrite`` what an older run left goes now.
+        """Make room for what is to come, and write the config.
 
-        Not before a step was made: what cannot start must not cost anything.
+        Not before a step was made, or none is left: what cannot start must not cost anything.
         """
         if not self.begun:
-            if self.config.overwrite:
-                clear(self.config.folder)
+            make_room(self.config)
             _write_config(self.config)
             self.begun = True
 

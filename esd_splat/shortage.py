@@ -40,7 +40,8 @@ def short_of_memory(config: Config, *, joint: bool = False) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not full and not any(words in str(error) for words in CPU_SHORT):
+        on_cpu = config.device == "cpu" and any(words in str(error) for words in CPU_SHORT)
+        if not (full or on_cpu):
             raise
         raise RunError(
             f"the memory of {config.device} does not suffice; try, what is estimated to save most "

@@ -33,8 +33,7 @@ def finished(config: Config) -> dict[str, Any] | None:
     """The summary of the run in the folder, where ``resume=true`` has nothing left to do for it.
 
     Raises:
-        CheckpointError: the run had other settings, or its checkpoint is gone and more is asked
-            for.
+        CheckpointError: the run had other settings.
     """
     folder = config.folder
     if not (config.resume and (folder / SUMMARY).exists() and (folder / CONFIG).exists()):
@@ -45,14 +44,8 @@ def finished(config: Config) -> dict[str, Any] | None:
         summary = dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None  # damaged: to be written anew
-    if (config.export, config.measure) == (before.export, before.measure):
-        return summary
-    if not (folder / CHECKPOINT).exists():
-        raise CheckpointError(
-            f"resume: the finished run in {folder} had other settings of export or measure, and "
-            f"has no {CHECKPOINT} to go on from; python -m esd_splat.export converts its scene"
-        )
-    return None
+    same = (config.export, config.measure) == (before.export, before.measure)
+    return summary if same else None
 
 
 def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str, Any] | None]:
@@ -85,9 +78,13 @@ def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str
 
 
 def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The checkpoint to go on from, or ``None`` where there is none that can be used."""
-    path = config.folder / CHECKPOINT
-    if not path.exists():
+    """The checkpoint to go on from, or ``None`` where there is none that can be used.
+
+    Raises:
+        CheckpointError: so it is, and the run was finished: what it made is not made again unasked.
+    """
+    path, finished = config.folder / CHECKPOINT, (config.folder / SUMMARY).exists()
+    if not path.exists() and not finished:
         say(f"{config.folder} has no checkpoint yet: starting from step 0")
         return None
     try:
@@ -95,6 +92,11 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
     except NewerCheckpointError:
         raise
     except CheckpointError as error:
+        if finished:
+            raise CheckpointError(
+                f"resume: {error}, and what was asked for besides is made from it; ask for what "
+                f"{CONFIG} has, or overwrite=true makes the run again"
+            ) from error
         # Even of a quiet run: all that it had done is lost.
         print(f"{error}; starting from step 0", file=sys.stderr, flush=True)
         return None
@@ -130,7 +132,7 @@ def _differing(before: Config, asked: Config, names: list[str]) -> str:
     had, wanted = (read_flat(to_yaml(config), CONFIG) for config in (before, asked))
     sections = tuple(f"{name}." for name in names)
     values = [
-        f"{key}={'null' if value is None else value}"
+        f"{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in had.items()
         if f"{key}.".startswith(sections) and wanted.get(key, ...) != value
     ]

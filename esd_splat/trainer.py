@@ -15,7 +15,7 @@ from esd_splat.checkpoint import save_checkpoint
 from esd_splat.config import Config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import EsdSplatError, OutputError, RunError
-from esd_splat.folder import CHECKPOINT, check_folder, claimed, written
+from esd_splat.folder import CHECKPOINT, check_folder, check_writable, claimed, written
 from esd_splat.live import View, open_view
 from esd_splat.processor import denormals_flushed
 from esd_splat.progress import progress
@@ -48,10 +48,11 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     say = partial(print, flush=True) if not quiet else lambda line: None
     config.teacher.check(texts(config))
     with claimed(config.folder):
-        if summary := finished(config):
+        check_folder(config)
+        if (summary := finished(config)) is not None:
             say(f"{config.folder} holds a finished run: nothing left to do")
             return summary
-        check_folder(config)
+        check_writable(config.folder)
         config, saved = settle(config, say)
         check_exports(config)
         if saved is None:

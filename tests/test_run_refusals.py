@@ -126,8 +126,6 @@ def test_a_scene_that_vanishes_stops_the_run(
     words = r"step \d+: all 30 Gaussians vanished.*(no checkpoint|last\.ckpt holds step \d+)"
     with pytest.raises(RunError, match=words):
         trainer.run(_config(model, out, *keys), quiet=True)
-    begun = (out / "checkpoints" / "last.ckpt").exists()
-    assert (out / "metrics.csv").exists() == begun, "what led to it is what one wants to see"
     assert not (out / "summary.json").exists()
 
 
@@ -174,7 +172,7 @@ def test_a_newer_checkpoint_is_kept(model: Path, tmp_path: Path) -> None:
 def test_a_finished_run_of_something_else_is_not_this_one(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     trainer.run(_config(model, out), quiet=True)
-    with pytest.raises(CheckpointError, match=r"settings for prompt \(prompt=a red owl\); use"):
+    with pytest.raises(CheckpointError, match='prompt \\(prompt="a red owl"\\); use'):
         trainer.run(_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
 
 

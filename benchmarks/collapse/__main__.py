@@ -48,9 +48,9 @@ def main() -> None:
         jobs = [job for job in jobs if job.seed in args.seeds]
     if args.workers < 1:
         parser.error(f"--workers must be at least 1, got {args.workers}")
-    if (args.out / PAGE).exists() and not (args.out / ROWS).exists():
-        parser.error(f"--out: {args.out} has a {PAGE} and no {ROWS}; choose another folder")
     try:
+        if (args.out / PAGE).exists() and not (args.out / ROWS).exists():
+            parser.error(f"--out: {args.out} has a {PAGE} and no {ROWS}; choose another folder")
         args.out.mkdir(parents=True, exist_ok=True)
         read_rows(args.out)
     except (OSError, ValueError) as error:

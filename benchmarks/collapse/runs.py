@@ -14,9 +14,12 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.collapse.plan import DRAWN, Job
+
+if TYPE_CHECKING:
+    from esd_splat.config import Config
 
 HERE = Path(__file__).parent
 ROWS = "rows.jsonl"
@@ -25,6 +28,8 @@ OUTPUTS = HERE.parent.parent / "outputs" / "collapse"
 PACKAGES = ("torch", "diffusers", "peft")
 COLLAPSED = {"janus": True, "recognised": 0.0, "faces": 0, "front_share": 0.0, "MI": 0.0}
 """What a run that diverged counts as, beside its error."""
+PATIENCE = 5
+"""Seconds between attempts at a folder that another process has."""
 DIAGNOSED = 0.9
 """Noise level, as a fraction of T, that a diagnosed run's row has the scores of."""
 SCORES = ("null_error", "null_error_teacher", "pool_error", "gap_cosine")
@@ -78,7 +83,7 @@ def folder_of(row: Row) -> Path:
 
 
 def _run(job: Job) -> Row:
-    from esd_splat import fit, load_config
+    from esd_splat import load_config
     from esd_splat.errors import RunError
 
     row: Row = {"setting": job.setting.label, "keys": job.setting.keys}
@@ -95,14 +100,25 @@ def _run(job: Job) -> Row:
     # A run has one thread, so this is what it takes alone, whatever else the machine is doing.
     started = time.process_time()
     try:
-        summary = fit(config, quiet=True)
+        summary = _fitted(config)
     except RunError as error:
         return row | {"error": str(error), **COLLAPSED}
-    finally:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     row |= {name: summary[name] for name in ("steps", "gaussians")}
     row["seconds"] = round(time.process_time() - started, 2)
     return row | summary["measures"] | (_scores(folder) if job.diagnosed else {})
+
+
+def _fitted(config: "Config") -> Row:
+    """The summary of the run, once no worker of a killed benchmark is at it any more."""
+    from esd_splat import fit
+    from esd_splat.errors import BusyError
+
+    while True:
+        try:
+            return fit(config, quiet=True)
+        except BusyError:
+            time.sleep(PATIENCE)
 
 
 def _scores(folder: Path) -> Row:

@@ -60,7 +60,8 @@ class Guidance:
         azimuth_deg: Float[Tensor, " b"],
         elevation_deg: Float[Tensor, " b"],
     ) -> dict[str, Branch]:
-        """What to ask about views from there, by name; no row that would not count.
+        """What to ask about views from there, by name; no row that would not count, but for a
+        joint teacher, which is asked about all views or none.
 
         Args:
             needs: what a loss wants, of which those in ``PREDICTS`` are the teacher's.

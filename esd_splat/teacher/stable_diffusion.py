@@ -168,7 +168,7 @@ def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None
         if not unknown:
             continue
         close = [get_close_matches(word, vocabulary["words"], n=1) for word in unknown]
-        near = [match[0] for match in close if match]
+        near = dict.fromkeys(match[0] for match in close if match)
         mean = f"; did you mean {' and '.join(map(repr, near))}?" if near else "."
         kinds, colours = vocabulary["kinds"], vocabulary["colours"]
         others = [word for word in vocabulary["words"] if word not in (*kinds, *colours)]
