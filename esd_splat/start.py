@@ -68,7 +68,7 @@ def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str
         name: getattr(before if getattr(config, name) == "auto" else config, name)
         for name in DECIDED
     }
-    device = _device(asked["device"])
+    device = _device(asked["device"], begun=saved is not None)
     backend = resolve_backend(asked["backend"], device.type)
     if backend == "reference" and device.type == "cpu" and native.MISSING:
         say(f"no compiled kernels, so PyTorch draws, more slowly; {native.COMPILE}")
@@ -156,12 +156,14 @@ def texts(config: Config) -> dict[str, str]:
     }
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, *, begun: bool) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
+        # Not the CPU for a run that has begun: there it would be another one.
+        other = "go on with the run where it began" if begun else "use device=cpu"
         raise BackendError(
-            "device: cuda was asked for and torch finds no CUDA device; use device=cpu, or install "
-            "a CUDA build of torch and a driver"
+            f"device: cuda was asked for and torch finds no CUDA device; {other}, or install a "
+            "CUDA build of torch and a driver"
         )
     return torch.device(name)

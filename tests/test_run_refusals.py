@@ -6,9 +6,10 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+import torch
 
 from esd_splat import native, trainer
-from esd_splat.checkpoint import MAGIC
+from esd_splat.checkpoint import MAGIC, load_checkpoint, save_checkpoint
 from esd_splat.config import Config, load_config
 from esd_splat.errors import (
     BackendError,
@@ -156,6 +157,21 @@ def test_auto_is_decided_once(model: Path, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(CheckpointError, match="other settings for backend"):
         trainer.run(_config(model, out, "resume=true", "backend=reference"), quiet=True)
     assert trainer.run(_config(model, out, "resume=true"), quiet=True)["backend"] == "cpu"
+
+
+def test_a_run_of_a_gpu_stays_there(model: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    out = tmp_path / "run"
+    with pytest.raises(BackendError, match="no CUDA device; use device=cpu, or install"):
+        trainer.run(_config(model, out, "device=cuda"), quiet=True)
+    trainer.run(_config(model, out), quiet=True, until=1)
+    path = out / "checkpoints" / "last.ckpt"
+    state = load_checkpoint(path)
+    state["config"] = state["config"].replace("device: cpu", "device: cuda")
+    save_checkpoint(path, state)
+    with pytest.raises(BackendError, match="no CUDA device; go on with the run where it began, or"):
+        trainer.run(_config(model, out, "resume=true"), quiet=True)
 
 
 def test_a_newer_checkpoint_is_kept(model: Path, tmp_path: Path) -> None:
