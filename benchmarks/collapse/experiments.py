@@ -166,7 +166,7 @@ EXPERIMENTS = {
                 "attention only": _with(PAPER, "particle.layers=attention"),
                 "camera from the start": _past(PAPER, "particle.camera_scale=1"),
             },
-            seeds=(0,),
+            seeds=(0, 1),
             diagnosed=True,
         ),
         Experiment(
