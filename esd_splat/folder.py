@@ -117,11 +117,12 @@ def written(folder: Path) -> list[str]:
 
 def _holds_run(folder: Path) -> bool:
     """Whether there is a checkpoint, or a ``config.yaml`` that a run wrote."""
-    config = folder / CONFIG
-    if not config.is_file():
-        return (folder / CHECKPOINT).exists()
-    with config.open("rb") as file:
-        return (folder / CHECKPOINT).exists() or file.read(len(MARK)) == MARK
+    if (folder / CHECKPOINT).exists():
+        return True
+    if not (folder / CONFIG).is_file():
+        return False
+    with (folder / CONFIG).open("rb") as file:
+        return file.read(len(MARK)) == MARK
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -8,6 +8,9 @@ import torch
 from esd_splat.config import Config
 from esd_splat.errors import RunError
 
+CPU_SHORT = ("can't allocate memory", "not enough memory", '"aten::new_empty"')
+"""What a ``RuntimeError`` says for want of memory: torch's of Linux and of others, our kernels'."""
+
 
 def remedies(config: Config, *, joint: bool = False) -> str:
     """What this run does not use yet, the most helpful first: an estimate, not a measurement.
@@ -27,10 +30,6 @@ def remedies(config: Config, *, joint: bool = False) -> str:
         "view=false": config.view,
     }
     return ", ".join(name for name, unused in options.items() if unused)
-
-
-CPU_SHORT = ("can't allocate memory", "not enough memory", '"aten::new_empty"')
-"""What a ``RuntimeError`` says for want of memory: torch's of Linux and of others, our kernels'."""
 
 
 @contextmanager

@@ -83,8 +83,8 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
     Raises:
         CheckpointError: so it is, and the run was finished: what it made is not made again unasked.
     """
-    path, finished = config.folder / CHECKPOINT, (config.folder / SUMMARY).exists()
-    if not path.exists() and not finished:
+    path, ended = config.folder / CHECKPOINT, (config.folder / SUMMARY).exists()
+    if not path.exists() and not ended:
         say(f"{config.folder} has no checkpoint yet: starting from step 0")
         return None
     try:
@@ -92,7 +92,7 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
     except NewerCheckpointError:
         raise
     except CheckpointError as error:
-        if finished:
+        if ended:
             raise CheckpointError(
                 f"resume: {error}, and what was asked for besides is made from it; ask for what "
                 f"{CONFIG} has, or overwrite=true makes the run again"

@@ -11,7 +11,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.distillation import Distillation
 from esd_splat.errors import BusyError, CheckpointError, OutputError, RunError
 from esd_splat.folder import CHECKPOINT, claimed
-from tests.tiny import IMAGE_SIZE
+from tests.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,7 @@ def out(finished: Path, tmp_path: Path) -> Path:
 
 
 def _config(model: Path, out: Path, *more: str) -> Config:
-    keys = {
-        "prompt": "a red owl",
-        "teacher.model": model,
-        "out": out,
-        "steps": 2,
-        "batch": 2,
-        "cameras.size": IMAGE_SIZE,
-        "init.count": 20,
-        "export.frames": 0,
-        "export.report": "false",
-    }
-    keys |= dict(override.split("=", 1) for override in more)
-    return load_config(None, [f"{key}={value}" for key, value in keys.items()])
+    return tiny_config(model, out, "steps=2", "export.frames=0", *more)
 
 
 def _content(folder: Path) -> dict[Path, bytes]:

@@ -10,7 +10,7 @@ import torch
 
 from esd_splat import native, trainer
 from esd_splat.checkpoint import MAGIC, load_checkpoint, save_checkpoint
-from esd_splat.config import Config, load_config
+from esd_splat.config import load_config
 from esd_splat.errors import (
     BackendError,
     CheckpointError,
@@ -23,23 +23,7 @@ from esd_splat.errors import (
 )
 from esd_splat.export import load_scene
 from tests.export.scenes import FORMATS
-from tests.tiny import IMAGE_SIZE
-
-
-def _config(model: Path, out: Path, *more: str) -> Config:
-    keys = {
-        "prompt": "a red owl",
-        "teacher.model": model,
-        "out": out,
-        "steps": 3,
-        "batch": 2,
-        "cameras.size": IMAGE_SIZE,
-        "export.frames": 2,
-        "export.report": "false",
-        "measure.views": 8,
-    }
-    keys |= dict(override.split("=", 1) for override in ("init={name: ball, count: 30}", *more))
-    return load_config(None, [f"{key}={value}" for key, value in keys.items()])
+from tests.tiny import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -54,12 +38,12 @@ def test_what_cannot_start_costs_nothing(
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(error):
-        trainer.run(_config(model, out, *more), quiet=True)
+        trainer.run(tiny_config(model, out, *more), quiet=True)
     assert not out.exists()
-    trainer.run(_config(model, out), quiet=True)
+    trainer.run(tiny_config(model, out), quiet=True)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(error):
-        trainer.run(_config(model, out, "overwrite=true", *more), quiet=True)
+        trainer.run(tiny_config(model, out, "overwrite=true", *more), quiet=True)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
@@ -70,13 +54,13 @@ def test_a_video_that_cannot_be_made_is_known_before_the_run(
         raise RuntimeError("No ffmpeg exe could be found.")
 
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
-    config = _config(model, tmp_path / "run", "export.video=gif")
+    config = tiny_config(model, tmp_path / "run", "export.video=gif")
     with pytest.raises(
         OutputError, match=r"^export\.video: .*pip install.*export\.frames=0 makes no"
     ):
         trainer.run(config, quiet=True)
     assert not (tmp_path / "run").exists()
-    trainer.run(_config(model, tmp_path / "run", "export.frames=0"), quiet=True)
+    trainer.run(tiny_config(model, tmp_path / "run", "export.frames=0"), quiet=True)
 
 
 def test_a_report_that_fails_leaves_a_finished_run(
@@ -88,8 +72,8 @@ def test_a_report_that_fails_leaves_a_finished_run(
     monkeypatch.setattr(trainer, "write_report", full)
     out = tmp_path / "run"
     with pytest.raises(OutputError, match=r"no space left; all but the report is there, and pyt"):
-        trainer.run(_config(model, out, "export.report=true"), quiet=True)
-    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 3
+        trainer.run(tiny_config(model, out, "export.report=true"), quiet=True)
+    assert trainer.run(tiny_config(model, out, "resume=true"), quiet=True)["steps"] == 3
 
 
 def test_a_video_that_fails_in_the_end_costs_no_scene(
@@ -101,10 +85,10 @@ def test_a_video_that_fails_in_the_end_costs_no_scene(
         patch.setattr("esd_splat.export.video.QUALITY_CRF", "worst")
         patch.setattr("esd_splat.record.check_video", lambda suffix: None)
         with pytest.raises(OutputError, match=r"turntable\.mp4: .*resume=true writes the rest"):
-            trainer.run(_config(model, out, *keys), quiet=True)
+            trainer.run(tiny_config(model, out, *keys), quiet=True)
     left = {name: (out / name).read_bytes() for name in ("scene.ply", "contact_sheet.png")}
     assert {p.name for p in out.iterdir()} == {*left, "config.yaml", "metrics.csv", "checkpoints"}
-    assert trainer.run(_config(model, out, *keys, "resume=true"), quiet=True)["steps"] == 3
+    assert trainer.run(tiny_config(model, out, *keys, "resume=true"), quiet=True)["steps"] == 3
     assert {p.name for p in out.glob("turntable.*")} == {"turntable.mp4", "turntable.gif"}
     assert left == {name: (out / name).read_bytes() for name in left}
     assert len((out / "metrics.csv").read_text().splitlines()) == 4, "no step was done again"
@@ -126,7 +110,7 @@ def test_a_scene_that_vanishes_stops_the_run(
     keys = ("steps=20", "densify=none", "checkpoint_every=1", "log.every=1", *more)
     words = r"step \d+: all 30 Gaussians vanished.*(no checkpoint|last\.ckpt holds step \d+)"
     with pytest.raises(RunError, match=words):
-        trainer.run(_config(model, out, *keys), quiet=True)
+        trainer.run(tiny_config(model, out, *keys), quiet=True)
     assert not (out / "summary.json").exists()
 
 
@@ -134,11 +118,11 @@ def test_a_run_writes_the_formats_it_is_asked_for(model: Path, tmp_path: Path) -
     """And replacing it removes those of before."""
     out, names = tmp_path / "run", sorted(FORMATS)
     formats = f"export.formats=[{','.join(names)}]"
-    trainer.run(_config(model, out, "steps=1", formats), quiet=True)
+    trainer.run(tiny_config(model, out, "steps=1", formats), quiet=True)
     assert sorted(path.name for path in out.glob("scene.*")) == [f"scene.{n}" for n in names]
     whole = load_scene(out / "scene.ply")
     assert {len(load_scene(path)) for path in out.glob("scene.*")} == {len(whole)}
-    trainer.run(_config(model, out, "steps=1", "overwrite=true"), quiet=True)
+    trainer.run(tiny_config(model, out, "steps=1", "overwrite=true"), quiet=True)
     assert [path.name for path in out.glob("scene.*")] == ["scene.ply"]
 
 
@@ -147,16 +131,16 @@ def test_auto_is_decided_once(model: Path, tmp_path: Path, monkeypatch: pytest.M
     if native.MISSING:
         pytest.skip(f"no kernels: {native.MISSING}")
     out = tmp_path / "run"
-    trainer.run(_config(model, out), quiet=True, until=1)
+    trainer.run(tiny_config(model, out), quiet=True, until=1)
     settled = load_config(out / "config.yaml")
     assert (settled.backend, settled.device) == ("cpu", "cpu")
     with monkeypatch.context() as without:
         without.setattr(native, "MISSING", "as if")
         with pytest.raises(BackendError, match="backend=cpu needs the compiled kernels"):
-            trainer.run(_config(model, out, "resume=true"), quiet=True)
+            trainer.run(tiny_config(model, out, "resume=true"), quiet=True)
     with pytest.raises(CheckpointError, match="other settings for backend"):
-        trainer.run(_config(model, out, "resume=true", "backend=reference"), quiet=True)
-    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["backend"] == "cpu"
+        trainer.run(tiny_config(model, out, "resume=true", "backend=reference"), quiet=True)
+    assert trainer.run(tiny_config(model, out, "resume=true"), quiet=True)["backend"] == "cpu"
 
 
 def test_a_run_of_a_gpu_stays_there(model: Path, tmp_path: Path) -> None:
@@ -164,38 +148,38 @@ def test_a_run_of_a_gpu_stays_there(model: Path, tmp_path: Path) -> None:
         pytest.skip("there is one")
     out = tmp_path / "run"
     with pytest.raises(BackendError, match="no CUDA device; use device=cpu, or install"):
-        trainer.run(_config(model, out, "device=cuda"), quiet=True)
-    trainer.run(_config(model, out), quiet=True, until=1)
+        trainer.run(tiny_config(model, out, "device=cuda"), quiet=True)
+    trainer.run(tiny_config(model, out), quiet=True, until=1)
     path = out / "checkpoints" / "last.ckpt"
     state = load_checkpoint(path)
     state["config"] = state["config"].replace("device: cpu", "device: cuda")
     save_checkpoint(path, state)
     with pytest.raises(BackendError, match="no CUDA device; go on with the run where it began, or"):
-        trainer.run(_config(model, out, "resume=true"), quiet=True)
+        trainer.run(tiny_config(model, out, "resume=true"), quiet=True)
 
 
 def test_a_newer_checkpoint_is_kept(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trainer.run(_config(model, out), quiet=True, until=1)
+    trainer.run(tiny_config(model, out), quiet=True, until=1)
     path = out / "checkpoints" / "last.ckpt"
     newer = MAGIC + b"9\n" + path.read_bytes().partition(b"\n")[2]
     path.write_bytes(newer)
     with pytest.raises(NewerCheckpointError, match=r"has version 9 .* update esd_splat"):
-        trainer.run(_config(model, out, "resume=true"), quiet=True)
+        trainer.run(tiny_config(model, out, "resume=true"), quiet=True)
     assert path.read_bytes() == newer
 
 
 def test_a_finished_run_of_something_else_is_not_this_one(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trainer.run(_config(model, out), quiet=True)
+    trainer.run(tiny_config(model, out), quiet=True)
     with pytest.raises(CheckpointError, match='prompt \\(prompt="a red owl"\\); use'):
-        trainer.run(_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
+        trainer.run(tiny_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
 
 
 def test_sheets_and_numbers_are_there_while_it_runs(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     keys = ("log.sheet_every=1", "log.every=1", "checkpoint_every=1")
-    trainer.run(_config(model, out, *keys), quiet=True, until=2)
+    trainer.run(tiny_config(model, out, *keys), quiet=True, until=2)
     assert (out / "contact_sheet.png").exists()
     assert len((out / "metrics.csv").read_text().splitlines()) == 3
 
@@ -211,4 +195,4 @@ def test_unknown_words_are_named_with_the_key_they_came_by(model: Path, tmp_path
         ("teacher.views.enabled=true", r"teacher\.views \(front view\)", "'front', 'view'"),
     ):
         with pytest.raises(PromptError, match=f"^{key}: .*does not know {said}"):
-            trainer.run(_config(model, tmp_path / "run", more), quiet=True)
+            trainer.run(tiny_config(model, tmp_path / "run", more), quiet=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from esd_splat.errors import ConfigError, EsdSplatError
-from esd_splat.export import EXPORTERS, load_scene
+from esd_splat.export import load_scene
 from esd_splat.export.load import DECODERS
-from esd_splat.folder import CONFIG, DIAGNOSTICS, METRICS, SUMMARY
+from esd_splat.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
 from esd_splat.gaussians import Gaussians
 from esd_splat.structured import read_flat
 
-SCENES = tuple(f"scene.{name}" for name in EXPORTERS if Path(f"scene.{name}").suffix in DECODERS)
-"""Of the formats that can be read back, the most exact first."""
+READABLE = tuple(name for name in SCENES if Path(name).suffix in DECODERS)
+"""Scene files that can be read back, the most exact first."""
 
 Rows = list[dict[str, float]]
 """Of a table; a row has no entry where the file has an empty cell."""
@@ -54,7 +54,7 @@ class Run:
     @property
     def scene_file(self) -> Path | None:
         """The most exact of its scene files; ``None`` where it has left none yet."""
-        there = (self.folder / name for name in SCENES)
+        there = (self.folder / name for name in READABLE)
         return next((path for path in there if path.exists()), None)
 
     @property

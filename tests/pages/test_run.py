@@ -7,7 +7,7 @@ import pytest
 
 from esd_splat.errors import EsdSplatError
 from esd_splat.pages import read_run, read_scene
-from esd_splat.pages.run import SCENES
+from esd_splat.pages.run import READABLE
 from tests.export.scenes import FORMATS
 from tests.runs import balls, make_run
 
@@ -35,7 +35,7 @@ def test_a_run_that_goes_on_says_how_far_it_is(tmp_path: Path) -> None:
 
 
 def test_the_most_exact_scene_is_shown(tmp_path: Path) -> None:
-    assert sorted(SCENES) == sorted(f"scene.{name}" for name in FORMATS)
+    assert sorted(READABLE) == sorted(f"scene.{name}" for name in FORMATS)
     folder = make_run(tmp_path / "run", scene="splat")
     assert len(read_scene(read_run(folder))) == len(balls())
     run = read_run(shutil.copytree(make_run(tmp_path / "other"), folder, dirs_exist_ok=True))
