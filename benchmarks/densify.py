@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.rasterize import resident_peak
-from esd_splat import native
-from esd_splat.densify import CloneSplit
-from esd_splat.densify.growth import CLONE, DROP, SPLIT, Growth
-from esd_splat.gaussians import Gaussians
-from esd_splat.optim import Optim, apply_edit, make_adam, scene_of
+from esd_splat.scene import kernels
+from esd_splat.scene.densify import CloneSplit
+from esd_splat.scene.densify.growth import CLONE, DROP, SPLIT, Growth
+from esd_splat.scene.gaussians import Gaussians
+from esd_splat.scene.optim import Optim, apply_edit, make_adam, scene_of
 
 SIZES = ((20_000, 0), (100_000, 0), (100_000, 3), (1_000_000, 0), (1_000_000, 3))
 """Gaussians, and the degree of their harmonics."""
@@ -127,7 +127,7 @@ def _never() -> Tensor:
 @contextmanager
 def without_kernels() -> Iterator[None]:
     """As if none were compiled."""
-    with mock.patch.object(native, "MISSING", "switched off"):
+    with mock.patch.object(kernels, "MISSING", "switched off"):
         yield
 
 
@@ -206,8 +206,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    if not native.has("grow", torch.empty(0, device=args.device)):
-        parser.error(f"no kernels for {args.device}: {native.MISSING or native.COMPILE}")
+    if not kernels.has("grow", torch.empty(0, device=args.device)):
+        parser.error(f"no kernels for {args.device}: {kernels.MISSING or kernels.COMPILE}")
     where = torch.cuda.get_device_name() if args.device == "cuda" else platform.machine()
     print(f"{datetime.date.today()}, {where}, torch {torch.__version__}, one refinement")
     print(
@@ -219,7 +219,7 @@ def main() -> None:
         if args.counts and count not in args.counts:
             continue
         mine, theirs = ours(count, degree, args.device), gsplats(count, degree, args.device)
-        kernels = best_ms(*mine, args.device, args.repeats)
+        compiled = best_ms(*mine, args.device, args.repeats)
         with without_kernels():
             plain = best_ms(*mine, args.device, args.repeats)
         gsplat = best_ms(*theirs, args.device, args.repeats)
@@ -231,8 +231,8 @@ def main() -> None:
                 refine()
             moved.append(traffic.total / count)
         print(
-            f"| {count} | {degree} | {kernels:.2f} | {plain:.2f} | {gsplat:.2f} "
-            f"| {gsplat / kernels:.1f} | {moved[0]:.0f} | {moved[1]:.0f} "
+            f"| {count} | {degree} | {compiled:.2f} | {plain:.2f} | {gsplat:.2f} "
+            f"| {gsplat / compiled:.1f} | {moved[0]:.0f} | {moved[1]:.0f} "
             f"| {memory[0]:.0f} | {memory[1]:.0f} |",
             flush=True,
         )

@@ -30,10 +30,10 @@ from typing import Any
 import torch
 
 from benchmarks.rasterize import resident_peak
-from esd_splat.export import EXPORTERS, load_scene, save_ply
-from esd_splat.export.load import DECODERS
 from esd_splat.files import write_text
-from esd_splat.gaussians import Gaussians
+from esd_splat.formats import EXPORTERS, load_scene, save_ply
+from esd_splat.formats.load import DECODERS
+from esd_splat.scene.gaussians import Gaussians
 
 RESULTS = Path(__file__).parent / "results" / "export.md"
 GSPLATS: dict[str, Any] = {"ply": "ply", "compressed.ply": "ply_compressed", "splat": "splat"}

@@ -24,11 +24,11 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from esd_splat.config import Config, load_config
-from esd_splat.distillation import Distillation
-from esd_splat.live import View, open_view
-from esd_splat.live.seen import prepare
-from esd_splat.processor import denormals_flushed
-from esd_splat.rasterize import resolve_backend
+from esd_splat.distill.distillation import Distillation
+from esd_splat.scene.denormals import denormals_flushed
+from esd_splat.scene.rasterize import resolve_backend
+from esd_splat.show.live import View, open_view
+from esd_splat.show.live.seen import prepare
 
 RESULT = Path(__file__).parent / "results" / "live.md"
 CAMERA = {

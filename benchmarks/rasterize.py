@@ -24,10 +24,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from esd_splat.cameras import Cameras
 from esd_splat.files import write_text
-from esd_splat.gaussians import SH_C0, Gaussians
-from esd_splat.rasterize import rasterize, resolve_backend
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import SH_C0, Gaussians
+from esd_splat.scene.rasterize import rasterize, resolve_backend
 
 SIZES = {64: 5_000, 128: 20_000, 256: 50_000, 512: 100_000}
 """Gaussians, by the side of the image in pixels."""

@@ -18,13 +18,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from esd_splat import distillation
 from esd_splat.config import Config, load_config
-from esd_splat.distillation import Distillation
-from esd_splat.losses import LOSSES
-from esd_splat.rasterize import resolve_backend
-from esd_splat.teacher.blank import SHAPES, save_blank
-from esd_splat.trainer import DTYPES
+from esd_splat.distill import distillation
+from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.losses import LOSSES
+from esd_splat.run.trainer import DTYPES
+from esd_splat.scene.rasterize import resolve_backend
+from esd_splat.teacher.random_weights import SHAPES, save_blank
 
 WARM_UP = 5
 METHODS = {

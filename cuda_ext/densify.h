@@ -1,5 +1,5 @@
 // Densification of one row, compiled for the CPU and for CUDA. What it computes is defined in
-// esd_splat/densify/growth.py and classify.py, to the bit: transcendental functions are evaluated
+// esd_splat/scene/densify/growth.py and classify.py, to the bit: transcendental functions are evaluated
 // in double precision and rounded once, so the rounding of a particular library hardly ever shows.
 #pragma once
 

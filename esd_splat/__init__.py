@@ -23,13 +23,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esd_splat.cameras import Orbit
     from esd_splat.config import load_config
-    from esd_splat.export import load_ply, load_scene, save_ply
+    from esd_splat.distill.losses import Esd, Sds, Vsd
     from esd_splat.fit import fit
-    from esd_splat.gaussians import Gaussians
-    from esd_splat.losses import Esd, Sds, Vsd
-    from esd_splat.rasterize import rasterize
+    from esd_splat.formats import load_ply, load_scene, save_ply
+    from esd_splat.scene.cameras import Orbit
+    from esd_splat.scene.gaussians import Gaussians
+    from esd_splat.scene.rasterize import rasterize
 
 __version__ = "0.1.0"
 
@@ -48,19 +48,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Esd": "losses",
-    "Gaussians": "gaussians",
-    "Orbit": "cameras",
-    "Sds": "losses",
-    "Vsd": "losses",
+    "Esd": "distill.losses",
+    "Gaussians": "scene.gaussians",
+    "Orbit": "scene.cameras",
+    "Sds": "distill.losses",
+    "Vsd": "distill.losses",
     "load_config": "config",
-    "load_ply": "export",
-    "load_scene": "export",
-    "save_ply": "export",
+    "load_ply": "formats",
+    "load_scene": "formats",
+    "rasterize": "scene.rasterize",
+    "save_ply": "formats",
 }
 
 
-_CALLABLE = ("fit", "rasterize")
+_CALLABLE = ("fit",)
 """Functions that have their module's name: whichever is imported first, both are reached by it."""
 
 

@@ -11,19 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from esd_splat.cameras import Orbit
-from esd_splat.densify import DENSIFIERS, Densifier
+from esd_splat.distill.lora import Particle
+from esd_splat.distill.losses import LOSSES, Clamp, Regularise, ScoreDistillation
+from esd_splat.distill.pool import Pool
 from esd_splat.errors import Problem, check
-from esd_splat.export import EXPORTERS
 from esd_splat.files import expanded
+from esd_splat.formats import EXPORTERS
 from esd_splat.init import INITIALISERS, Initialiser
-from esd_splat.losses import LOSSES, Clamp, Regularise, ScoreDistillation
-from esd_splat.measure import Measure
-from esd_splat.noise import TimestepRange
-from esd_splat.optim import Optim
-from esd_splat.pool import Pool
+from esd_splat.run.measure import Measure
+from esd_splat.scene.cameras import Orbit
+from esd_splat.scene.densify import DENSIFIERS, Densifier
+from esd_splat.scene.optim import Optim
 from esd_splat.structured import load, plugin
-from esd_splat.teacher import TEACHERS, Memory, Particle, TeacherConfig
+from esd_splat.teacher import TEACHERS, Memory, TeacherConfig
+from esd_splat.teacher.noise import TimestepRange
 
 VERSION = 1
 """Of the format below. A change that reads an old file differently adds one."""

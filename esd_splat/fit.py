@@ -40,7 +40,7 @@ def fit(config: "Config", *, quiet: bool = False) -> dict[str, Any]:
         EsdSplatError: the run cannot start or go on; one line says why, and the way out.
         KeyboardInterrupt: after the run has saved what it needs to be resumed.
     """
-    from esd_splat import trainer  # with torch, Lightning and diffusers: seconds
+    from esd_splat.run import trainer  # with torch, Lightning and diffusers: seconds
 
     return trainer.run(config, quiet=quiet)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from esd_splat.export import EXPORTERS
-from esd_splat.gaussians import SH_C0, Gaussians
+from esd_splat.formats import EXPORTERS
+from esd_splat.scene.gaussians import SH_C0, Gaussians
 
 SIDES = {"red": (1.0, 0, 0), "green": (0, 1.0, 0), "blue": (0, 0, 1.0), "black": (0, 0, 0)}
 """Colours of the balls that cover the middle, seen from azimuth 0, 90, 180 and 270."""

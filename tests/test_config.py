@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from esd_splat.cameras import Orbit
 from esd_splat.config import Config, Export, Log, find_config, load_config, shipped_configs
-from esd_splat.densify import NoDensify
+from esd_splat.distill.losses import Esd, Sds, Vsd
 from esd_splat.errors import ConfigError
-from esd_splat.export import EXPORTERS
-from esd_splat.losses import Esd, Sds, Vsd
+from esd_splat.formats import EXPORTERS
+from esd_splat.scene.cameras import Orbit
+from esd_splat.scene.densify import NoDensify
 from esd_splat.structured import help_text, keys_of, load, to_yaml
 
 ROOT = Path(__file__).parent.parent

@@ -33,9 +33,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, bool]]:
             raise KeyboardInterrupt
         return {"steps": config.steps}
 
-    trainer: Any = ModuleType("esd_splat.trainer")
+    trainer: Any = ModuleType("esd_splat.run.trainer")
     trainer.run = run
-    monkeypatch.setitem(sys.modules, "esd_splat.trainer", trainer)
+    monkeypatch.setitem(sys.modules, "esd_splat.run.trainer", trainer)
     monkeypatch.setattr(esd_splat, "trainer", trainer, raising=False)
     return asked
 
@@ -174,10 +174,10 @@ def test_the_module_runs_from_any_folder(tmp_path: Path) -> None:
 )
 def test_fit_is_a_function_whatever_was_imported_first(imports: str) -> None:
     code = f"""{imports}
-import sys, types, esd_splat
-trainer = types.ModuleType("esd_splat.trainer")
+import sys, types, esd_splat, esd_splat.run
+trainer = types.ModuleType("esd_splat.run.trainer")
 trainer.run = lambda config, quiet: (config, quiet)
-sys.modules["esd_splat.trainer"] = esd_splat.trainer = trainer
+sys.modules["esd_splat.run.trainer"] = esd_splat.run.trainer = trainer
 assert fit("config", quiet=True) == ("config", True)
 import esd_splat.fit as module
 assert module.main and callable(esd_splat.fit)
@@ -186,23 +186,10 @@ assert module.main and callable(esd_splat.fit)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("first", ["import esd_splat.rasterize; ", ""])
-def test_rasterize_is_a_function_and_a_package(first: str) -> None:
-    code = f"""{first}from esd_splat import rasterize
-assert callable(rasterize)
-from esd_splat.rasterize import RASTERIZERS
-assert rasterize.RASTERIZERS is RASTERIZERS
-"""
-    done = python("-W", "error", "-c", code)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("name", ["fit", "rasterize"])
-def test_a_function_of_its_module_s_name_is_used_as_one(name: str) -> None:
-    known = getattr(esd_splat, name)
-    assert pickle.loads(pickle.dumps(known)) is known
-    function = getattr(import_module(f"esd_splat.{name}"), name)
-    assert inspect.signature(known) == inspect.signature(function)
+def test_fit_is_used_as_the_function_of_its_module_s_name() -> None:
+    assert pickle.loads(pickle.dumps(esd_splat.fit)) is esd_splat.fit
+    function = import_module("esd_splat.fit").fit
+    assert inspect.signature(esd_splat.fit) == inspect.signature(function)
 
 
 def test_every_public_name_is_there() -> None:

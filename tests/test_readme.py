@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from esd_splat.config import load_config
+from esd_splat.distill.losses import LOSSES
 from esd_splat.errors import ConfigError
-from esd_splat.losses import LOSSES
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_new_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(# esd_splat/losses/mine\.py.*?)```", README, re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(# esd_splat/distill/losses/mine\.py.*?)```", README, re.DOTALL
+    )
     (tmp_path / "mine.py").write_text(code)
     spec = importlib.util.spec_from_file_location("mine", tmp_path / "mine.py")
     assert spec is not None

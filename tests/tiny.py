@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from esd_splat.config import Config, load_config
-from esd_splat.teacher.blank import save_blank
+from esd_splat.teacher.random_weights import save_blank
 
 IMAGE_SIZE = 16
 

@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.distill.losses import ScoreDistillation, surrogate_loss
 from esd_splat.errors import RunError
-from esd_splat.losses import ScoreDistillation, surrogate_loss
-from esd_splat.noise import TimestepRange, alpha_sigma
+from esd_splat.teacher.noise import TimestepRange, alpha_sigma
 from toy.exact import Column, Gaussian, Points, fixed_point, make_problem, point_eps
 from toy.settings import TIMESTEPS, Settings
 

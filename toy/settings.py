@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from esd_splat.losses import Esd, ScoreDistillation, Sds, Vsd
+from esd_splat.distill.losses import Esd, ScoreDistillation, Sds, Vsd
 
 TIMESTEPS = 1000
 """Timesteps of the schedule that runs without ``--paper``."""

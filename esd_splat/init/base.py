@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from esd_splat.errors import check
-from esd_splat.gaussians import SH_C0, Gaussians
+from esd_splat.scene.gaussians import SH_C0, Gaussians
 
 NEIGHBOURS = 3
 """How many nearest points set the size of a Gaussian, as in 3DGS."""

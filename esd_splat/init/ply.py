@@ -7,10 +7,10 @@ import torch
 from typing_extensions import override
 
 from esd_splat.errors import SceneError, check
-from esd_splat.export import load_ply
 from esd_splat.files import expanded
-from esd_splat.gaussians import Gaussians
+from esd_splat.formats import load_ply
 from esd_splat.init.base import Initialiser
+from esd_splat.scene.gaussians import Gaussians
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.noise import alpha_sigma
-from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.memory import Memory
+from esd_splat.teacher.noise import alpha_sigma
+from esd_splat.teacher.view_prompts import ViewPrompts
 from esd_splat.types import Images, Latents, Timesteps
 
 Embeddings = Float[Tensor, "b l d"]

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.errors import TeacherError
-from esd_splat.prompt import VIEWS
 from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
+from esd_splat.teacher.view_prompts import VIEWS
 
 SENTENCE = "This image is depicting a {mask} view of {prompt}"
 """What the language model completes, as in threestudio."""

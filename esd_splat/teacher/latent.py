@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from esd_splat.errors import PromptError, TeacherError
-from esd_splat.noise import AlphasCumprod, eps_from_flow, eps_from_v, velocity
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.teacher.memory import Memory
+from esd_splat.teacher.noise import AlphasCumprod, eps_from_flow, eps_from_v, velocity
 from esd_splat.types import Images, Latents, Timesteps
 
 PREDICTS = ("epsilon", "v_prediction", "flow")

@@ -6,10 +6,10 @@ import torch
 from torch.nn.functional import pad
 from typing_extensions import override
 
-from esd_splat.noise import alpha_sigma
 from esd_splat.teacher.base import Embeddings
 from esd_splat.teacher.latent import LatentTeacher, check_fit, clipped_ids, token_ids
 from esd_splat.teacher.memory import Memory
+from esd_splat.teacher.noise import alpha_sigma
 from esd_splat.teacher.sdxl import encode_by_both, pack, unpack
 from esd_splat.types import Latents, Timesteps
 

@@ -12,17 +12,17 @@ import torch
 from typing_extensions import override
 
 from esd_splat.errors import PromptError, TeacherError, check
-from esd_splat.prompt import ViewPrompts
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
 from esd_splat.teacher.families import check_folder
 from esd_splat.teacher.loading import SAFE, is_weight_file, local_folder, quiet
-from esd_splat.teacher.lora import MOST, find_lora, split_scale
+from esd_splat.teacher.lora_files import MOST, find_lora, split_scale
 from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.parts import Source
 from esd_splat.teacher.single_file import read_header
+from esd_splat.teacher.view_prompts import ViewPrompts
 
-EMBEDDED_FOLDER = Path(__file__).parent.parent / "weights" / "figurines"
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "figurines" / "weights"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, 
 from benchmarks.collapse.plots import factor, objects
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 from benchmarks.collapse.stats import interval
-from esd_splat.export import contact_sheet, write_png
 from esd_splat.figurines import KINDS, parse
+from esd_splat.show.contact_sheet import contact_sheet
+from esd_splat.show.images import write_png
 
 
 def _row(setting: Setting, prompt: str = "a red owl", seed: int = 0, **found: object) -> runs.Row:

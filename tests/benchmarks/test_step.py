@@ -8,7 +8,7 @@ import torch
 from benchmarks.step import METHODS, Passes, measure
 from esd_splat import load_config
 from esd_splat.config import Config
-from esd_splat.distillation import Distillation
+from esd_splat.distill.distillation import Distillation
 from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from esd_splat.cameras import Orbit, orbit_cameras
 from esd_splat.figurines import COLOURS, KINDS, parts, trace
 from esd_splat.figurines.templates import Templates, make_templates
+from esd_splat.scene.cameras import Orbit, orbit_cameras
 
 SIZE = 16
 CAMERAS = orbit_cameras(

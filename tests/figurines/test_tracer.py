@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from esd_splat.cameras import orbit_cameras
 from esd_splat.figurines import COLOURS, HARD_KINDS, HELD_OUT, KINDS, caption, parse, parts, trace
 from esd_splat.figurines.tracer import AMBIENT, LIGHT
+from esd_splat.scene.cameras import orbit_cameras
 
 
 def _camera(azimuth: float, elevation: float = 15.0, size: int = 64):

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from esd_splat.errors import SceneError
-from esd_splat.export import save_ply
-from esd_splat.gaussians import SH_C0, Gaussians
+from esd_splat.formats import save_ply
 from esd_splat.init import INITIALISERS
 from esd_splat.init.ball import Ball
 from esd_splat.init.base import neighbour_distance
 from esd_splat.init.ply import FromPly
 from esd_splat.init.sphere import Sphere
+from esd_splat.scene.gaussians import SH_C0, Gaussians
 
 
 def _seeded(seed: int = 0) -> torch.Generator:

@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 import torch
 
+from esd_splat.distill.guidance import Guidance
 from esd_splat.errors import TeacherError
-from esd_splat.prompt import VIEWS, ViewPrompts
-from esd_splat.teacher import Guidance, StableDiffusion
+from esd_splat.teacher import StableDiffusion
 from esd_splat.teacher.debias import SENTENCE, debias, load_language_model
+from esd_splat.teacher.view_prompts import VIEWS, ViewPrompts
 from tests.tiny import save_tiny
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

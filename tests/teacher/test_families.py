@@ -10,14 +10,16 @@ import diffusers
 import pytest
 import torch
 
-from esd_splat import load_config, trainer
-from esd_splat.distillation import Distillation
+from esd_splat import load_config
+from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.lora import Particle
+from esd_splat.distill.losses import LOSSES
 from esd_splat.errors import TeacherError
-from esd_splat.losses import LOSSES
-from esd_splat.noise import add_noise, alpha_sigma
-from esd_splat.teacher import Particle, StableDiffusion
-from esd_splat.teacher.blank import SHAPES, save_blank
+from esd_splat.run import trainer
+from esd_splat.teacher import StableDiffusion
 from esd_splat.teacher.latent import LatentTeacher
+from esd_splat.teacher.noise import add_noise, alpha_sigma
+from esd_splat.teacher.random_weights import SHAPES, save_blank
 from esd_splat.teacher.sdxl import unpack
 from tests.tiny import IMAGE_SIZE
 

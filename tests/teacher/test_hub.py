@@ -13,7 +13,7 @@ import torch
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
-from esd_splat.teacher.blank import save_blank
+from esd_splat.teacher.random_weights import save_blank
 from tests.teacher.ldm import save_single_file
 
 REFUSALS = {"gone/model": (404, "RepoNotFound"), "gated/model": (403, "GatedRepo")}

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from esd_splat.cameras import Orbit
-from esd_splat.teacher import AttachedParticle, Memory, Particle, StableDiffusion
-from esd_splat.teacher.blank import save_blank
+from esd_splat.distill.lora import AttachedParticle, Particle
+from esd_splat.scene.cameras import Orbit
+from esd_splat.teacher import Memory, StableDiffusion
 from esd_splat.teacher.latent import LatentTeacher
+from esd_splat.teacher.random_weights import save_blank
 
 CPU = torch.device("cpu")
 

@@ -9,11 +9,13 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from esd_splat import Orbit, load_config
-from esd_splat.distillation import Distillation
+from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.guidance import Guidance
+from esd_splat.distill.lora import Particle
 from esd_splat.errors import TeacherError
-from esd_splat.prompt import PerpNeg, ViewPrompts
-from esd_splat.teacher import Guidance, Particle, StableDiffusion, Teacher
-from esd_splat.teacher.blank import save_blank
+from esd_splat.teacher import StableDiffusion, Teacher
+from esd_splat.teacher.random_weights import save_blank
+from esd_splat.teacher.view_prompts import PerpNeg, ViewPrompts
 from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from esd_splat.distill.guidance import Guidance
 from esd_splat.errors import EsdSplatError, PromptError, TeacherError
-from esd_splat.prompt import ViewPrompts
-from esd_splat.teacher import Guidance, StableDiffusion
-from esd_splat.teacher.blank import SHAPES, save_blank
+from esd_splat.teacher import StableDiffusion
 from esd_splat.teacher.latent import LatentTeacher
+from esd_splat.teacher.random_weights import SHAPES, save_blank
+from esd_splat.teacher.view_prompts import ViewPrompts
 
 CPU = torch.device("cpu")
 

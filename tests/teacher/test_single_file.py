@@ -11,8 +11,8 @@ from torch import Tensor
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion
-from esd_splat.teacher.blank import save_blank
 from esd_splat.teacher.latent import LatentTeacher
+from esd_splat.teacher.random_weights import save_blank
 from tests.teacher.ldm import save_single_file
 from tests.tiny import IMAGE_SIZE
 

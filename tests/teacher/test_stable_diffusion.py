@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from esd_splat.distill.guidance import guide
 from esd_splat.errors import PromptError, TeacherError
-from esd_splat.noise import TimestepRange, add_noise, alpha_sigma
-from esd_splat.teacher import StableDiffusion, Teacher, guide
+from esd_splat.teacher import StableDiffusion, Teacher
+from esd_splat.teacher.noise import TimestepRange, add_noise, alpha_sigma
 from tests.tiny import IMAGE_SIZE, save_tiny
 
 CPU = torch.device("cpu")

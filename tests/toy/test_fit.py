@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from esd_splat.distill.losses import Esd, ScoreDistillation, Sds, Vsd
 from esd_splat.errors import RunError
-from esd_splat.losses import Esd, ScoreDistillation, Sds, Vsd
 from toy.exact import Gaussian, make_problem
 from toy.fit import Fit, Levels, distil, draw_levels, every_level, fit, learning_rate
 from toy.settings import Settings

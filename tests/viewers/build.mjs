@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const sources = here('../../esd_splat/export/viewer');
+const sources = here('../../esd_splat/formats/viewer');
 const folder = process.argv[2] ?? sources;
 
 const notice = (name) => {

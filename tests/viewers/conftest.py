@@ -2,8 +2,8 @@
 
 import pytest
 
-from esd_splat.cameras import Cameras
-from esd_splat.gaussians import Gaussians
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import Gaussians
 from tests.viewers import gate, objects
 
 

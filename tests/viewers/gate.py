@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.cameras import Cameras, look_at_origin, orbit_cameras
-from esd_splat.gaussians import Gaussians
-from esd_splat.rasterize import rasterize
+from esd_splat.scene.cameras import Cameras, look_at_origin, orbit_cameras
+from esd_splat.scene.gaussians import Gaussians
+from esd_splat.scene.rasterize import rasterize
 from esd_splat.types import Images
 
 SIDES = {"front": 0.0, "side": 90.0, "back": 180.0}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from esd_splat.figurines.shapes import parts
-from esd_splat.gaussians import SH_C0, Gaussians
+from esd_splat.scene.gaussians import SH_C0, Gaussians
 
 RGB = tuple[float, float, float]
 GREY, WHITE, RED, BLUE = (0.5, 0.5, 0.5), (0.95, 0.95, 0.95), (0.9, 0.1, 0.1), (0.1, 0.2, 0.9)

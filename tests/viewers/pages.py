@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.cameras import Cameras
-from esd_splat.export.html import BACKGROUND, FOV_DEG
-from esd_splat.gaussians import Gaussians
-from esd_splat.rasterize import rasterize
+from esd_splat.formats.html import BACKGROUND, FOV_DEG
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import Gaussians
+from esd_splat.scene.rasterize import rasterize
 from tests.browser import PATIENCE_MS, picture
 
 if TYPE_CHECKING:

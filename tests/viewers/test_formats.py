@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import plyfile
 import pytest
 
-from esd_splat.cameras import Cameras
-from esd_splat.export import EXPORTERS, save_ply
-from esd_splat.export.html import Html
-from esd_splat.gaussians import Gaussians
+from esd_splat.formats import EXPORTERS, save_ply
+from esd_splat.formats.html import Html
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import Gaussians
 from tests.viewers import gate
 from tests.viewers.gate import Expected
 from tests.viewers.objects import owl

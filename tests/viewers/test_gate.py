@@ -8,9 +8,9 @@ import plyfile
 import pytest
 import torch
 
-from esd_splat.cameras import Cameras
-from esd_splat.export import load_ply, save_ply
-from esd_splat.gaussians import SH_C0, Gaussians
+from esd_splat.formats import load_ply, save_ply
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import SH_C0, Gaussians
 from tests.viewers.gate import LEAST_DB, UPRIGHT, Expected, cameras, posed
 
 Rows = np.ndarray

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from esd_splat.export.html import ELEVATION_DEG, Html
+from esd_splat.formats.html import ELEVATION_DEG, Html
 from tests.browser import chromium, missing
 from tests.viewers.gate import LEAST_DB, psnr
 from tests.viewers.objects import owl, thing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from esd_splat.cameras import Cameras
+from esd_splat.scene.cameras import Cameras
 from esd_splat.types import Images
 from tests.browser import PATIENCE_MS, missing, picture
 

@@ -1,0 +1,1 @@
+"""Score distillation: losses, the networks that they ask, and the step that moves a scene."""

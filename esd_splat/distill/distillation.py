@@ -1,0 +1,276 @@
+"""One run's state, and the step that moves it. Knows every part; not files, loops or screens.
+
+A step is a function of the state alone: every random number comes from a named generator in it,
+so a restored state goes on to the same bits.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.config import Config
+from esd_splat.distill.losses import surrogate_loss
+from esd_splat.distill.microbatch import Drawn, Pulled, Seen, join
+from esd_splat.distill.pool import Views
+from esd_splat.distill.predictions import Predictor
+from esd_splat.errors import CheckpointError, RunError, TeacherError
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import Gaussians
+from esd_splat.scene.optim import (
+    adam_state,
+    apply_edit,
+    clip_gradients,
+    make_adam,
+    restore_adam,
+    scene_of,
+    set_lr,
+)
+from esd_splat.scene.rasterize import contributions, rasterize
+from esd_splat.scene.rasterize.base import MIN_ALPHA, Render
+from esd_splat.teacher import LinearEncoder, Teacher
+from esd_splat.teacher.noise import alpha_sigma
+from esd_splat.types import Images, Latents, Timesteps
+
+STREAMS = ("cameras", "background", "noise", "particle", "importance")
+"""What is drawn at random in a step, each from a generator of its own."""
+IMPORTANCE_VIEWS = 16
+"""Views that the importance of a Gaussian is measured in, when densification asks for it."""
+_Look = tuple[Render, Latents]
+"""Some views, and what they are to the teacher."""
+PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
+
+
+class Distillation:
+    """A scene on its way from its start to what the teacher finds likely.
+
+    Args:
+        saved: what ``state`` returned, to go on from; without it the scene is ``config.init``'s.
+    """
+
+    def __init__(
+        self, config: Config, teacher: Teacher, backend: str, saved: dict[str, Any] | None = None
+    ) -> None:
+        self.config, self.teacher, self.backend = config, teacher, backend
+        self.device = teacher.device
+        at_once = config.memory.views_at_once
+        if teacher.joint and at_once is not None and at_once < config.batch:
+            raise TeacherError(
+                f"memory.views_at_once: must be null or batch, {config.batch}, got {at_once}: this "
+                "teacher looks at all views of a step together"
+            )
+        self.generators = {
+            name: torch.Generator().manual_seed(config.seed * 16 + index)
+            for index, name in enumerate(STREAMS)
+        }
+        self.predictor = Predictor(config, teacher)
+        self.particle = self.predictor.particle
+        self.linear = None
+        if config.latent_warmup:
+            generator = torch.Generator().manual_seed(config.seed * 16 + len(STREAMS))
+            self.linear = LinearEncoder.fit(teacher, generator)
+        self.recent: Views | None = None  # latents of the latest views, for losses that pool them
+        self.seen: Seen | None = None
+        self.done = 0
+        if saved is not None:
+            self._restore(saved)
+            return
+        start = config.init.build(torch.Generator().manual_seed(config.seed))
+        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
+        self.densify_state = config.densify.start(len(start), self.device)
+
+    @property
+    def scene(self) -> Gaussians:
+        """The scene as it is now; its tensors are the optimizer's parameters."""
+        return scene_of(self.optimizer)
+
+    def step(self) -> dict[str, float]:
+        """Move the scene once; returns what is worth logging.
+
+        Raises:
+            RunError: something turned NaN, or every Gaussian vanished; says at which step.
+        """
+        config, step = self.config, self.done
+        progress = step / config.steps
+        set_lr(self.optimizer, config.optim, progress)
+        views = self._draw(progress)
+        parts = views.split(config.memory.views_at_once)
+        looks: list[_Look] = []
+        if (step - 1) / config.steps < config.latent_warmup <= progress:
+            self.recent = None  # what the linear encoder made of views says nothing of the VAE's
+        if "pooled" in config.loss.needs:
+            # A pool has all views of a step before it is asked about any of them.
+            with torch.set_grad_enabled(len(parts) == 1):
+                looks = [self._look(part, progress) for part in parts]
+            latents = torch.cat([latents.detach() for _, latents in looks])
+            self.recent = config.pool.join(self.recent, latents)
+        pulled = []
+        for part in parts:
+            # Of several parts only one at a time has a graph.
+            look = looks[0] if looks and len(parts) == 1 else self._look(part, progress)
+            pulled.append(self._pull(part, look, progress))
+        clean, render, grad2d, self.seen, means = join(pulled)
+        if not render.visible.any():
+            raise self._vanished(f"none is visible in any of {config.batch} views")
+        logged = {name: mean.item() for name, mean in means.items()}
+        logged["direction"] **= 0.5
+
+        config.densify.observe(self.densify_state, render, grad2d)
+        clip_gradients(self.optimizer, config.optim)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.particle is not None:
+            words, generator = self.predictor.words(views.cameras), self.generators["particle"]
+            logged["particle"] = self.particle.train(
+                clean, words, views.cameras.c2w, generator, config.memory.views_at_once
+            )
+        self.done = step + 1
+        self._check(logged)
+        self._densify()
+        return logged | {"gaussians": float(len(self.scene))}
+
+    def _draw(self, progress: float) -> Drawn:
+        """All that is random in a step's views, before they are parted."""
+        config, generators = self.config, self.generators
+        size = config.cameras.size_at(progress)
+        cameras = config.cameras.sample(config.batch, generators["cameras"], size)
+        levels = 1 if self.teacher.joint else len(cameras)
+        t = config.timesteps.draw(
+            progress, levels, self.teacher.alphas_cumprod, generators["noise"]
+        ).expand(len(cameras))
+        noise = self.predictor.draw(len(cameras), generators["noise"])
+        background = self._backgrounds(len(cameras))
+        return Drawn(cameras.to(self.device), background, t.to(self.device), noise)
+
+    def _look(self, views: Drawn, progress: float) -> _Look:
+        render = rasterize(self.scene, views.cameras, views.background, self.backend)
+        return render, self.encode(render.images, progress)
+
+    def encode(self, images: Images, progress: float) -> Latents:
+        """Latents as the step at ``progress`` has them."""
+        linear = self.linear if progress < self.config.latent_warmup else None
+        return (linear or self.teacher).encode(images)
+
+    def _pull(self, views: Drawn, look: _Look, progress: float) -> Pulled:
+        """Add to the scene's gradient what some of the step's views ask for."""
+        config, (render, latents) = self.config, look
+        render.means2d.retain_grad()
+        clean, (cameras, _, t, noise) = latents.detach(), views
+        noised = self.predictor.noised(clean, t, cameras, noise)
+        predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
+        weights = config.timesteps.weights(self.teacher.alphas_cumprod, t)
+        pull = config.loss.direction(**predictions)
+        direction = config.clamp.apply(weights * pull, progress)
+        terms = config.regularise.terms(self.scene, render.alphas)
+        if config.image_loss:
+            terms["image"] = config.image_loss * self._image_loss(render.images, clean, pull, t)
+        share = len(t) / config.batch
+        (share * (surrogate_loss(latents, direction) + sum(terms.values()))).backward()
+        grad2d = render.means2d.grad
+        assert grad2d is not None
+        logged = {"direction": direction.square().mean()} | terms
+        logged = {name: share * value.detach() for name, value in logged.items()}
+        seen = Seen(render.images.detach(), noised.noisy, t, predictions)
+        return Pulled(clean, render, grad2d, seen, logged)
+
+    def _image_loss(
+        self, images: Images, clean: Latents, pull: Latents, t: Timesteps
+    ) -> Float[Tensor, ""]:
+        """Half the squared distance of a view's pixels to those that the loss would have instead.
+
+        With ``x_0 - (sigma / alpha) direction`` for the latents of the latter (HiFA, equation 8):
+        for SDS that is the teacher's own estimate of the clean latents.
+        """
+        alpha, sigma = alpha_sigma(self.teacher.alphas_cumprod, t)
+        better = self.teacher.decode(clean - sigma / alpha * pull)
+        if images.shape != better.shape:
+            size = better.shape[-2:]
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        weights = self.config.timesteps.weights(self.teacher.alphas_cumprod, t)
+        return 0.5 * (weights * (images - better).square()).sum() / len(images)
+
+    @torch.no_grad()
+    def views(
+        self, cameras: Cameras, background: Float[Tensor, "b 3"], scene: Gaussians | None = None
+    ) -> Images:
+        """The scene, or another, from ``cameras``, clamped to [0, 1], on the CPU."""
+        scene = self.scene if scene is None else scene
+        parts = [
+            rasterize(scene, cameras[one].to(self.device), behind.to(self.device), self.backend)
+            .images.clamp(0, 1)
+            .cpu()
+            for one, behind in zip(
+                torch.arange(len(cameras)).split(1), background.split(1), strict=True
+            )
+        ]
+        return torch.cat(parts)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint must hold."""
+        return {
+            "done": self.done,
+            "optimizer": adam_state(self.optimizer),
+            "densify": self.densify_state,
+            "generators": {name: g.get_state() for name, g in self.generators.items()},
+            "particle": self.particle.state() if self.particle else None,
+            "recent": self.recent,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+        self.optimizer = restore_adam(state["optimizer"], self.device)
+        self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}
+        if missing := sorted(self.generators.keys() - state["generators"].keys()):
+            raise CheckpointError(
+                f"checkpoint: has no state for the random numbers of {', '.join(missing)}; start "
+                "anew with overwrite=true"
+            )
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        if self.particle is not None:
+            self.particle.restore(state["particle"])
+        recent = state.get("recent")  # older files have none
+        self.recent = None if recent is None else recent.to(self.device)
+
+    def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:
+        """One plain colour for each view."""
+        if self.config.background == "random":
+            colours = torch.rand(count, 3, generator=self.generators["background"])
+        else:
+            colours = torch.full((count, 3), PLAIN_BACKGROUNDS[self.config.background])
+        return colours.to(self.device)
+
+    def _densify(self) -> None:
+        config, scene, now = self.config, self.scene, (self.done, self.config.steps)
+        lr = config.optim.rate("means", (self.done - 1) / config.steps)
+        config.densify.nudge(scene.map(Tensor.detach), lr, *now, config.seed)
+        edit = config.densify.edit(scene, self.densify_state, self._importance, *now, config.seed)
+        if edit is not None:
+            apply_edit(self.optimizer, edit)
+            self.densify_state = config.densify.start(len(self.scene), self.device)
+
+    def _importance(self) -> Float[Tensor, " n"]:
+        """Light that each Gaussian sends to the pixels of some new views."""
+        cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
+        return contributions(self.scene, cameras.to(self.device), self.backend)
+
+    def _vanished(self, how: str) -> RunError:
+        return RunError(
+            f"step {self.done}: all {len(self.scene)} Gaussians vanished: {how}; lower the "
+            "learning rates (optim) or the weights in regularise"
+        )
+
+    def _check(self, logged: dict[str, float]) -> None:
+        finite = {
+            name: value == value and abs(value) != float("inf") for name, value in logged.items()
+        }
+        finite |= {name: bool(value.isfinite().all()) for name, value in vars(self.scene).items()}
+        if broken := [name for name, fine in finite.items() if not fine]:
+            raise RunError(
+                f"step {self.done}: {', '.join(broken)} turned NaN or infinite; lower the learning "
+                "rates (optim, particle.lr) or teacher.guidance_scale, or use precision=32"
+            )
+        if not (self.scene.opacities >= MIN_ALPHA).any():
+            raise self._vanished(f"none has the least opacity that is drawn, {MIN_ALPHA:.2g}")

@@ -1,0 +1,234 @@
+"""The particle: a low-rank copy of the teacher that learns what the scene's own renders look like.
+
+It is told the camera, or, part of the time, not; so it knows both the distribution of the renders
+from one place and that of all renders together.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from esd_splat.errors import TeacherError, check
+from esd_splat.teacher.base import Embeddings, Teacher
+from esd_splat.teacher.noise import add_noise
+from esd_splat.types import Latents, Timesteps
+
+ADAPTER = "particle"
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+CONVOLUTION = ("conv1", "conv2")
+
+
+@dataclass(frozen=True)
+class Particle:
+    """How the particle is built and trained. Losses that do not ask for it cost nothing."""
+
+    rank: int = 8
+    """Rank of every low-rank update, at least 1."""
+    layers: Literal["attention", "attention+convolution"] = "attention+convolution"
+    """Which layers of the teacher's network are updated."""
+    lr: float = 1e-3
+    """Learning rate of its own AdamW, in (0, 1)."""
+    warmup: int = 50
+    """Training steps over which the learning rate rises from 0, at least 0."""
+    steps: int = 1
+    """Training steps per step of the scene, at least 1."""
+    camera_dropout: float = 0.1
+    """Share of training samples whose camera is hidden, in [0, 1], drawn for each sample."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "rank": (self.rank >= 1, "at least 1"),
+            "lr": (0 < self.lr < 1, "in (0, 1)"),
+            "warmup": (self.warmup >= 0, "at least 0"),
+            "steps": (self.steps >= 1, "at least 1"),
+            "camera_dropout": (0 <= self.camera_dropout <= 1, "in [0, 1]"),
+        }
+        check(self, checks)
+
+    def attach(self, teacher: Teacher, seed: int) -> "AttachedParticle":
+        """Hang a fresh particle into ``teacher``'s network, where it sleeps until it is asked."""
+        return AttachedParticle(self, teacher, seed)
+
+
+class CameraEmbedding(nn.Module):
+    """A camera as a change of the network's time embedding; zero until trained."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+        nn.init.zeros_(self.layers[2].weight)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(self.layers[2].bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(
+        self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b d"]:
+        """Embed camera-to-world matrices; a hidden camera is a vector of zeros, embedded too."""
+        return self.layers(c2w.flatten(1) * ~hidden[:, None])
+
+
+class AttachedParticle:
+    """The adapters inside a teacher's network, the camera embedding, and their optimizer.
+
+    The teacher's own predictions are unchanged: outside of ``eps`` and ``train`` the adapters
+    and the embedding are off.
+    """
+
+    def __init__(self, config: Particle, teacher: Teacher, seed: int) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        self.config, self.teacher = config, teacher
+        targets = ATTENTION + (CONVOLUTION if "convolution" in config.layers else ())
+        target = r".*\.(" + "|".join(targets) + ")"
+        lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target)
+        if not any(re.fullmatch(target, name) for name, _ in teacher.network.named_modules()):
+            raise TeacherError(
+                "teacher.model: its network has no layer that the particle could adapt "
+                f"({', '.join(targets)}); a loss without one, such as loss=sds, can use it"
+            )
+        # peft and nn.Linear draw their start from the global generator, and take no other.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inject_adapter_in_model(lora, teacher.network, adapter_name=ADAPTER)
+            time_embedding: Any = teacher.time_embedding
+            self.camera = CameraEmbedding(time_embedding.linear_2.out_features)
+        self.camera.to(teacher.device)
+        self._layers: list[Any] = [
+            m for m in teacher.network.modules() if isinstance(m, BaseTunerLayer)
+        ]
+        for layer in self._layers:
+            layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
+            layer.lora_B[ADAPTER].register_forward_hook(self._pad_update)
+        self._embedded: Tensor | None = None
+        self._asleep = 0
+        time_embedding.register_forward_hook(self._add_camera)
+        adapters = [p for n, p in teacher.network.named_parameters() if f".{ADAPTER}." in n]
+        for parameter in adapters:
+            parameter.data = parameter.data.float()  # half precision cannot hold Adam's steps
+        self.parameters: list[nn.Parameter] = [*adapters, *self.camera.parameters()]
+        # Weight decay would pull the particle towards the teacher, which is not its target.
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=0.0)
+        self.trained = 0
+        self._sleep()
+
+    def eps(
+        self,
+        noisy: Latents,
+        t: Timesteps,
+        embeddings: Embeddings,
+        c2w: Float[Tensor, "p 4 4"],
+        hidden: Bool[Tensor, " p"],
+    ) -> Latents:
+        """Noise predictions: of the particle in the last ``p`` rows, of the teacher in the others.
+
+        One pass for both: a network's weights are read once, and a device is kept busy.
+
+        Args:
+            noisy: latents of all rows, as ``t`` and ``embeddings``.
+            c2w: cameras of the particle's rows.
+            hidden: which of these cameras it is not shown.
+        """
+        with torch.no_grad(), self._awake(c2w, hidden, asleep=len(noisy) - len(c2w)):
+            return self.teacher.eps(noisy, t, embeddings)
+
+    def train(
+        self,
+        latents: Latents,
+        embeddings: Embeddings,
+        c2w: Float[Tensor, "b 4 4"],
+        generator: torch.Generator,
+        at_once: int | None = None,
+    ) -> float:
+        """``config.steps`` steps on the drawn noise, at timesteps over the teacher's whole range.
+
+        Args:
+            latents: of the current renders; detached here.
+            embeddings: of the prompt without view words.
+            c2w: the cameras of the renders.
+            generator: of the CPU.
+            at_once: rows that pass through the network together; ``None`` for all.
+
+        Returns:
+            The last step's mean squared error.
+        """
+        clean = latents.detach()
+        batch, device = len(clean), clean.device
+        parts = torch.arange(batch, device=device).split(at_once or batch)
+        loss = torch.zeros(())
+        for _ in range(self.config.steps):
+            T = len(self.teacher.alphas_cumprod)
+            levels = 1 if self.teacher.joint else batch
+            t = torch.randint(T, (levels,), generator=generator).to(device).expand(batch)
+            noise = torch.randn(clean.shape, generator=generator).to(device)
+            dropped = torch.rand(batch, generator=generator) < self.config.camera_dropout
+            noisy = add_noise(clean, noise, self.teacher.alphas_cumprod, t)
+            dropped, target = dropped.to(device), self.teacher.target(clean, noise, t)
+            loss = torch.zeros((), device=device)
+            for rows in parts:
+                with self._awake(c2w[rows], dropped[rows]):
+                    output = self.teacher.output(noisy[rows], t[rows], embeddings[rows])
+                    error = (output - target[rows]).square().mean() * (len(rows) / batch)
+                    error.backward()
+                loss += error.detach()
+            self.trained += 1
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.lr * min(1.0, self.trained / max(1, self.config.warmup))
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss.item()
+
+    def state(self) -> dict[str, Any]:
+        """All that training has changed, for a checkpoint."""
+        return {
+            "parameters": [p.detach() for p in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "trained": self.trained,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.trained = state["trained"]
+
+    @contextmanager
+    def _awake(
+        self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"], asleep: int = 0
+    ) -> Iterator[None]:
+        """Adapters and camera act on all rows of a batch but the first ``asleep``."""
+        for layer in self._layers:
+            layer.enable_adapters(enabled=True)
+        self._embedded, self._asleep = self.camera(c2w, hidden), asleep
+        try:
+            yield
+        finally:
+            self._sleep()
+
+    def _sleep(self) -> None:
+        self._embedded = None
+        for layer in self._layers:
+            layer.enable_adapters(enabled=False)
+
+    def _add_camera(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if self._embedded is None:
+            return output
+        return output + _pad_rows(self._embedded.to(output.dtype), self._asleep)
+
+    def _skip_rows(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0][self._asleep :],)
+
+    def _pad_update(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return _pad_rows(output, self._asleep)
+
+
+def _pad_rows(x: Tensor, count: int) -> Tensor:
+    """``x`` after ``count`` rows of zeros."""
+    return nn.functional.pad(x, (0, 0) * (x.ndim - 1) + (count, 0)) if count else x

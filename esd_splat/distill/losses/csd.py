@@ -1,0 +1,46 @@
+"""Classifier score distillation (Yu et al., arXiv:2310.19415)."""
+
+import math
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from esd_splat.distill.losses.base import ScoreDistillation
+from esd_splat.errors import check
+from esd_splat.types import Latents
+
+
+@dataclass(frozen=True)
+class Csd(ScoreDistillation):
+    """Only what guidance adds: towards the prompt, and away from the negative one if that counts.
+
+    The gradient of an implicit classifier, ``log p(prompt | noisy)``. The renderings' own score has
+    no part in it, so nothing keeps views from being over-sharp. ``teacher.guidance_scale`` does not
+    count: a factor of the whole direction means nothing to Adam.
+    """
+
+    negative: float = 0.0
+    """Weight of moving from the negative prompt to the empty one, at least 0; with an empty
+    ``negative_prompt`` that is nowhere. Their schedules end at 1 for textures."""
+
+    def __post_init__(self) -> None:
+        check(self, {"negative": (0 <= self.negative < math.inf, "at least 0 and finite")})
+
+    @property
+    @override
+    def needs(self) -> frozenset[str]:
+        """The negative prompt's prediction only where it counts."""
+        return self.takes if self.negative else self.takes - {"teacher_negative"}
+
+    @override
+    def direction(
+        self,
+        teacher_cond: Latents,
+        teacher_empty: Latents,
+        teacher_negative: Latents | None = None,
+    ) -> Latents:
+        """``(cond - empty) + negative (empty - negative prompt)``."""
+        direction = teacher_cond - teacher_empty
+        if self.negative and teacher_negative is not None:
+            direction = direction + self.negative * (teacher_empty - teacher_negative)
+        return direction

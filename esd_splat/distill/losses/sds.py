@@ -1,0 +1,22 @@
+"""Score distillation sampling (Poole et al., DreamFusion, arXiv:2209.14988)."""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from esd_splat.distill.losses.base import ScoreDistillation
+from esd_splat.types import Latents
+
+
+@dataclass(frozen=True)
+class Sds(ScoreDistillation):
+    """The drawn noise stands in for the score of the renderings.
+
+    It is exactly what a perfect camera-conditioned particle would predict, so this is VSD with
+    nothing to train.
+    """
+
+    @override
+    def direction(self, teacher: Latents, noise: Latents) -> Latents:
+        """Descent direction on the clean latents, from the guided teacher and the drawn noise."""
+        return teacher - noise

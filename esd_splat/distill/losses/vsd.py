@@ -1,0 +1,18 @@
+"""Variational score distillation (Wang et al., ProlificDreamer, arXiv:2305.16213)."""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from esd_splat.distill.losses.base import ScoreDistillation
+from esd_splat.types import Latents
+
+
+@dataclass(frozen=True)
+class Vsd(ScoreDistillation):
+    """A LoRA trained on the renderings supplies their camera-conditioned score."""
+
+    @override
+    def direction(self, teacher: Latents, particle: Latents) -> Latents:
+        """Descent direction on the clean latents, from the guided teacher and the particle."""
+        return teacher - particle

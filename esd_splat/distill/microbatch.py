@@ -1,0 +1,83 @@
+"""What a step draws, sees and learns of its views: of all of them, or of a portion at a time."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.rasterize.base import Render
+from esd_splat.types import Images, Latents, Timesteps
+
+
+class Drawn(NamedTuple):
+    """All that is random in some views."""
+
+    cameras: Cameras
+    background: Float[Tensor, "b 3"]
+    t: Timesteps
+    noise: Latents | None
+    """``None`` where the loss finds its own."""
+
+    def split(self, at_once: int | None) -> "list[Drawn]":
+        """The same, at most ``at_once`` views in each."""
+        rows = torch.arange(len(self.t), device=self.t.device).split(at_once or len(self.t))
+        if len(rows) == 1:
+            return [self]
+        cameras, background, t, noise = self
+        return [
+            Drawn(cameras[i], background[i], t[i], None if noise is None else noise[i])
+            for i in rows
+        ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the latest step looked at, for whoever watches; no part of the state."""
+
+    images: Images
+    """The views as they were drawn."""
+    noisy: Latents
+    """Their latents, noised to ``t``."""
+    t: Timesteps
+    predictions: dict[str, Latents]
+    """Noise predictions, by the names of ``PREDICTIONS``."""
+
+
+class Pulled(NamedTuple):
+    """What is known of some views once the scene has their gradient."""
+
+    clean: Latents
+    render: Render
+    grad2d: Float[Tensor, "b n 2"]
+    """Of the whole step's loss, with respect to ``render.means2d``."""
+    seen: Seen
+    logged: dict[str, Tensor]
+    """Their share of each mean."""
+
+
+def join(parts: list[Pulled]) -> Pulled:
+    """The same of all views of a step."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def together(pieces: list[Tensor]) -> Tensor:
+        return torch.cat([piece.detach() for piece in pieces])
+
+    renders, seen = [vars(part.render) for part in parts], [part.seen for part in parts]
+    names = seen[0].predictions
+    predictions = {name: together([one.predictions[name] for one in seen]) for name in names}
+    return Pulled(
+        together([part.clean for part in parts]),
+        Render(**{name: together([render[name] for render in renders]) for name in renders[0]}),
+        together([part.grad2d for part in parts]),
+        Seen(
+            together([one.images for one in seen]),
+            together([one.noisy for one in seen]),
+            together([one.t for one in seen]),
+            predictions,
+        ),
+        {name: torch.stack([p.logged[name] for p in parts]).sum() for name in parts[0].logged},
+    )

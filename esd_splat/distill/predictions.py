@@ -1,0 +1,144 @@
+"""All that a loss may ask for, in one pass through the networks. Knows no scene, no optimizer."""
+
+from collections.abc import Set
+from typing import NamedTuple
+
+import torch
+
+from esd_splat.config import Config
+from esd_splat.distill.guidance import Branch, Guidance, guide
+from esd_splat.distill.pool import Views
+from esd_splat.scene.cameras import Cameras
+from esd_splat.teacher import Embeddings, Teacher
+from esd_splat.teacher.noise import add_noise, alpha_sigma, ddim_step
+from esd_splat.types import Latents, Timesteps
+
+PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
+"""What the particle predicts, and whether its camera is hidden for it."""
+
+
+class Noised(NamedTuple):
+    """Noisy latents, and what is known of how they came about."""
+
+    noisy: Latents
+    noise: Latents
+    """What is in them."""
+    inverted: Latents | None = None
+    """The last prediction on the way to them, if the noise was not drawn."""
+
+
+class Predictor:
+    """The teacher and the particle of one run, with the texts that they are given."""
+
+    def __init__(self, config: Config, teacher: Teacher) -> None:
+        self.loss, self.pool, self.teacher = config.loss, config.pool, teacher
+        prompts, highest = (config.prompt, config.negative_prompt), config.cameras.elevation[1]
+        self.guidance = Guidance(config.teacher, teacher, *prompts, highest=highest)
+        self.plain = teacher.embed([config.prompt])
+        wanted = config.loss.needs & PARTICLE_INPUTS.keys()
+        self.particle = config.particle.attach(teacher, config.seed) if wanted else None
+
+    def words(self, cameras: Cameras) -> Embeddings:
+        """What a network is told of these views that knows no view words."""
+        return self.teacher.told(self.plain.expand(len(cameras), -1, -1), cameras.c2w)
+
+    def draw(self, count: int, generator: torch.Generator) -> Latents | None:
+        """Noise for ``count`` views, by a generator of the CPU; none if the loss finds its own."""
+        if self.loss.inversion is not None:
+            return None
+        noise = torch.randn(count, *self.teacher.latent_shape, generator=generator)
+        return noise.to(self.teacher.device)
+
+    @torch.no_grad()
+    def noised(
+        self, clean: Latents, t: Timesteps, cameras: Cameras, noise: Latents | None
+    ) -> Noised:
+        """``clean`` at timestep ``t``, with the noise that ``draw`` gave."""
+        schedule, inversion = self.teacher.alphas_cumprod, self.loss.inversion
+        if inversion is None:
+            assert noise is not None
+            return Noised(add_noise(clean, noise, schedule, t), noise)
+        scale = inversion.guidance_scale
+        ends = {"teacher_empty": scale != 1, "teacher_cond": scale != 0}
+        needs = {name for name, counts in ends.items() if counts}
+
+        def eps(noisy: Latents, t: Timesteps) -> Latents:
+            found = self.predict(Noised(noisy, noisy), t, cameras, needs)
+            without, told = (found.get(name, torch.zeros_like(noisy)) for name in ends)
+            return guide(told, without, scale)
+
+        noisy, last = inversion.walk(eps, clean, schedule, t)
+        alpha, sigma = alpha_sigma(schedule, t)
+        return Noised(noisy, (noisy - alpha * clean) / sigma, last)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        noised: Noised,
+        t: Timesteps,
+        cameras: Cameras,
+        needs: Set[str],
+        recent: Views | None = None,
+    ) -> dict[str, Latents]:
+        """The ``needs`` of a loss, and nothing else, in one pass through the network.
+
+        Args:
+            recent: clean latents of the pooled views, if ``pooled`` is needed.
+        """
+        angles, schedule = (cameras.azimuth_deg, cameras.elevation_deg), self.teacher.alphas_cumprod
+        branches = self.guidance.branches(needs, *angles)
+        hidden = {name: hides for name, hides in PARTICLE_INPUTS.items() if name in needs}
+        every = torch.arange(len(t), device=t.device)
+        plain = Branch(every, self.plain.expand(len(t), -1, -1))
+        branches |= dict.fromkeys(hidden, plain)
+        answers = self._ask(noised, t, branches, hidden, cameras) if branches else {}
+
+        predictions = {name: answers[name] for name in hidden}
+        predictions |= self.guidance.combine(needs, answers, noised.noisy, t, *angles)
+        if "noise" in needs:
+            predictions["noise"] = noised.noise
+        if "inverted" in needs and noised.inverted is not None:
+            predictions["inverted"] = noised.inverted
+        if "pooled" in needs and recent is not None:
+            predictions["pooled"] = self.pool.eps(recent, noised.noisy, schedule, t)
+        if "level" in needs:
+            predictions["level"] = (t / len(schedule))[:, None, None, None]
+        return predictions
+
+    def _ask(
+        self,
+        noised: Noised,
+        t: Timesteps,
+        branches: dict[str, Branch],
+        hidden: dict[str, bool],
+        cameras: Cameras,
+    ) -> dict[str, Latents]:
+        """The noise that each branch predicts, zero for views that it leaves out.
+
+        ``hidden`` names the branches of the particle, which are at the end.
+        """
+        moments = {False: (noised.noisy, t)}
+        if any(branch.later for branch in branches.values()):
+            schedule = self.teacher.alphas_cumprod
+            later = self.loss.later(t, len(schedule))
+            moments[True] = ddim_step(*noised[:2], schedule, t, later), later
+        c2w = cameras.c2w
+        asked = [
+            (
+                *(rows[branch.views] for rows in moments[branch.later]),
+                self.teacher.told(branch.texts, c2w[branch.views]),
+            )
+            for branch in branches.values()
+        ]
+        noisy, times, texts = (torch.cat(parts) for parts in zip(*asked, strict=True))
+        if self.particle is None:
+            eps = self.teacher.eps(noisy, times, texts)
+        else:
+            hides = torch.tensor(list(hidden.values()), dtype=torch.bool, device=t.device)
+            each = hides.repeat_interleave(len(t))
+            eps = self.particle.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
+        parts = eps.split([len(branch.views) for branch in branches.values()])
+        return {
+            name: eps.new_zeros(noised.noisy.shape).index_copy(0, branch.views, part)
+            for (name, branch), part in zip(branches.items(), parts, strict=True)
+        }

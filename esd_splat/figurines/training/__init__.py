@@ -1,0 +1,1 @@
+"""How the weights of the small teacher are made, and what they draw."""

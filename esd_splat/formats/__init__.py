@@ -1,0 +1,28 @@
+"""Scenes and pictures as files. To add a scene format: write its file, then add its line here."""
+
+from esd_splat.formats.base import Exporter
+from esd_splat.formats.compressed_ply import CompressedPly
+from esd_splat.formats.html import Html
+from esd_splat.formats.load import load_ply, load_scene
+from esd_splat.formats.ply import Ply, save_ply
+from esd_splat.formats.sog import Sog
+from esd_splat.formats.splat import Splat
+from esd_splat.formats.spz import Spz
+
+EXPORTERS: dict[str, type[Exporter]] = {
+    "ply": Ply,
+    "sog": Sog,
+    "spz": Spz,
+    "compressed.ply": CompressedPly,
+    "splat": Splat,
+    "html": Html,
+}
+"""By what stands behind the first dot of a file's name; the most exact first."""
+
+__all__ = [
+    "EXPORTERS",
+    "Exporter",
+    "load_ply",
+    "load_scene",
+    "save_ply",
+]

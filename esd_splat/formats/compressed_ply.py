@@ -1,0 +1,148 @@
+"""Scenes as compressed ``.ply`` files, SuperSplat's: 16 bytes a Gaussian, and a byte a coefficient.
+
+In chunks of 256 neighbours, positions, logarithmic scales and colours are fractions of the chunk's
+range. ``ply.py`` reads both kinds of ``.ply``, as they are told apart by their content.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+from typing_extensions import override
+
+from esd_splat.errors import SceneError
+from esd_splat.formats.base import Exporter
+from esd_splat.formats.packing import (
+    Floats,
+    from_smallest_three,
+    logit_of_byte,
+    morton_order,
+    to_gaussians,
+    unit_quats,
+)
+from esd_splat.scene.gaussians import SH_C0, SH_DEGREES, Gaussians
+
+CHUNK = 256
+"""Gaussians that share a range."""
+SH_RANGE = 8.0
+"""Width of what a coefficient's byte spans, around zero."""
+
+_PACKED = {f"packed_{name}": np.uint32 for name in ("position", "rotation", "scale", "color")}
+_RANGES = {
+    f"{end}_{name}": np.floating
+    for end in ("min", "max")
+    for name in ("x", "y", "z", "scale_x", "scale_y", "scale_z")
+}
+_COLOR_RANGES = {f"{end}_{name}": np.floating for end in ("min", "max") for name in "rgb"}
+
+
+@dataclass(frozen=True)
+class CompressedPly(Exporter):
+    """SuperSplat's compressed ``.ply``, by gsplat's exporter; rows come out in Morton order.
+
+    Positions and scales keep 10 or 11 bits of the range of their chunk, colours 8, quaternions 10
+    a component, coefficients of degree 1 and up 8 bits of [-4, 4].
+    """
+
+    suffix: ClassVar[str] = ".compressed.ply"
+
+    @override
+    def encode(self, scene: Gaussians, comment: str = "") -> bytes:
+        from gsplat.exporter import splat2ply_bytes_compressed
+
+        content = splat2ply_bytes_compressed(
+            scene.means,
+            scene.log_scales,
+            unit_quats(scene.quats),
+            scene.opacity_logits,
+            scene.sh0[:, 0],
+            scene.shN.mT.flatten(1),
+            opacity_threshold=-1.0,  # by default the invisible ones would be left out
+        )
+        if scene.sh_degree:
+            return content
+        # gsplat lists rows without columns, of which SuperSplat finds no end.
+        return content.replace(b"element sh %d\n" % len(scene), b"", 1)
+
+    @override
+    def order(self, scene: Gaussians) -> Int[Tensor, " n"]:
+        return morton_order(scene.means)
+
+
+def decode_chunks(data: Any) -> Gaussians:
+    """The scene in a compressed ``.ply``, in the file's frame.
+
+    Args:
+        data: plyfile's ``PlyData``, with an element ``chunk``.
+
+    Raises:
+        SceneError: it lacks what such a file has.
+    """
+    vertex, chunk = _table(data, "vertex", _PACKED), _table(data, "chunk", _RANGES)
+    if len(chunk) != -(-len(vertex) // CHUNK):
+        raise SceneError(f"has {len(chunk)} chunks of {CHUNK} for {len(vertex)} Gaussians")
+    position = _fractions(vertex["packed_position"], 11, 10, 11)
+    scale = _fractions(vertex["packed_scale"], 11, 10, 11)
+    color = _fractions(vertex["packed_color"], 8, 8, 8, 8)
+    # Older files have no range of colours: they are fractions of 1.
+    ranged = set(_COLOR_RANGES) <= set(chunk.dtype.names)
+    rgb = _within(chunk, "r g b", color[:, :3]) if ranged else color[:, :3]
+    three = _fractions(vertex["packed_rotation"], 2, 10, 10, 10)[:, 1:] - 0.5
+    scene = {
+        "means": _within(chunk, "x y z", position),
+        "quats": from_smallest_three(vertex["packed_rotation"] >> 30, three * np.sqrt(2)),
+        "log_scales": _within(chunk, "scale_x scale_y scale_z", scale),
+        "opacity_logits": logit_of_byte(vertex["packed_color"] & 255),
+        "sh0": (rgb[:, None] - 0.5) / SH_C0,
+        "shN": _rest(data, len(vertex)),
+    }
+    return to_gaussians(scene)
+
+
+def _table(data: Any, name: str, columns: dict[str, type]) -> Any:
+    """The rows of an element, as a structured array that has ``columns``."""
+    rows = data[name].data if name in data else np.empty(0, [])
+    if missing := [c for c, kind in columns.items() if not _is(rows, c, kind)]:
+        raise SceneError(f"not a compressed Gaussian splat: its {name} lacks {', '.join(missing)}")
+    return rows
+
+
+def _is(rows: Any, column: str, kind: type) -> bool:
+    return column in (rows.dtype.names or ()) and np.issubdtype(rows.dtype[column], kind)
+
+
+def _rest(data: Any, count: int) -> Floats:
+    """``[count, k, 3]`` coefficients of degree 1 and up."""
+    rows = data["sh"].data if "sh" in data else np.empty(count, [])
+    names = [f"f_rest_{n}" for n in range(len(rows.dtype.names or ()))]
+    # gsplat writes the element also where it has no columns, and so no rows that can be counted.
+    whole = len(rows) == count or not names
+    usable = whole and all(_is(rows, name, np.uint8) for name in names)
+    if len(names) not in [3 * k for k in SH_DEGREES] or not usable:
+        raise SceneError(
+            f"not a compressed Gaussian splat: has {len(rows)} rows of {len(names)} coefficients"
+        )
+    levels = np.stack([rows[name] for name in names], axis=1) if names else np.empty((count, 0))
+    # The middle of what a byte stands for; but the first and the last stand for the ends.
+    inner = (levels + 0.5) / 256
+    fractions = np.where(levels == 0, 0, np.where(levels == 255, 1, inner))
+    return (SH_RANGE * (fractions - 0.5)).reshape(count, 3, len(names) // 3).transpose(0, 2, 1)
+
+
+def _fractions(words: Any, *widths: int) -> Floats:
+    """``[n, len(widths)]``: each field of so many bits, the highest first, over its largest."""
+    shifts = 32 - np.cumsum(widths)
+    masks = (1 << np.array(widths)) - 1
+    return (words[:, None].astype(np.int64) >> shifts & masks) / masks
+
+
+def _within(chunk: Any, names: str, fractions: Floats) -> Floats:
+    """Fractions of the ranges of each Gaussian's chunk as what they stand for."""
+    low, high = (
+        np.stack([chunk[f"{end}_{name}"] for name in names.split()], axis=1).astype(np.float64)
+        for end in ("min", "max")
+    )
+    of = np.arange(len(fractions)) // CHUNK
+    return low[of] + (high - low)[of] * fractions

@@ -1,0 +1,41 @@
+"""How far a scene that was read back is from the one that was written."""
+
+import torch
+from torch import Tensor
+
+from esd_splat.scene.gaussians import SH_C0, Gaussians
+
+UNITS = {
+    "positions": "world units",
+    "colours": "of 1",
+    "SH coefficients": "",
+    "opacities": "of 1",
+    "scales": "relative",
+    "rotations": "degrees",
+}
+
+
+def errors(before: Gaussians, after: Gaussians) -> dict[str, Tensor]:
+    """Absolute errors by quantity, in ``UNITS``, row by row.
+
+    Colours are those of degree 0. Coefficients of higher degrees are compared as far as both scenes
+    have them, and are not among the keys where one has none.
+    """
+    k = min(before.shN.shape[1], after.shN.shape[1])
+    apart = {
+        "positions": (after.means - before.means).double().norm(dim=1),
+        "colours": SH_C0 * (after.sh0 - before.sh0).abs(),
+        "SH coefficients": (after.shN[:, :k] - before.shN[:, :k]).abs(),
+        "opacities": (after.opacities - before.opacities).abs(),
+        "scales": torch.expm1((after.log_scales - before.log_scales).abs().double()),
+        "rotations": _degrees_between(before.quats, after.quats),
+    }
+    return {name: value for name, value in apart.items() if value.numel()}
+
+
+def _degrees_between(a: Tensor, b: Tensor) -> Tensor:
+    """Angle of the rotation from one to the other. q and -q are the same rotation."""
+    a, b = (torch.nn.functional.normalize(q.double(), dim=1) for q in (a, b))
+    # The chord between two unit quaternions, exact for small angles, where a cosine is not.
+    chord = torch.minimum((a - b).norm(dim=1), (a + b).norm(dim=1))
+    return torch.rad2deg(4 * torch.asin((chord / 2).clamp(max=1)))

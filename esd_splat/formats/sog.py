@@ -1,0 +1,242 @@
+"""Scenes as ``.sog`` files, PlayCanvas's: about a fifteenth of a ``.ply``, as pictures in a zip.
+
+A pixel is a Gaussian. Numbers are bytes that look up a codebook of 256, and coefficients of degree
+1 and up are those of one of at most 65536 sets.
+"""
+
+import io
+import json
+import lzma
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int
+from torch import Tensor
+from typing_extensions import override
+
+from esd_splat.errors import SceneError
+from esd_splat.formats.base import Exporter
+from esd_splat.formats.packing import (
+    Floats,
+    from_smallest_three,
+    levels,
+    logit_of_byte,
+    morton_order,
+    smallest_three,
+    to_gaussians,
+)
+from esd_splat.formats.palette import codebook, nearest, palette
+from esd_splat.scene.gaussians import SH_DEGREES, Gaussians
+
+VERSION = 2
+MAX_SIDE = 16383
+"""Of a WebP picture, pixels."""
+SETS_PER_ROW = 64
+"""Of coefficients, in the picture of the palette."""
+MAX_SETS = 65536
+LARGEST_FIRST = 252
+"""In a quaternion's alpha: the index of the component that is left out, plus this."""
+
+MAX_EXPANSION = 64
+"""Pictures are packed already: what a zip makes this much smaller is made to fill memory."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sog(Exporter):
+    """PlayCanvas's ``.sog`` of version 2, one file; rows come out in Morton order.
+
+    Positions keep 16 bits of the scene's range, finer near the origin; scales and colours 8 bits
+    by a codebook made for them, opacities 8 bits, quaternions 8 bits a component.
+    """
+
+    suffix: ClassVar[str] = ".sog"
+    most: ClassVar[float] = MAX_SIDE**2
+
+    @override
+    def encode(self, scene: Gaussians, comment: str = "") -> bytes:
+        order, count = self.order(scene), len(scene)
+        scene = scene.map(lambda value: value[order])
+        side = min(4 * math.ceil(math.sqrt(count) / 4), MAX_SIDE)
+        size = (side, math.ceil(count / side))
+        means = _log1p(scene.means.double().numpy())
+        low, high = means.min(axis=0), means.max(axis=0)
+        fixed = levels((means - low) / np.maximum(high - low, 1e-30), 65535)
+        largest, three = smallest_three(scene.quats.double().numpy())
+        three = levels(three / math.sqrt(2) + 0.5, 255)
+        scales, colors = scene.log_scales.double().numpy(), scene.sh0[:, 0].double().numpy()
+        scale_book, color_book = codebook(scales), codebook(colors)
+        alpha = levels(scene.opacities.numpy(), 255)
+        pictures = {
+            "means_l": _webp(fixed & 255, size),
+            "means_u": _webp(fixed >> 8, size),
+            "quats": _webp(np.column_stack([three, largest + LARGEST_FIRST]), size),
+            "scales": _webp(nearest(scale_book, scales), size),
+            "sh0": _webp(np.column_stack([nearest(color_book, colors), alpha]), size),
+        }
+        meta: dict[str, Any] = {
+            "version": VERSION,
+            "asset": {"generator": "esd_splat", "comment": comment},
+            "count": count,
+            "means": {
+                "mins": low.tolist(),
+                "maxs": high.tolist(),
+                "files": ["means_l.webp", "means_u.webp"],
+            },
+            "scales": {"codebook": scale_book.tolist(), "files": ["scales.webp"]},
+            "quats": {"files": ["quats.webp"]},
+            "sh0": {"codebook": color_book.tolist(), "files": ["sh0.webp"]},
+        }
+        if scene.sh_degree:
+            meta["shN"], more = _palette_pictures(scene, size)
+            pictures |= more
+        return _zip(meta, pictures)
+
+    @override
+    def order(self, scene: Gaussians) -> Int[Tensor, " n"]:
+        return morton_order(scene.means)
+
+
+def decode_sog(content: bytes) -> Gaussians:
+    """The scene in a ``.sog`` file of version 2, in the file's frame.
+
+    Raises:
+        SceneError: it is of another version, or what is in it does not fit together.
+        ValueError: it is no ``.sog``, or cut short.
+    """
+    from PIL import Image
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            whole = sum(member.file_size for member in archive.infolist())
+            if whole > MAX_EXPANSION * len(content):
+                raise ValueError(f"it unpacks to {whole} bytes, which no pictures do")
+            files = {name: archive.read(name) for name in archive.namelist()}
+    # RuntimeError is what the zip module says of passwords and foreign methods.
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+        *(EOFError, OSError, RuntimeError),
+    ) as error:
+        raise ValueError(str(error)) from error
+    try:
+        return _decode(json.loads(files["meta.json"]), files)
+    except (
+        *(AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError),
+        *(OSError, SyntaxError, Image.DecompressionBombError),  # Pillow's, for a bad picture
+    ) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SceneError(f"its meta.json and pictures do not make a scene ({reason})") from error
+
+
+def _decode(meta: Any, files: dict[str, bytes]) -> Gaussians:
+    version = meta.get("version", 1)
+    if version != VERSION:
+        raise SceneError(f"is a .sog of version {version}; {VERSION} can be read")
+    count = int(meta["count"])
+
+    def picture(name: str, index: int = 0) -> Pixels:
+        pixels = _pixels(files[meta[name]["files"][index]]).reshape(-1, 4)
+        if not 0 <= count <= len(pixels):
+            raise ValueError(f"{name} has {len(pixels)} pixels for {count} Gaussians")
+        return pixels[:count]
+
+    def book(name: str) -> Floats:
+        return np.array(meta[name]["codebook"], np.float64).reshape(256)
+
+    low, high = (np.array(meta["means"][end], np.float64).reshape(3) for end in ("mins", "maxs"))
+    fixed = picture("means", 0)[:, :3] + 256.0 * picture("means", 1)[:, :3]
+    quats, sh0 = picture("quats"), picture("sh0")
+    if (quats[:, 3] < LARGEST_FIRST).any():
+        raise ValueError("quats has pixels that name no component")
+    three = (quats[:, :3] / 255 - 0.5) * math.sqrt(2)
+    rest = np.empty((count, 0, 3))
+    if meta.get("shN"):
+        labels = picture("shN", 1)
+        rest = _palette(meta["shN"], files)[labels[:, 0] + 256 * labels[:, 1].astype(np.int64)]
+    scene = {
+        "means": _expm1(low + (high - low) * fixed / 65535),
+        "quats": from_smallest_three(quats[:, 3] - LARGEST_FIRST, three),
+        "log_scales": book("scales")[picture("scales")[:, :3]],
+        "opacity_logits": logit_of_byte(sh0[:, 3]),
+        "sh0": book("sh0")[sh0[:, None, :3]],
+        "shN": rest,
+    }
+    return to_gaussians(scene)
+
+
+def _palette_pictures(scene: Gaussians, size: tuple[int, int]) -> tuple[Any, dict[str, bytes]]:
+    """What ``meta.json`` says of the coefficients, and their pictures."""
+    # As many sets as other writers take: a fraction of the Gaussians, a power of two.
+    wanted = min(MAX_SETS, 1024 * 2 ** max(0, math.floor(math.log2(len(scene) / 1024))))
+    sets, labels = palette(scene.shN.flatten(1), wanted)
+    k = scene.shN.shape[1]
+    values = sets.view(-1, k, 3).double().numpy()
+    book = codebook(values)
+    rows = math.ceil(len(values) / SETS_PER_ROW)
+    meta = {
+        "count": len(values),
+        "bands": scene.sh_degree,
+        "codebook": book.tolist(),
+        "files": ["shN_centroids.webp", "shN_labels.webp"],
+    }
+    index = labels.numpy()
+    return meta, {
+        "shN_centroids": _webp(nearest(book, values).reshape(-1, 3), (SETS_PER_ROW * k, rows)),
+        "shN_labels": _webp(np.column_stack([index & 255, index >> 8, 0 * index]), size),
+    }
+
+
+def _palette(meta: Any, files: dict[str, bytes]) -> Floats:
+    """``[sets, k, 3]`` coefficients."""
+    book = np.array(meta["codebook"], np.float64).reshape(256)
+    k = {degree: k for k, degree in SH_DEGREES.items()}[meta["bands"]]
+    pixels = _pixels(files[meta["files"][0]])
+    if pixels.shape[1] != SETS_PER_ROW * k:
+        raise ValueError(f"shN has sets of {pixels.shape[1] / SETS_PER_ROW:g} coefficients for {k}")
+    return book[pixels.reshape(-1, k, 4)[: meta["count"], :, :3]]
+
+
+def _log1p(x: Floats) -> Floats:
+    return np.sign(x) * np.log1p(np.abs(x))
+
+
+def _expm1(x: Floats) -> Floats:
+    return np.sign(x) * np.expm1(np.abs(x))
+
+
+def _webp(values: Any, size: tuple[int, int]) -> bytes:
+    """A lossless picture whose first pixels are ``values``, ``[n, 3 or 4]``, and the rest zero."""
+    from PIL import Image
+
+    pixels = np.full((size[0] * size[1], 4), (0, 0, 0, 255), np.uint8)
+    pixels[: len(values), : values.shape[1]] = values
+    file = io.BytesIO()
+    # Exact, or what is transparent would lose its colour.
+    picture = Image.fromarray(pixels.reshape(size[1], size[0], 4))
+    picture.save(file, "webp", lossless=True, exact=True)
+    return file.getvalue()
+
+
+def _pixels(content: bytes) -> Pixels:
+    """``[h, w, 4]``."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=["webp"]) as picture:
+        return np.asarray(picture.convert("RGBA"))
+
+
+def _zip(meta: Any, pictures: dict[str, bytes]) -> bytes:
+    """Not compressed again, and without a date: the same scene gives the same bytes."""
+    file = io.BytesIO()
+    entries = {"meta.json": json.dumps(meta).encode()}
+    entries |= {f"{name}.webp": picture for name, picture in pictures.items()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return file.getvalue()

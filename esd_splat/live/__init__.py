@@ -1,7 +1,0 @@
-"""The live view: a run shown in a browser while it goes, and the buttons that steer it."""
-
-from esd_splat.live.controls import Controls
-from esd_splat.live.view import View
-from esd_splat.live.watch import open_view
-
-__all__ = ["Controls", "View", "open_view"]

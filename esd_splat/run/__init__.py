@@ -1,0 +1,1 @@
+"""One run: its loop, its folder, its checkpoints, and how the scene is measured."""

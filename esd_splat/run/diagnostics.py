@@ -1,0 +1,196 @@
+"""What a run does where nobody looks: how well the particle knows the views, and to what effect.
+
+The scene is known, and so is the exact distribution of its noised views: given the camera, a
+mixture over backgrounds; given none, over cameras as well. A perfect particle would predict the
+noise as these do. Looking changes nothing: a run that is diagnosed makes the same scene.
+"""
+
+import hashlib
+import itertools
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.distill.distillation import PLAIN_BACKGROUNDS, Distillation
+from esd_splat.distill.losses import Esd
+from esd_splat.distill.predictions import PARTICLE_INPUTS, Noised
+from esd_splat.run.measure import mixture_eps, side_shares, view_information
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.rasterize import rasterize
+from esd_splat.teacher.noise import add_noise, alpha_sigma
+from esd_splat.types import Latents, Timesteps
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+"""Noise levels, as fractions of T."""
+AZIMUTHS = 36
+"""Around the scene. With two elevations and eight backgrounds 576 views, which are all encoded: 2
+to 5 ms for one of 64 pixels (one core), in all less than the passes through the network take."""
+NODES = (0.5 - 0.5 / math.sqrt(3), 0.5 + 0.5 / math.sqrt(3))
+"""Gauss's two points of [0, 1], for elevations and for each channel of a random background: they
+have the mean and the variance of the uniform numbers that a run draws."""
+DRAWN = 32
+"""Views that are noised and predicted; the same ones, by the same noise, at every level. Four
+passes for each at six levels: some ten seconds for the embedded teacher (one core)."""
+CHUNK = 8
+"""Views that go through the networks at once: a large teacher's have to fit a GPU."""
+
+Grid = Float[Tensor, "cameras backgrounds c hl wl"]
+"""Clean latents from each camera, over each background."""
+
+
+@torch.no_grad()
+def diagnose(run: Distillation) -> list[dict[str, float]]:
+    """The particle, the teacher and the loss against the exact distribution of the run's views.
+
+    A function of the run's state alone, which it leaves as it is: what is drawn here comes from a
+    generator of its own, seeded by seed and step. Differences are mean squares per latent value,
+    of noise predictions; the exact one given the camera knows as much as the particle is told, so
+    not the background. "Exact" is for a grid of views, 10 degrees apart, at the middle of the
+    ranges of distance and field of view; at low noise, closer neighbours would blur it a little.
+
+    Returns:
+        One row for each of ``LEVELS``, without what the run has not:
+
+        - ``step``; ``t``, the noise level as a fraction of T.
+        - ``camera_error``, ``null_error``: of the particle with its camera to the exact prediction
+          given the camera; with the camera hidden, to that for all views together.
+        - ``camera_error_teacher``, ``null_error_teacher``: the same of the teacher at guidance 1
+          without view words, which is what an untrained particle predicts.
+        - ``pool_error``: of the ``Pool`` to the exact prediction for all views together.
+        - ``gap_exact``: between the two exact predictions. Zero where a noised view is only ever
+          close to its own, and the entropy term has nothing to say.
+        - ``gap``, ``gap_cosine``: between the two predictions of which ``Esd`` makes its entropy
+          term, and the cosine of that difference with the exact one. Where the loss reads no
+          prediction that knows the camera, the exact one takes its place.
+        - ``entropy_share``: of w (camera - marginal) in the direction, as root mean squares, over
+          itself plus teacher - camera; ``entropy_share_exact`` with both exact predictions.
+        - ``view_information``: of a noised view about its camera, nats; at most log(cameras).
+        - ``teacher_front``, ``teacher_side``, ``teacher_back``: sides that the teacher, at
+          guidance 1 without view words, sees in the noised views; figurines only.
+    """
+    cameras, grid = _look_around(run)
+    wide = grid.double()  # at low noise the exponents are differences of large numbers
+    generator = torch.Generator().manual_seed(_seed(run.config.seed, run.done))
+    backgrounds = grid.shape[1]
+    picks = torch.randperm(len(cameras) * backgrounds, generator=generator)[:DRAWN]
+    noise = torch.randn((DRAWN, *grid.shape[2:]), generator=generator).to(run.device)
+    own = picks // backgrounds
+    seen = cameras[own]
+    clean = grid.flatten(0, 1)[picks.to(run.device)]
+    T = len(run.teacher.alphas_cumprod)
+    rows = []
+    for level in LEVELS:
+        t = torch.full((DRAWN,), min(round(level * T), T - 1), device=run.device)
+        found = _at(run, wide, own, clean, noise, t, seen.to(run.device))
+        rows.append({"step": float(run.done), "t": level, **found})
+    return rows
+
+
+def _look_around(run: Distillation) -> tuple[Cameras, Grid]:
+    """Cameras all around, at the middle of the ranges of distance and field of view."""
+    orbit, asked = run.config.cameras, run.config.background
+    low, high = orbit.elevation
+    elevations = dict.fromkeys(low + (high - low) * node for node in NODES)
+    turns = [360 * index / AZIMUTHS for index in range(AZIMUTHS)]
+    places = torch.tensor(list(itertools.product(turns, elevations)), dtype=torch.float64)
+    cameras = orbit.at(places[:, 0], places[:, 1])
+    colours = list(itertools.product(NODES, repeat=3))
+    if asked != "random":
+        colours = [(PLAIN_BACKGROUNDS[asked],) * 3]
+    behind = torch.tensor(colours, device=run.device)[:, :, None, None]
+    black, latents = torch.zeros(1, 3, device=run.device), []
+    for index in torch.arange(len(cameras)).split(1):
+        render = rasterize(run.scene, cameras[index].to(run.device), black, run.backend)
+        over = render.images + (1 - render.alphas)[:, None] * behind
+        latents.append(run.encode(over, (run.done - 1) / run.config.steps))
+    return cameras, torch.stack(latents)
+
+
+def _at(
+    run: Distillation,
+    grid: Grid,
+    own: Tensor,
+    clean: Latents,
+    noise: Latents,
+    t: Timesteps,
+    cameras: Cameras,
+) -> dict[str, float]:
+    """The columns of one noise level; ``own`` are the rows of ``grid`` that ``clean`` is of."""
+    known, loss = run.teacher.alphas_cumprod, run.config.loss
+    noisy = add_noise(clean, noise, known, t)
+    found = _predictions(run, noisy, noise, t, cameras)
+    alpha, sigma = (scale.double().item() for scale in alpha_sigma(known, t[:1]))
+    wide = noisy.double()
+    null = mixture_eps(wide, grid.flatten(0, 1), alpha, sigma)
+    mine = zip(wide.split(1), grid[own.to(run.device)], strict=True)
+    camera = torch.cat([mixture_eps(view, views, alpha, sigma) for view, views in mine])
+
+    row: dict[str, float] = {}
+    if run.particle is not None:
+        row["camera_error"] = _off(found["particle"], camera)
+        row["null_error"] = _off(found["particle_uncond"], null)
+    row["camera_error_teacher"] = _off(found["plain"], camera)
+    row["null_error_teacher"] = _off(found["plain"], null)
+    if "pooled" in found:
+        row["pool_error"] = _off(found["pooled"], null)
+    row["gap_exact"] = _off(camera, null)
+    if isinstance(loss, Esd) and loss.parts[1] in found:
+        used = found.get(loss.parts[0], camera), found[loss.parts[1]]
+        row["gap"] = _off(*used)
+        row["gap_cosine"] = _cosine(used[0] - used[1], camera - null)
+        row["entropy_share"] = _entropy_share(loss.entropy_weight, found["teacher"], *used)
+        row["entropy_share_exact"] = _entropy_share(
+            loss.entropy_weight, found["teacher"], camera, null
+        )
+    row["view_information"] = view_information(wide, grid, alpha, sigma)
+    return row | _teacher_sides(run, run.teacher.predict_clean(noisy, found["plain"].float(), t))
+
+
+def _predictions(
+    run: Distillation, noisy: Latents, noise: Latents, t: Timesteps, cameras: Cameras
+) -> dict[str, Latents]:
+    """What the loss asks for, both sides of the particle, and the teacher's ``plain`` one."""
+    needs = run.config.loss.needs - {"inverted"}
+    if run.particle is not None:
+        needs |= frozenset(PARTICLE_INPUTS)
+    if run.recent is None:
+        needs -= {"pooled"}
+    parts = []
+    for start in range(0, len(noisy), CHUNK):
+        part = slice(start, start + CHUNK)
+        noised = Noised(noisy[part], noise[part])
+        predictions = run.predictor.predict(noised, t[part], cameras[part], needs, run.recent)
+        words = run.predictor.words(cameras[part])
+        parts.append(predictions | {"plain": run.teacher.eps(noisy[part], t[part], words)})
+    return {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+
+
+def _teacher_sides(run: Distillation, clean: Latents) -> dict[str, float]:
+    if not run.config.teacher.vocabulary:
+        return {}
+    images = torch.cat([run.teacher.decode(part) for part in clean.split(CHUNK)])
+    shares = side_shares(images, run.config.prompt, run.config.cameras) or {}
+    return {f"teacher_{side}": share for side, share in shares.items()}
+
+
+def _entropy_share(weight: float, teacher: Latents, camera: Latents, marginal: Latents) -> float:
+    """Of the two terms that the direction of ``Esd`` is the sum of; 0 where both are zero."""
+    entropy = weight * math.sqrt(_off(camera, marginal))
+    whole = entropy + math.sqrt(_off(teacher, camera))
+    return entropy / whole if whole else 0.0
+
+
+def _off(a: Latents, b: Latents) -> float:
+    return (a - b).square().mean().item()
+
+
+def _cosine(a: Latents, b: Latents) -> float:
+    """Of all values together; 0 where one of them is zero."""
+    return torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+
+
+def _seed(seed: int, step: int) -> int:
+    """32 bits, which is all that torch's generator of the CPU reads of a seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:4], "big")

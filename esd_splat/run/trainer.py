@@ -1,0 +1,241 @@
+"""One run, from a config to a finished folder. The loop is Lightning's; nothing clever here."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from esd_splat.config import Config
+from esd_splat.distill.distillation import Distillation
+from esd_splat.errors import EsdSplatError, OutputError, RunError
+from esd_splat.run.checkpoint import save_checkpoint
+from esd_splat.run.folder import CHECKPOINT, check_folder, check_writable, claimed, written
+from esd_splat.run.out_of_memory import short_of_memory
+from esd_splat.run.progress import progress
+from esd_splat.run.record import Record, check_exports
+from esd_splat.run.start import finished, settle, texts
+from esd_splat.scene.denormals import denormals_flushed
+from esd_splat.show.live import View, open_view
+from esd_splat.show.report import write_report
+from esd_splat.structured import to_yaml
+
+DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+@denormals_flushed()
+def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dict[str, Any]:
+    """Fit a scene as ``config`` says and write its folder.
+
+    Args:
+        config: as from ``load_config``.
+        quiet: print nothing but errors.
+        until: stop after this many steps, as an interrupt would, with a checkpoint and a scene.
+
+    Returns:
+        What ``summary.json`` holds; empty after ``until``.
+
+    Raises:
+        EsdSplatError: the run cannot start or go on; one line with the way out.
+        KeyboardInterrupt: Ctrl-C, after checkpoint and scene were written.
+    """
+    # Flushed: in a log, what was said comes before the progress of what it announced.
+    say = partial(print, flush=True) if not quiet else lambda line: None
+    config.teacher.check(texts(config))
+    with claimed(config.folder):
+        check_folder(config)
+        if (summary := finished(config)) is not None:
+            say(f"{config.folder} holds a finished run: nothing left to do")
+            return summary
+        check_writable(config.folder)
+        config, saved = settle(config, say)
+        check_exports(config)
+        if saved is None:
+            config.init.check()
+        with open_view(config, say) as view:
+            return _fit(config, saved, view, say, quiet, until)
+
+
+def _fit(
+    config: Config,
+    saved: dict[str, Any] | None,
+    view: View,
+    say: Callable[[str], None],
+    quiet: bool,
+    until: int | None,
+) -> dict[str, Any]:
+    """Run ``config``, with nothing left to decide in it, and write what it leaves."""
+    device, backend = torch.device(config.device), config.backend
+    with short_of_memory(config):
+        teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
+        for note in teacher.notes:
+            say(note)
+        distillation = Distillation(config, teacher, backend, saved and saved["run"])
+    record = Record(config)
+    if saved is not None:
+        record.restore(saved["record"])
+        record.saved_at = distillation.done
+    say(
+        f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
+        f"{device} drawn by {backend}, into {config.folder}"
+    )
+    if config.teacher.views.language_model is not None:
+        say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
+    try:
+        with short_of_memory(config, joint=teacher.joint):
+            stopped = _loop(config, distillation, record, view, quiet, until)
+    except RunError as error:
+        if record.begun:
+            record.write_rows()
+        at = record.saved_at
+        kept = "no checkpoint was due yet" if at is None else f"{CHECKPOINT} holds step {at}"
+        raise RunError(f"{error}; {kept}") from error
+    finally:
+        record.close()
+    _save(config, distillation, record)
+    if stopped:
+        record.write_scene(distillation)
+        if until is None:
+            raise KeyboardInterrupt
+        return {}
+    try:
+        with short_of_memory(config, joint=teacher.joint):
+            summary = record.finish(distillation)
+    except (OutputError, RunError) as error:
+        rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
+        raise type(error)(f"{error}; {rest}") from error
+    if config.export.report:
+        try:
+            write_report(config.folder)
+        except EsdSplatError as error:
+            rest = f"all but the report is there, and python -m esd_splat.report {config.folder}"
+            raise OutputError(f"{error}; {rest} writes it") from error
+    _report(summary, config, say)
+    return summary
+
+
+def _loop(
+    config: Config,
+    distillation: Distillation,
+    record: Record,
+    view: View,
+    quiet: bool,
+    until: int | None,
+) -> bool:
+    """Run the steps that are left; returns whether they were cut short."""
+    import lightning
+
+    class Loop(lightning.LightningModule):
+        """Hands Lightning's loop our step."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            logged = distillation.step()
+            record.after_step(distillation, logged)
+            show(distillation.done, logged)
+            every, done = config.checkpoint_every, distillation.done
+            if every and done % every == 0 and done < config.steps:
+                _save(config, distillation, record)
+            controls.rest(lambda: attend(logged))
+            if controls.stopped or done == until:
+                self.trainer.should_stop = True
+
+        def configure_optimizers(self) -> None:
+            """The scene's rows come and go, so its optimizer stays ours."""
+
+    def attend(logged: dict[str, float]) -> None:
+        """Do what was asked for since the last step, or while the run is paused."""
+        record.rested = controls.rested
+        if controls.saving:
+            _save(config, distillation, record)
+            record.write_scene(distillation)
+            controls.saving = False
+        view.show(distillation, logged, record.saved_at)
+
+    controls, left = view.controls, config.steps - distillation.done
+    if until is not None and distillation.done >= until:
+        return True
+    watched = progress(distillation.done, config.steps, quiet=quiet)
+    with _quiet_lightning(), watched as show, _interrupts(controls.stop):
+        lightning.Trainer(
+            accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
+            devices=1,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            inference_mode=False,
+        ).fit(Loop(), DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
+    return distillation.done < config.steps
+
+
+def _save(config: Config, distillation: Distillation, record: Record) -> None:
+    record.begin()
+    state = {
+        "config": to_yaml(config),
+        "run": distillation.state(),
+        "record": record.state(),
+    }
+    save_checkpoint(config.folder / CHECKPOINT, state)
+    record.saved_at = distillation.done
+    record.write_rows()
+
+
+def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None]) -> None:
+    say(
+        f"{summary['steps']} steps in {summary['seconds']:.0f} s "
+        f"({summary['steps_per_second']:.2f} a second), {summary['gaussians']} Gaussians, "
+        f"{summary['peak_memory_mb']} MB at most"
+    )
+    if measures := summary["measures"]:
+        say(", ".join(f"{name} {value}" for name, value in measures.items()))
+    else:
+        say("not measured: only for one figurine, by a teacher of figurines, is the truth known")
+    say(f"wrote {config.folder}: " + ", ".join(written(config.folder)))
+
+
+@contextmanager
+def _interrupts(stop: Callable[[], None]):
+    """The first Ctrl-C ends the run after its step; a second one ends it at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        stop()
+        signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not the main thread: whoever started us handles signals
+        yield
+        return
+    try:
+        yield
+    except SystemExit as error:
+        # What Lightning makes of an interrupt.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet_lightning():
+    """No advertisements, device tables or hints about workers that a range of integers lacks."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

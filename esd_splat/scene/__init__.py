@@ -1,0 +1,1 @@
+"""What is optimized: Gaussians, their cameras, and what draws and densifies them."""

@@ -1,0 +1,110 @@
+"""Gaussians and cameras in, images out. Nothing here has heard of diffusion."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from esd_splat.errors import BackendError
+from esd_splat.scene import kernels
+from esd_splat.scene.cameras import Cameras
+from esd_splat.scene.gaussians import SH_C0, Gaussians
+from esd_splat.scene.rasterize.base import Rasterizer, Render
+from esd_splat.scene.rasterize.cpu import rasterize_cpu, require_cpu
+from esd_splat.scene.rasterize.gsplat import rasterize_gsplat, require_gsplat
+from esd_splat.scene.rasterize.reference import rasterize_reference
+
+RASTERIZERS: dict[str, Rasterizer] = {
+    "cpu": rasterize_cpu,
+    "gsplat": rasterize_gsplat,
+    "reference": rasterize_reference,
+}
+
+__all__ = [
+    "RASTERIZERS",
+    "Rasterizer",
+    "Render",
+    "contributions",
+    "rasterize",
+    "resolve_backend",
+]
+
+
+def rasterize(
+    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"], backend: str
+) -> Render:
+    """Draw ``gaussians`` from each of ``cameras``, front to back, over ``background``.
+
+    Differentiable in every Gaussian parameter and in ``background``; gradients of the cameras are
+    no part of the contract. A Gaussian is drawn when its centre is more than 0.01 world units in
+    front of the camera and all its values are finite. The tests hold every backend to
+    ``reference`` within 1e-4 per channel, but for single pixels on the edge of the 1/255 cut.
+
+    Args:
+        gaussians: any number of them, also none.
+        cameras: on the same device.
+        background: RGB in [0, 1] of each view, seen through whatever opacity is left.
+        backend: a key of ``RASTERIZERS``, see ``resolve_backend``. There is no fallback: asking
+            for ``gsplat`` on a machine without CUDA is an error, not a slow run.
+
+    Returns:
+        A ``Render``. Its images are linear in the Gaussians' colours, with no gamma; where there
+        is nothing to draw they show the background.
+
+    Raises:
+        BackendError: ``backend`` is unknown, or does not run on the device of the Gaussians.
+
+    Example:
+        >>> import torch
+        >>> from esd_splat.scene.cameras import Orbit
+        >>> shapes = [3], [4], [3], [], [1, 3], [0, 3]
+        >>> empty = Gaussians(*(torch.empty(0, *shape) for shape in shapes))
+        >>> cameras = Orbit(size=8).turntable(1)
+        >>> red = torch.tensor([[1.0, 0.0, 0.0]])
+        >>> rasterize(empty, cameras, red, "reference").images[0, :, 0, 0]
+        tensor([1., 0., 0.])
+
+    Source:
+        Kerbl et al., arXiv:2308.04079; constants and their origin in ``base.py`` and ``tiles.py``.
+    """
+    resolved = resolve_backend(backend, gaussians.means.device.type)
+    return RASTERIZERS[resolved](gaussians, cameras, background)
+
+
+def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float[Tensor, " n"]:
+    """Light that each Gaussian sends to all pixels of all ``cameras``: the sum of its weights.
+
+    A pixel is the sum of ``alpha_i T_i c_i``, so that weight is its derivative by the colour.
+    """
+    fixed = gaussians.map(Tensor.detach)
+    sh0 = torch.zeros_like(fixed.sh0, requires_grad=True)
+    grey = Gaussians(**vars(fixed) | {"sh0": sh0, "shN": sh0[:, :0]})
+    with torch.enable_grad():
+        images = rasterize(grey, cameras, sh0.new_zeros(len(cameras), 3), backend).images
+        (grad,) = torch.autograd.grad(images[:, 0].sum(), sh0)
+    return grad[:, 0, 0] / SH_C0
+
+
+def resolve_backend(name: str, device_type: str) -> str:
+    """The key of ``RASTERIZERS`` that ``name`` means for tensors on ``device_type``.
+
+    Args:
+        name: ``auto``, or what the user insists on.
+        device_type: ``torch.device.type``: ``cpu``, ``cuda``, ...
+
+    Raises:
+        BackendError: naming what can be chosen instead; also where the backend cannot be loaded.
+
+    Example:
+        >>> resolve_backend("auto", "cuda"), resolve_backend("reference", "cpu")
+        ('gsplat', 'reference')
+    """
+    if name == "auto":
+        compiled = device_type == "cpu" and not kernels.MISSING
+        name = "gsplat" if device_type == "cuda" else "cpu" if compiled else "reference"
+    if name == "gsplat":
+        require_gsplat(device_type)
+    if name == "cpu":
+        require_cpu(device_type)
+    if name not in RASTERIZERS:
+        raise BackendError(f"backend={name} is not one of auto, {', '.join(sorted(RASTERIZERS))}")
+    return name

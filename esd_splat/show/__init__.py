@@ -1,0 +1,1 @@
+"""What a person looks at: pictures, videos, pages, and the live view."""

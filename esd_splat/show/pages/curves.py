@@ -1,0 +1,73 @@
+"""Small plots of what a run logged."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from esd_splat.show.pages.html import row
+from esd_splat.show.pages.run import Rows
+
+PLOT_INCHES = (3.3, 2.1)
+"""Width and height of one curve."""
+LOG_FROM = 30.0
+"""A quantity whose values differ by more than this factor is drawn over a logarithmic axis."""
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",  # text stays text: it can be searched, and needs no glyphs inside
+    "svg.hashsalt": "esd_splat",  # the same numbers give the same page
+}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def curves(rows: Rows, lines: str | None = None) -> str:
+    """A small plot over ``step`` for each other column, side by side as far as the page is wide.
+
+    Args:
+        rows: with a column ``step``.
+        lines: column by whose values the rows are parted into lines; ``None`` is one line.
+    """
+    from matplotlib import colormaps, rc_context  # here, as it takes a second
+    from matplotlib.colors import to_hex
+
+    levels = sorted({row[lines] for row in rows}) if lines else [None]
+    colors = [
+        to_hex(colormaps["viridis"](0.9 * index / max(1, len(levels) - 1)))
+        for index in range(len(levels))
+    ]
+    names = [n for n in dict.fromkeys(n for row in rows for n in row) if n not in ("step", lines)]
+    plots = []
+    for name in names:
+        parts = []
+        for level in levels:
+            mine = [row for row in rows if name in row and (not lines or row[lines] == level)]
+            parts.append(([row["step"] for row in mine], [row[name] for row in mine]))
+        with rc_context(STYLE):
+            plots.append(_plot(name, parts, colors))
+    legend = "".join(
+        f'<span style="color: {color}">&#9632;</span> <span>{lines} = {level:g}</span> '
+        for color, level in zip(colors, levels, strict=True)
+        if level is not None
+    )
+    return (f"<p>{legend}</p>\n" if legend else "") + row(plots)
+
+
+def _plot(
+    name: str, parts: Sequence[tuple[list[float], list[float]]], colors: Sequence[str]
+) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=PLOT_INCHES, layout="constrained")
+    ax = figure.subplots()
+    for (steps, values), color in zip(parts, colors, strict=True):
+        ax.plot(steps, values, marker="." if len(steps) < 30 else None, color=color)
+    together = [value for _, values in parts for value in values]
+    # What fell by decades lies on the axis of a linear plot.
+    if 0 < LOG_FROM * min(together) < max(together):
+        ax.set_yscale("log")
+    ax.set_title(name)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=NO_METADATA)
+    # Before the element are an XML declaration and a link to the definition of SVG.
+    return file.getvalue()[file.getvalue().index("<svg") :]

@@ -1,0 +1,151 @@
+"""What a run's folder holds, read back. Knows files; not how a page shows them."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esd_splat.errors import ConfigError, EsdSplatError
+from esd_splat.formats import load_scene
+from esd_splat.formats.load import DECODERS
+from esd_splat.run.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
+from esd_splat.scene.gaussians import Gaussians
+from esd_splat.structured import read_flat
+
+READABLE = tuple(name for name in SCENES if Path(name).suffix in DECODERS)
+"""Scene files that can be read back, the most exact first."""
+
+Rows = list[dict[str, float]]
+"""Of a table; a row has no entry where the file has an empty cell."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run says of itself. It may be unfinished, and of another version of this package."""
+
+    folder: Path
+    config: str
+    """The text of its ``config.yaml``."""
+    settings: dict[str, Any]
+    """What that says, by dotted key."""
+    summary: dict[str, Any]
+    """Empty while it is unfinished."""
+    metrics: Rows
+    """Empty before the first checkpoint, as are the diagnoses; those also unless asked for."""
+    diagnoses: Rows
+
+    @property
+    def prompt(self) -> str:
+        """What it was to make; the folder's name if its config does not say."""
+        return str(self.settings.get("prompt", self.folder.resolve().name))
+
+    @property
+    def method(self) -> str:
+        """Name of its loss; empty if its config does not say."""
+        return str(self.settings.get("loss.name", ""))
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """Empty where it was not measured, or not yet."""
+        return self.summary.get("measures") or {}
+
+    @property
+    def scene_file(self) -> Path | None:
+        """The most exact of its scene files; ``None`` where it has left none yet."""
+        there = (self.folder / name for name in READABLE)
+        return next((path for path in there if path.exists()), None)
+
+    @property
+    def versions(self) -> str:
+        """What it ran on: the comment on top of its config."""
+        lines = self.config.splitlines()
+        return "; ".join(line.strip("# ") for line in lines if line.startswith("#"))
+
+    @property
+    def progress(self) -> str:
+        """How far it came."""
+        if self.summary:
+            return f"{self.summary.get('steps', '?')} steps"
+        if not self.metrics:
+            return "unfinished, no step on record"
+        return f"unfinished: step {self.metrics[-1]['step']:g} of {self.settings.get('steps', '?')}"
+
+
+def read_run(folder: Path) -> Run:
+    """What the run in ``folder`` says of itself.
+
+    Raises:
+        EsdSplatError: that is no run's folder, or a file in it is broken.
+    """
+    if not folder.is_dir():
+        raise EsdSplatError(f"{folder}: no such folder; give the folder of a run, its out=")
+    if not (folder / CONFIG).is_file():
+        raise EsdSplatError(f"{folder}: not the folder of a run, as it has no {CONFIG}")
+    config = _text(folder / CONFIG)
+    try:
+        settings = read_flat(config, CONFIG)
+    except ConfigError as error:
+        problem = error.problems[0]
+        raise EsdSplatError(f"{folder / CONFIG}: {problem.key} {problem.message}") from error
+    summary, metrics = _summary(folder / SUMMARY), _rows(folder / METRICS)
+    diagnoses = _rows(folder / DIAGNOSTICS)
+    if not all("t" in row for row in diagnoses):
+        raise EsdSplatError(f"{folder / DIAGNOSTICS}: not a table of diagnoses, as it has no t")
+    return Run(folder, config, settings, summary, metrics, diagnoses)
+
+
+def read_scene(run: Run) -> Gaussians:
+    """The scene that a run has left.
+
+    Raises:
+        EsdSplatError: it has left none, or a broken one.
+    """
+    if run.scene_file is None:
+        raise EsdSplatError(
+            f"{run.folder}: no scene to show; a run writes it when it ends or is interrupted, in "
+            "each of export.formats"
+        )
+    return load_scene(run.scene_file)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
+        raise EsdSplatError(f"{path}: cannot be read: {reason}") from error
+
+
+def _rows(path: Path) -> Rows:
+    """The numbers of a table; none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        rows = [
+            {name: float(cell) for name, cell in row.items() if cell}
+            for row in csv.DictReader(io.StringIO(_text(path)))
+        ]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise EsdSplatError(f"{path}: not a table of numbers ({error})") from error
+    if not all("step" in row for row in rows):
+        raise EsdSplatError(f"{path}: not a table of numbers over steps")
+    if not all(len(row) > 1 for row in rows):
+        raise EsdSplatError(f"{path}: not a table of quantities, as it has steps only")
+    return rows
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """What a finished run says of itself; nothing where it is unfinished."""
+    if not path.exists():
+        return {}
+    try:
+        summary = dict(json.loads(_text(path)))
+        measures = dict(summary.get("measures") or {})
+    except (ValueError, TypeError) as error:
+        raise EsdSplatError(f"{path}: not a summary ({error})") from error
+    for name, what in measures.items():
+        if not isinstance(what, (int, float, type(None))):
+            raise EsdSplatError(f"{path}: {name} is measured as {what!r}, which is no number")
+    return summary

@@ -1,0 +1,253 @@
+"""Teachers with random weights.
+
+The command is ``python -m esd_splat.teacher.random_weights --family sd21 --out FOLDER``.
+
+They draw nothing, but are loaded, asked and trained on like those that do: their memory and time
+at real size can be measured without a download, and tests run on tiny ones.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from esd_splat import command
+from esd_splat.errors import OutputError
+from esd_splat.teacher.families import INDEX, SD, SD3, SDXL
+from esd_splat.teacher.tokenizer import make_tokenizer
+
+WORDS = (
+    *("a", "red", "blue", "smiling", "owl", "cat"),
+    *("front", "side", "back", "overhead", "view", ","),
+)
+"""All that their tokenizers know: a real vocabulary is data, and not ours."""
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+}
+Keys = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The configuration of a model's networks, as diffusers and transformers take it."""
+
+    network: Keys
+    encoders: tuple[Keys, ...]
+    """CLIP text encoders; the pooled output of all but Stable Diffusion 1 and 2's is used."""
+    vae: Keys = field(default_factory=dict)
+    t5: Keys | None = None
+    predicts: str = "epsilon"
+
+
+def _clip(width: int, layers: int, heads: int, projection: int = 768, **more: int) -> Keys:
+    """Of a text encoder, by default with room for CLIP's vocabulary and 77 tokens."""
+    keys = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    keys |= {"intermediate_size": 4 * width, "projection_dim": projection}
+    return keys | {"vocab_size": 49408, "max_position_embeddings": 77} | more
+
+
+def _unet(size: int, widths: tuple[int, ...], context: int, heads: Any, **more: Any) -> Keys:
+    keys: Keys = {"sample_size": size, "block_out_channels": widths}
+    return keys | {"cross_attention_dim": context, "attention_head_dim": heads} | more
+
+
+_TOLD = {"addition_embed_type": "text_time"}
+_SDXL_BLOCKS = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "use_linear_projection": True,
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 6 * 256 + 1280,
+}
+_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "sample_size": 512,
+}
+_TINY_VAE = {
+    "block_out_channels": (4, 8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 16,
+    "mid_block_add_attention": False,
+    "scaling_factor": 0.5,
+}
+_TINY_UNET: Keys = {
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+_WIDTHS = (320, 640, 1280, 1280)
+_L, _H, _G = _clip(768, 12, 12), _clip(1024, 23, 16), _clip(1280, 32, 20, 1280)
+_TOKENS = {"vocab_size": 600, "max_position_embeddings": 12}
+_SMALL, _WIDER = _clip(16, 2, 2, 16, **_TOKENS), _clip(24, 2, 2, 12, **_TOKENS)
+
+SHAPES = {
+    "sd15": Shape(_unet(64, _WIDTHS, 768, 8), (_L,), _VAE),
+    "sd21": Shape(
+        _unet(96, _WIDTHS, 1024, (5, 10, 20, 20), use_linear_projection=True),
+        (_H,),
+        _VAE,
+        predicts="v_prediction",
+    ),
+    "sd21-base": Shape(
+        _unet(64, _WIDTHS, 1024, (5, 10, 20, 20), use_linear_projection=True), (_H,), _VAE
+    ),
+    "sdxl": Shape(
+        _unet(128, _WIDTHS[:3], 2048, (5, 10, 20), **_TOLD, **_SDXL_BLOCKS),
+        (_L, _G),
+        _VAE | {"scaling_factor": 0.13025},
+    ),
+    "sd3": Shape(
+        {
+            "sample_size": 128,
+            "num_layers": 24,
+            "num_attention_heads": 24,
+            "caption_projection_dim": 1536,
+            "pos_embed_max_size": 192,
+        },
+        (_L, _G),
+        _VAE | {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609},
+        {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
+    ),
+    "tiny-sd": Shape(
+        _unet(4, (8, 16), 16, 2, **_TINY_UNET), (_clip(16, 1, 2, 12, **_TOKENS),), _TINY_VAE
+    ),
+    "tiny-views": Shape(
+        _unet(
+            *(4, (8, 16), 24, 2),
+            **_TINY_UNET,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=16,
+        ),
+        (_clip(24, 1, 2, 12, **_TOKENS),),
+        _TINY_VAE,
+    ),
+    "tiny-sdxl": Shape(
+        _unet(
+            *(4, (8, 16), 40, 2),
+            **(_TINY_UNET | _TOLD),
+            addition_time_embed_dim=4,
+            projection_class_embeddings_input_dim=6 * 4 + 12,
+        ),
+        (_SMALL, _WIDER),
+        _TINY_VAE,
+    ),
+    "tiny-sd3": Shape(
+        {
+            "sample_size": 4,
+            "patch_size": 1,
+            "num_layers": 2,
+            "attention_head_dim": 8,
+            "num_attention_heads": 2,
+            "joint_attention_dim": 48,
+            "caption_projection_dim": 16,
+            "pooled_projection_dim": 28,
+            "pos_embed_max_size": 8,
+        },
+        (_SMALL, _WIDER),
+        _TINY_VAE | {"latent_channels": 16, "shift_factor": 0.1},
+        {"d_model": 48, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+    ),
+}
+"""Real configurations, from the models' own published ones, and tiny ones of the same classes.
+Without its T5, which is larger than all the rest, Stable Diffusion 3 works too."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a folder and return the exit status, see ``command.run``."""
+    return command.run(lambda: _main(argv), "blank")
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    parser = command.Parser(prog="python -m esd_splat.teacher.random_weights", description=__doc__)
+    parser.add_argument("--family", choices=SHAPES, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+    parser.add_argument("--t5", action="store_true", help="with Stable Diffusion 3's largest part")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.out.exists():
+        raise OutputError(f"--out: {args.out} exists; choose another folder")
+    save_blank(args.out, args.family, t5=args.t5, seed=args.seed)
+    size = sum(file.stat().st_size for file in args.out.rglob("*.safetensors"))
+    print(f"wrote {args.out}: {size / 2**30:.2f} GB of random weights")
+
+
+def save_blank(
+    folder: Path, family: str, *, t5: bool = False, predicts: str | None = None, seed: int = 0
+) -> Path:
+    """A model folder of ``family``, one of ``SHAPES``; the same weights for the same seed.
+
+    Args:
+        folder: to write, in half precision if the size is real.
+        t5: whether Stable Diffusion 3 has its third encoder.
+        predicts: what the network is said to predict, if not what the family's does.
+    """
+    shape, kind = SHAPES[family], family.removeprefix("tiny-")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = _parts(shape, kind, t5, predicts or shape.predicts)
+    family_of = {"sdxl": SDXL, "sd3": SD3}.get(kind, SD)
+    pipeline = family_of.as_pipeline(parts)
+    if not family.startswith("tiny"):
+        pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    pipeline.save_pretrained(unfinished)
+    if kind == "views":  # which diffusers has no pipeline of
+        index = unfinished / INDEX
+        named = json.loads(index.read_text()) | {"_class_name": "MultiViewPipeline"}
+        index.write_text(json.dumps(named, indent=2))
+    return unfinished.rename(folder)
+
+
+def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
+    import diffusers
+    import transformers
+
+    make = cast(Any, diffusers)  # its annotations are narrower than what it takes
+    # As long as its encoders take: a longer text would have no positions.
+    tokenizer = make_tokenizer(WORDS, shape.encoders[0]["max_position_embeddings"])
+    parts: dict[str, Any] = {"vae": make.AutoencoderKL(**shape.vae)}
+    if kind == "sd3":
+        parts["transformer"] = make.SD3Transformer2DModel(**shape.network)
+        parts["scheduler"] = make.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    else:
+        parts["unet"] = make.UNet2DConditionModel(**shape.network)
+        scheduler = make.DDIMScheduler(**SCHEDULE, prediction_type=predicts)
+        parts["scheduler"] = scheduler
+    for index, keys in enumerate(shape.encoders):
+        pooled = kind == "sd3" or index == 1
+        of = transformers.CLIPTextModelWithProjection if pooled else transformers.CLIPTextModel
+        marks = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ends = {name: getattr(tokenizer, name) for name in marks}
+        config = transformers.CLIPTextConfig(**ends, **keys)
+        number = "" if index == 0 else f"_{index + 1}"
+        parts[f"tokenizer{number}"], parts[f"text_encoder{number}"] = tokenizer, of(config)
+    if kind == "sd3":
+        parts |= {"tokenizer_3": None, "text_encoder_3": None}
+    if t5 and shape.t5 is not None:
+        pieces = ("<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS))
+        vocabulary = [(piece, -float(index)) for index, piece in enumerate(pieces)]
+        make_third = cast(Any, transformers).T5TokenizerFast
+        parts["tokenizer_3"] = make_third(vocab=vocabulary, extra_ids=0)
+        config = transformers.T5Config(vocab_size=len(pieces), **shape.t5)
+        parts["text_encoder_3"] = transformers.T5EncoderModel(config)
+    return parts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""ESD against identities, a hand-computed value and a closed-form Gaussian problem."""
+
+import dataclasses
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from esd_splat.distill.losses import Esd, Sds, Vsd
+
+
+def _eps(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 4, 3, 3, dtype=torch.float64, generator=generator).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_zero_entropy_weight_is_vsd_bit_for_bit(dtype: torch.dtype) -> None:
+    teacher, particle, pooled = _eps(0, dtype), _eps(1, dtype), _eps(2, dtype)
+    pooled[0] = float("inf")  # 0 * inf would be NaN: the branch must not even be read
+    vsd = Vsd().direction(teacher, particle)
+    assert torch.equal(Esd(0.0).direction(teacher, particle, pooled), vsd)
+    assert torch.equal(Esd(0.0).direction(teacher, particle), vsd)
+
+
+def test_unit_entropy_weight_is_vsd_with_the_camera_dropped() -> None:
+    teacher, particle, pooled = _eps(0), _eps(1), _eps(2)
+    expected = Vsd().direction(teacher, pooled)
+    assert torch.equal(Esd(1.0).direction(teacher, particle, pooled), expected)
+    assert torch.equal(Esd(1.0).direction(teacher, particle_uncond=pooled), expected)
+
+
+def test_vsd_with_a_perfect_particle_of_one_image_is_sds() -> None:
+    """If the LoRA knew the one image exactly, it would predict the noise that was drawn."""
+    teacher, noise = _eps(0), _eps(1)
+    assert torch.equal(
+        Vsd().direction(teacher, particle=noise), Sds().direction(teacher, noise=noise)
+    )
+
+
+@pytest.mark.parametrize(
+    ("entropy_weight", "expected"),
+    # 1 - ((1 - w) * 0.4 + w * 0.8)
+    [(0.0, 0.6), (0.25, 0.5), (1.0, 0.2), (2.0, -0.2), (4.0, -1.0)],
+)
+def test_direction_by_hand(entropy_weight: float, expected: float) -> None:
+    def full(v: float) -> Tensor:
+        return torch.full((1, 4, 1, 1), v, dtype=torch.float64)
+
+    d = Esd(entropy_weight).direction(full(1.0), full(0.4), full(0.8))
+    torch.testing.assert_close(d, full(expected))
+
+
+@pytest.mark.parametrize(
+    ("entropy_weight", "s", "expected"),
+    # -E[d z] = -s (1/5 - w / (s^2 + 1)); it vanishes at s^2 + 1 = 5 w
+    [
+        (1.0, 1.0, 1 / 2 - 1 / 5),
+        (1.0, 2.0, 0.0),
+        (0.5, 1.5**0.5, 0.0),
+        (2.0, 3.0, 0.0),
+        (0.0, 1.0, -1 / 5),
+        (0.0, 2.0, -2 / 5),
+    ],
+    ids=["esd spreads", "at p", "half", "double", "vsd shrinks", "vsd shrinks past p"],
+)
+def test_descent_on_the_width_of_a_gaussian(
+    entropy_weight: float, s: float, expected: float
+) -> None:
+    """q = N(0, s^2) fitted to p = N(0, 4) with exact scores, at alpha = sigma = 1.
+
+    Renderings are x = s * z, so s moves by -E[d * z]. Pooled over z the renderings have variance
+    s^2; given z they are a point, and a point's noise prediction is the noise that was drawn.
+    The four points (z, noise) = (+-1, +-1) have the moments of two standard normals up to the
+    second, which is all that E[d * z] depends on.
+    """
+    z = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=torch.float64).view(-1, 1, 1, 1)
+    noise = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64).view(-1, 1, 1, 1)
+    noisy = s * z + noise
+    d = Esd(entropy_weight).direction(noisy / (4 + 1), noise, noisy / (s**2 + 1))
+    assert -(d * z).mean().item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("given", ["particle", "particle_uncond"])
+def test_a_missing_prediction_is_named(given: str) -> None:
+    with pytest.raises(TypeError, match=r"needs particle, particle_uncond, teacher"):
+        Esd(0.5).direction(_eps(0), **{given: _eps(1)})
+
+
+@pytest.mark.parametrize(("weight", "given"), [(0.0, "particle_uncond"), (1.0, "particle")])
+def test_the_prediction_that_counts_cannot_be_left_out(weight: float, given: str) -> None:
+    with pytest.raises(TypeError, match="needs"):
+        Esd(weight).direction(_eps(0), **{given: _eps(1)})
+
+
+@pytest.mark.parametrize("weight", [-0.1, 4.5, float("nan"), float("inf")])
+def test_rejects_weights_outside_the_range(weight: float) -> None:
+    with pytest.raises(ValueError, match=r"^entropy_weight: must be in \[0, 4\], got"):
+        Esd(entropy_weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("camera", "marginal", "expected"),
+    [
+        ("particle", "particle", {"particle", "particle_uncond"}),
+        ("noise", "particle", {"noise", "particle_uncond"}),
+        ("particle", "pool", {"particle", "pooled"}),
+        ("noise", "pool", {"noise", "pooled"}),
+    ],
+)
+def test_either_prediction_may_be_computed_instead_of_learned(
+    camera: Literal["particle", "noise"], marginal: Literal["particle", "pool"], expected: set[str]
+) -> None:
+    names = ("particle", "noise", "particle_uncond", "pooled")
+    values = {name: _eps(i) for i, name in enumerate(names, start=1)}
+    loss = Esd(0.25, camera, marginal)
+    assert loss.needs == {"teacher"} | expected
+    known, unknown = (values[name] for name in names if name in expected)
+    given = {name: values[name] for name in expected}
+    expected_direction = _eps(0) - 0.75 * known - 0.25 * unknown
+    torch.testing.assert_close(loss.direction(_eps(0), **given), expected_direction)
+    with pytest.raises(TypeError, match="needs"):
+        loss.direction(_eps(0), **{k: v for k, v in values.items() if k not in expected})
+
+
+def test_sds_with_no_entropy_asked_for_is_sds() -> None:
+    loss = Esd(0.0, camera="noise")
+    assert loss.needs == Sds().needs
+    assert torch.equal(loss.direction(_eps(0), noise=_eps(1)), Sds().direction(_eps(0), _eps(1)))
+
+
+def test_threestudio_calls_it_guidance_scale_lora() -> None:
+    """Its eps_uncond + s (eps_camera - eps_uncond) is our blend at entropy weight 1 - s."""
+    field = dataclasses.fields(Esd)[0]
+    alias = field.metadata["aliases"]["guidance_scale_lora"]
+    teacher, camera, null = _eps(0), _eps(1), _eps(2)
+    for s in (1.0, 0.5, 0.0, -1.0):
+        theirs = teacher - (null + s * (camera - null))
+        torch.testing.assert_close(Esd(alias(s)).direction(teacher, camera, null), theirs)

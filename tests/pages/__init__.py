@@ -1,1 +1,0 @@
-"""Mirrors ``esd_splat/pages``."""
