@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import esd_splat
+import esd_splat.run
 from esd_splat.config import Config, load_config
 from esd_splat.errors import RunError
 from esd_splat.fit import main
@@ -36,7 +37,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, bool]]:
     trainer: Any = ModuleType("esd_splat.run.trainer")
     trainer.run = run
     monkeypatch.setitem(sys.modules, "esd_splat.run.trainer", trainer)
-    monkeypatch.setattr(esd_splat, "trainer", trainer, raising=False)
+    monkeypatch.setattr(esd_splat.run, "trainer", trainer, raising=False)
     return asked
 
 

@@ -326,7 +326,7 @@ def test_a_new_loss_is_one_class_and_one_line(
 
     monkeypatch.setitem(LOSSES, "halfway", Halfway)
     attached: list[Any] = []
-    monkeypatch.setattr("esd_splat.teacher.Particle.attach", lambda *a: attached.append(a))
+    monkeypatch.setattr("esd_splat.distill.lora.Particle.attach", lambda *a: attached.append(a))
     keys = _keys(model, tmp_path / "run", "loss.name=halfway", "loss.strength=0.1", "steps=2")
     config = load_config(None, [key for key in keys if "entropy" not in key])
     assert trainer.run(config, quiet=True)["steps"] == 2
