@@ -1,6 +1,6 @@
 """Errors a user can cause. Anything else that escapes is a bug and keeps its traceback."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -58,30 +58,12 @@ class RunError(EsdSplatError):
 def refuse(problems: Collection[str]) -> None:
     """Raise a ``ValueError`` with a line for each of ``problems``, if there are any.
 
-    What ``__post_init__`` of a configuration found wrong, each line beginning with the field; the
-    loader puts the section before it.
+    For ``__post_init__`` of a section of the config, about what concerns several of its fields.
+    Each line begins with the field; the loader puts the section before it.
     """
     # Not a Sequence: of one the tests' type checker looks at an element that it draws at random.
     if problems:
         raise ValueError("\n".join(problems))
-
-
-def check(
-    section: object, rules: Mapping[str, tuple[bool, str]], others: Collection[str] = ()
-) -> None:
-    """Refuse fields of ``section`` that do not hold.
-
-    Args:
-        rules: of each field, whether it holds, and what it must be.
-        others: what else is wrong, a line each, as ``refuse`` takes them.
-    """
-    problems = []
-    for name, (holds, what) in rules.items():
-        if not holds:
-            value = getattr(section, name)
-            shown = f"{value:g}" if isinstance(value, float) else value
-            problems.append(f"{name}: must be {what}, got {shown}")
-    refuse([*problems, *others])
 
 
 @dataclass(frozen=True)

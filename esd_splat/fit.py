@@ -1,11 +1,14 @@
 """``python -m esd_splat.fit``: a prompt in, a folder with a splat out."""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from esd_splat import __version__, command
-from esd_splat.errors import UsageError
+from esd_splat import __version__, command, config_files
+from esd_splat.errors import ConfigError, UsageError
+from esd_splat.plugins import any_installed
+from esd_splat.settings import Reader, help_text, load, to_yaml
 
 if TYPE_CHECKING:
     from esd_splat.config import Config
@@ -16,10 +19,11 @@ usage: python -m esd_splat.fit [--config FILE] prompt="a red owl" [key=value ...
 Makes the Gaussian splat that a prompt describes, and writes it to out=.
 
 options:
-  --config FILE   YAML file with what differs from the defaults; a path, or a shipped config:
-                  {configs}; esd is the one to begin with, and
-                  without any, each key has the default that stands below
+  --config FILE   YAML file with the settings that differ from the defaults: a path, or the name of
+                  a shipped config ({configs}).
+                  Without this option it is esd.
   --print-config  print the resolved config as YAML and stop
+  --print-schema  print the JSON schema of all settings, for editors, and stop
   --quiet         print nothing but errors
   --version       print the version and stop
   --help          print this and stop
@@ -52,33 +56,55 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> None:
-    # With torch, seconds: in here, Ctrl-C is one line in them too.
-    from esd_splat.config import Config, load_config, shipped_configs
-    from esd_splat.structured import help_text, to_yaml
-
     # Whatever is no option counts as an override, and is checked as one.
     arguments, overrides = _parser().parse_known_args(argv)
     if arguments.help:
-        configs = ", ".join(sorted(shipped_configs()))
-        print(USAGE.format(configs=configs, keys=help_text(Config)))
+        configs = ", ".join(sorted(config_files.shipped_configs()))
+        print(USAGE.format(configs=configs, keys=help_text(_schema())))
         return
     if arguments.version:
         print(__version__)
         return
-    files = arguments.config
-    if len(files) > 1:
-        raise UsageError(f"--config: is given {len(files)} times ({', '.join(files)}); give one")
-    config = load_config(files[0] if files else None, overrides)
+    named = arguments.config
+    if len(named) > 1:
+        raise UsageError(f"--config: is given {len(named)} times ({', '.join(named)}); give one")
+    if arguments.print_schema:
+        print(json.dumps(_schema(fresh=True), indent=1, ensure_ascii=False))
+        return
+    source = named[0] if named else "command line"
+    text, problems = config_files.read_config(named[0] if named else config_files.DEFAULT)
+    reader = Reader(_schema(), text, overrides, problems)
+    if reader.unknown:
+        raise ConfigError(source, reader.problems)
+    # With torch, seconds: not before it is clear that every key is one, and in here, where Ctrl-C
+    # in them is one line too.
+    from esd_splat.config import Config
+
+    config = load(Config, text, overrides, source, problems)
     if arguments.print_config:
         print(to_yaml(config), end="")
         return
     fit(config, quiet=arguments.quiet)
 
 
+def _schema(*, fresh: bool = False) -> Mapping[str, Any]:
+    """The JSON schema of every setting: from a file, unless other packages add plug-ins.
+
+    Args:
+        fresh: make it from the code in any case.
+    """
+    if not (fresh or any_installed()):
+        return config_files.schema()
+    from esd_splat.config import Config  # with torch: seconds
+    from esd_splat.settings.schema import json_schema
+
+    return json_schema(Config)
+
+
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m esd_splat.fit", add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c", action="append", default=[])
-    for flag in ("--print-config", "--quiet", "--version"):
+    for flag in ("--print-config", "--print-schema", "--quiet", "--version"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     return parser

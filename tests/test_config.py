@@ -1,19 +1,22 @@
 """The config as a whole: its keys, its shipped files, its defaults and its checks."""
 
 import dataclasses
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from esd_splat.config import Config, Export, Log, find_config, load_config, shipped_configs
+from esd_splat.config import Config, Export, Log, load_config
+from esd_splat.config_files import find_config, schema, shipped_configs
 from esd_splat.distill.losses import Esd, Sds, Vsd
 from esd_splat.errors import ConfigError
 from esd_splat.formats import EXPORTERS
 from esd_splat.scene.cameras import Orbit
 from esd_splat.scene.densify import NoDensify
-from esd_splat.structured import help_text, keys_of, load, to_yaml
+from esd_splat.settings import help_text, keys_of, load, to_yaml
+from esd_splat.settings.schema import json_schema
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ["esd", "esd_paper", "esd_sd", "sds", "vsd"]
@@ -77,18 +80,24 @@ def test_the_keys_that_others_rely_on() -> None:
         "view_port device precision backend background loss teacher particle pool clamp image_loss "
         "timesteps cameras optim regularise densify init measure log export memory latent_warmup"
     )
-    keys = list(keys_of(Config))
+    keys = list(keys_of(json_schema(Config)))
     assert set(top.split()) | {"version"} == {key.path.split(".")[0] for key in keys}
     for path in ("loss.name", "loss.entropy_weight", "teacher.guidance_scale", "cameras.size"):
         assert path in {key.path for key in keys}
 
 
 def test_every_key_is_explained() -> None:
-    unexplained = [key.path for key in keys_of(Config) if not key.doc]
+    keys = list(keys_of(schema()))
+    unexplained = [key.path for key in keys if not key.node.get("description")]
     assert not unexplained
-    text = help_text(Config)
-    for key in keys_of(Config):
+    text = help_text(schema())
+    for key in keys:
         assert f"  {key.path}  (" in text
+
+
+def test_the_committed_schema_is_that_of_the_code() -> None:
+    """``python -m esd_splat.fit --print-schema > configs/schema.json`` writes it."""
+    assert json_schema(Config) == json.loads((ROOT / "configs" / "schema.json").read_text())
 
 
 def test_the_translation_of_the_papers_command() -> None:
@@ -112,7 +121,7 @@ def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
     ids=["vsd", "esd"],
 )
 def test_a_particle_is_trained_on_all_that_is_asked_of_it(keys: list[str], what: str) -> None:
-    with pytest.raises(ConfigError, match=rf"particle: camera_dropout must be {what} .* got "):
+    with pytest.raises(ConfigError, match=rf"particle\.camera_dropout: must be {what} .* got "):
         load_config(None, ["prompt=a", *keys])
 
 
@@ -131,10 +140,14 @@ def test_what_is_not_asked_of_a_particle_need_not_be_trained(keys: list[str]) ->
 
 @pytest.mark.parametrize("loss", ["csd", "nfsd"])
 def test_what_changes_guidance_is_refused_where_there_is_none(loss: str) -> None:
-    asked = ["teacher.views={enabled: true, perp_neg: {enabled: true}}"]
-    for key in (asked[0], "teacher.guidance_rescale=0.7"):
-        assert "must be off with this loss" in problems(f"loss={loss}", key)["teacher"]
-    load_config(None, ["prompt=a", *asked, "teacher.guidance_rescale=0.7", "loss=asd"])
+    views = "teacher.views={enabled: true, perp_neg: {enabled: true}}"
+    rescale = "teacher.guidance_rescale=0.7"
+    for given, key in (
+        (views, "teacher.views.perp_neg.enabled"),
+        (rescale, "teacher.guidance_rescale"),
+    ):
+        assert "must be off with this loss" in problems(f"loss={loss}", given)[key]
+    load_config(None, ["prompt=a", views, rescale, "loss=asd"])
 
 
 def test_switching_densification_off_in_one_word() -> None:
@@ -176,7 +189,7 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ("export.elevation=90", "must be in [-89, 89], got 90"),
         (
             "export.formats=[obj]",
-            f"must be of {', '.join(sorted(EXPORTERS))}, got 'obj'",
+            f"expected one of {', '.join(EXPORTERS)}, got 'obj'",
         ),
     ],
 )

@@ -16,7 +16,7 @@ import esd_splat.run
 from esd_splat.config import Config, load_config
 from esd_splat.errors import RunError
 from esd_splat.fit import main
-from esd_splat.structured import load
+from esd_splat.settings import load
 
 PROMPT = "prompt=a red owl"
 
@@ -78,8 +78,8 @@ def test_problems_are_one_block_on_stderr_and_nothing_runs(
         "esd_splat: configs/esd.yaml: 4 problems\n"
         "  --foo: unknown option; settings are given as key=value, without dashes\n"
         "  loss.entropy_wieght: unknown key; did you mean 'loss.entropy_weight'?\n"
-        "  prompt: is required; give it as prompt=...\n"
         "  steps: must be at least 1, got 0\n"
+        "  prompt: is required; give it as prompt=...\n"
     )
     assert not runs
     assert not list(tmp_path.iterdir())

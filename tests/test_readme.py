@@ -3,17 +3,19 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
-from esd_splat.config import load_config
-from esd_splat.distill.losses import LOSSES
+from esd_splat.distill.losses import LOSSES, Esd, ScoreDistillation
 from esd_splat.errors import ConfigError
+from esd_splat.settings import load
+from esd_splat.settings.schema import Plugin, section
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_new_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_loss(tmp_path: Path) -> None:
     (code,) = re.findall(
         r"```python\n(# esd_splat/distill/losses/mine\.py.*?)```", README, re.DOTALL
     )
@@ -23,11 +25,18 @@ def test_the_new_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setitem(LOSSES, "mine", module.Mine)
-    keys = ["prompt=a", "loss.name=mine"]
-    assert load_config(None, [*keys, "loss.strength=0.3"]).loss == module.Mine(strength=0.3)
+
+    @section
+    class Config:
+        """What a config is once the table has the line."""
+
+        loss: Annotated[ScoreDistillation, Plugin({**LOSSES, "mine": module.Mine}, "esd")] = Esd()
+        """Which loss."""
+
+    keys = ["loss.name=mine", "loss.strength=0.3"]
+    assert load(Config, "", keys).loss == module.Mine(strength=0.3)
     with pytest.raises(ConfigError, match=r"loss\.strength: must be in \[0, 1\], got 3"):
-        load_config(None, [*keys, "loss.strength=3"])
+        load(Config, "", ["loss.name=mine", "loss.strength=3"])
 
 
 def test_the_lines_without_make_are_makes_own() -> None:

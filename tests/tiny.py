@@ -6,6 +6,8 @@ from esd_splat.config import Config, load_config
 from esd_splat.teacher.random_weights import save_blank
 
 IMAGE_SIZE = 16
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+"""A config of nothing: without one, the command takes ``esd.yaml``."""
 
 
 def save_tiny(folder: Path, prediction_type: str = "epsilon") -> Path:

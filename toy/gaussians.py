@@ -21,7 +21,7 @@ import torch
 
 from esd_splat import command
 from esd_splat.errors import BackendError, UsageError
-from esd_splat.structured import field_docs
+from esd_splat.settings.schema import json_schema
 from toy.fit import fit
 from toy.results import check_folder, contents, describe, write
 from toy.settings import Settings
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
     try:
         return Settings(**vars(arguments))
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError("; ".join(f"--{line}" for line in str(error).splitlines())) from error
 
 
 def _parser() -> command.Parser:
@@ -75,16 +75,18 @@ def _parser() -> command.Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    docs = field_docs(Settings)
+    docs = json_schema(Settings)["properties"]
     for f in fields(Settings):
-        flag, text = f"--{f.name}", " ".join(docs[f.name].replace("%", "%%").split())
-        text += "" if f.default is None or f.name == "method" else f" (default: {f.default})"
+        flag, text = f"--{f.name}", " ".join(docs[f.name]["description"].replace("%", "%%").split())
+        default = docs[f.name]["default"]
+        text += "" if default is None or f.name == "method" else f" (default: {default})"
         if f.name == "save_video":  # on in the paper's script, with no way to switch it off
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         elif f.type is bool:
             parser.add_argument(flag, action="store_true", help=text)
         else:
-            kind = next(k for k in (int, float, Path, str) if k in (f.type, *get_args(f.type)))
+            kinds = (f.type, *get_args(f.type))
+            kind = next((k for k in (int, float, Path) if k in kinds), str)
             parser.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=text)
     return parser
 

@@ -1,114 +1,87 @@
 """The flags of ``python -m toy.gaussians``: names, meanings, defaults and ranges."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 from esd_splat.distill.losses import Esd, ScoreDistillation, Sds, Vsd
+from esd_splat.distill.losses.esd import MAX_ENTROPY_WEIGHT
+from esd_splat.errors import refuse
+from esd_splat.settings.schema import Field, OneOf, section
 
 TIMESTEPS = 1000
 """Timesteps of the schedule that runs without ``--paper``."""
 METHODS: dict[str, type[ScoreDistillation]] = {"esd": Esd, "sds": Sds, "vsd": Vsd}
 """Losses whose predictions are known exactly here."""
-_WHOLE = {  # lowest and highest, where a longer run, a larger batch or picture makes no sense
-    "ndim": (1, 1000),
-    "seed": (0, 2**63 - 1),
-    "total_steps": (1, 10**7),
-    "warmup_steps": (0, 10**7),
-    "batch_size": (1, 10**6),
-    "logging_steps": (1, 10**7),
-    "num_samples_vis": (1, 10**5),
-    "timestep": (0, TIMESTEPS - 1),
-    "fps_video": (1, 50),
-}
 _PAPER_BATCH = 8192
 """The signal of the last point of the batch is about 0.99 to this power: float32 ends at 10,000."""
-_REAL = {"dist_0": 1e6, "min_lr": 1e6, "weight_decay": 1e6}
-"""Highest; the lowest is 0."""
+MOST = 1e6
+"""Highest distance and rate. Above this, as above the other limits, a run makes no sense."""
 
 
-@dataclass(frozen=True)
+@section
 class Settings:
     """One call of the command. Names are those of the paper's script; ours come last."""
 
-    method: str = "esd"
+    method: Annotated[str, OneOf(METHODS)] = "esd"
     """What to fit with: sds, vsd or esd. With --compare, whose numbers result.json puts on top."""
     output_dir: Path | None = None
     """Folder for the results: new, empty, or of an earlier run, whose files are then replaced;
     default outputs/toy-METHOD."""
-    ndim: int = 2
+    ndim: int = Field(default=2, ge=1, le=1000)
     """Dimension of the Gaussians; pictures show the first two."""
-    dist_0: float = 10.0
+    dist_0: float = Field(default=10.0, ge=0, le=MOST)
     """How far away the fit starts: its mean is up to this much above the target's, per axis."""
-    lambda_coeff: float = 1.0
+    lambda_coeff: float = Field(default=1.0, ge=0, le=MAX_ENTROPY_WEIGHT)
     """Weight of the entropy in ESD, in [0, 4]; not used by SDS and VSD, for which it is 0."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Decides the target, the start and every draw."""
-    total_steps: int = 2000
+    total_steps: int = Field(default=2000, ge=1, le=10**7)
     """Optimizer steps."""
-    warmup_steps: int | None = None
+    warmup_steps: int | None = Field(default=None, ge=0, le=10**7)
     """Steps over which the learning rate rises from 0; default 100, or a tenth of a short run."""
-    batch_size: int = 256
+    batch_size: int = Field(default=256, ge=1, le=10**6)
     """Points per step."""
-    lr: float | None = None
+    lr: float | None = Field(default=None, gt=0)
     """Learning rate of AdamW; default 0.05, at which means and covariances arrive; 0.01, at which
     means do not, with --paper."""
-    min_lr: float = 0.0
+    min_lr: float = Field(default=0.0, ge=0, le=MOST)
     """Learning rate that the cosine ends in. With --paper, as there: a least multiple of --lr."""
-    weight_decay: float = 0.0
+    weight_decay: float = Field(default=0.0, ge=0, le=MOST)
     """Of AdamW, on mean and factor."""
-    scheduler_type: str = "cosine"
+    scheduler_type: Literal["cosine", "none"] = "cosine"
     """cosine (after the warm-up), or none for the same learning rate at every step."""
-    logging_steps: int = 10
+    logging_steps: int = Field(default=10, ge=1, le=10**7)
     """Steps between two frames of the trajectory."""
-    num_samples_vis: int = 1000
+    num_samples_vis: int = Field(default=1000, ge=1, le=10**5)
     """Points per distribution in pictures. With --paper, as there: --batch_size is used."""
     device: str = "cpu"
     """cpu, cuda, or a number for that CUDA device."""
     save_video: bool = True
     """Whether to write trajectory.gif."""
-    fps_video: int = 30
+    fps_video: int = Field(default=30, ge=1, le=50)
     """Frames per second of trajectory.gif, at most 50."""
     compare: bool = False
     """Fit by SDS, VSD and ESD from the same start and draws, side by side."""
     paper: bool = False
     """Repeat the paper's script: its noise schedule, which is not variance preserving, its
     optimizer, and its SDS estimator, which is wrong."""
-    timestep: int | None = None
+    timestep: int | None = Field(default=None, ge=0, lt=TIMESTEPS)
     """Use this one timestep (0 to 999) instead of drawing from 20 to 980: at one noise level the
     covariance to end in is max(0, lambda S - (1 - lambda) sigma^2 / alpha^2)."""
 
     def __post_init__(self) -> None:
-        if problems := list(self._problems()):
-            raise ValueError("; ".join(problems))
-
-    def _problems(self) -> Iterator[str]:
-        if self.method not in METHODS:
-            yield f"--method: must be one of {', '.join(sorted(METHODS))}, got {self.method}"
-        for name, (low, high) in _WHOLE.items():
-            if (value := getattr(self, name)) is not None and not low <= value <= high:
-                yield f"--{name}: must be in [{low}, {high}], got {value}"
-        for name, high in _REAL.items():
-            if not 0 <= (value := getattr(self, name)) <= high:
-                yield f"--{name}: must be in [0, {high:g}], got {value:g}"
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            yield f"--lr: must be above 0 and finite, got {self.lr:g}"
-        elif not self.paper and self.min_lr > self.learning_rate:
-            yield f"--min_lr: must not be above --lr = {self.learning_rate:g}, got {self.min_lr:g}"
-        try:
-            Esd(self.lambda_coeff)
-        except ValueError as error:
-            yield str(error).replace("entropy_weight", "--lambda_coeff")
-        if self.scheduler_type not in ("cosine", "none"):
-            yield f"--scheduler_type: must be cosine or none, got {self.scheduler_type}"
+        problems: list[str] = []
+        if not self.paper and self.min_lr > self.learning_rate:
+            most = f"lr = {self.learning_rate:g}"
+            problems.append(f"min_lr: must be at most {most}, got {self.min_lr:g}")
         if self.paper and self.batch_size > _PAPER_BATCH:
-            yield (
-                f"--batch_size: must be at most {_PAPER_BATCH} with --paper, whose signal scale "
-                f"is a product over the batch, got {self.batch_size}"
+            problems.append(
+                f"batch_size: must be at most {_PAPER_BATCH} with --paper, whose signal scale is a "
+                f"product over the batch, got {self.batch_size}"
             )
         if self.paper and self.timestep is not None:
-            yield "--timestep: --paper has no timesteps; leave one of the two out"
+            problems.append("timestep: cannot be given with --paper, which has no timesteps")
+        refuse(problems)
 
     @property
     def loss(self) -> ScoreDistillation:

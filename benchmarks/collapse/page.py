@@ -14,8 +14,9 @@ from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
 from benchmarks.collapse.plan import Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
 from benchmarks.collapse.stats import measured
+from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS
-from esd_splat.run.measure import Measure, pose_measures
+from esd_splat.run.measure import pose_measures
 from esd_splat.run.measure.posterior import FINER, pose_posterior
 from esd_splat.run.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
 from esd_splat.scene.cameras import Orbit

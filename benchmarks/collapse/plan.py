@@ -9,7 +9,7 @@ import yaml
 from typing_extensions import override
 
 from esd_splat.config import load_config
-from esd_splat.structured import read_flat, to_yaml
+from esd_splat.settings import read_flat, to_yaml
 
 DEVELOPMENT = ("a green owl", "a yellow cat", "a red robot", "a blue snowman")
 """Every setting was chosen on these; two easy kinds, one whose front and back are alike, and

@@ -7,14 +7,14 @@ from one place and that of all renders together.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from esd_splat.errors import TeacherError, check
+from esd_splat.errors import TeacherError
+from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.teacher.noise import add_noise
 from esd_splat.types import Latents, Timesteps
@@ -24,32 +24,22 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 CONVOLUTION = ("conv1", "conv2")
 
 
-@dataclass(frozen=True)
+@section
 class Particle:
     """How the particle is built and trained. Losses that do not ask for it cost nothing."""
 
-    rank: int = 8
-    """Rank of every low-rank update, at least 1."""
+    rank: int = Field(default=8, ge=1)
+    """Rank of every low-rank update."""
     layers: Literal["attention", "attention+convolution"] = "attention+convolution"
-    """Which layers of the teacher's network are updated."""
-    lr: float = 1e-3
-    """Learning rate of its own AdamW, in (0, 1)."""
-    warmup: int = 50
-    """Training steps over which the learning rate rises from 0, at least 0."""
-    steps: int = 1
-    """Training steps per step of the scene, at least 1."""
-    camera_dropout: float = 0.1
-    """Share of training samples whose camera is hidden, in [0, 1], drawn for each sample."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "rank": (self.rank >= 1, "at least 1"),
-            "lr": (0 < self.lr < 1, "in (0, 1)"),
-            "warmup": (self.warmup >= 0, "at least 0"),
-            "steps": (self.steps >= 1, "at least 1"),
-            "camera_dropout": (0 <= self.camera_dropout <= 1, "in [0, 1]"),
-        }
-        check(self, checks)
+    """Which layers of the teacher's network get low-rank updates."""
+    lr: float = Field(default=1e-3, gt=0, lt=1)
+    """Learning rate of the LoRA's own AdamW."""
+    warmup: int = Field(default=50, ge=0)
+    """Number of training steps in which the learning rate rises linearly from 0."""
+    steps: int = Field(default=1, ge=1)
+    """Number of training steps per step of the scene."""
+    camera_dropout: float = Field(default=0.1, ge=0, le=1)
+    """Probability with which the camera of a training sample is dropped."""
 
     def attach(self, teacher: Teacher, seed: int) -> "AttachedParticle":
         """Hang a fresh particle into ``teacher``'s network, where it sleeps until it is asked."""

@@ -5,13 +5,12 @@ camera is hidden, or computed, as here, from the latents of the latest views.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.noise import AlphasCumprod, alpha_sigma
 from esd_splat.types import Latents, Timesteps
 
@@ -19,7 +18,7 @@ Views = Float[Tensor, "_ c hl wl"]
 """Latents of any number of views."""
 
 
-@dataclass(frozen=True)
+@section
 class Pool:
     """Which views are pooled, and how far each of them reaches. Read by losses that ask for it.
 
@@ -29,19 +28,12 @@ class Pool:
     mean just so far that mean and covariance of all views together stay what they are.
     """
 
-    views: int = 128
-    """Latest views that are pooled, at least 2, and no fewer than batch: a view is in its own pool.
-    """
-    bandwidth: float = 1.0
-    """Share of the views' covariance that each of them is widened by, in [0, 1]: 0 is the exact
-    distribution, 1 a single Gaussian with the views' mean and covariance."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "views": (self.views >= 2, "at least 2"),
-            "bandwidth": (0 <= self.bandwidth <= 1, "in [0, 1]"),
-        }
-        check(self, checks)
+    views: int = Field(default=128, ge=2)
+    """How many of the latest views are pooled. It must be at least batch: a view is in its own
+    pool."""
+    bandwidth: float = Field(default=1.0, ge=0, le=1)
+    """How far each view is widened, as a fraction of the covariance of all views: 0 is the exact
+    distribution, 1 is a single Gaussian with the mean and covariance of the views."""
 
     def join(self, latents: Views | None, new: Views) -> Views:
         """The latest ``views`` latents, oldest first."""

@@ -8,15 +8,19 @@ from esd_splat.formats.ply import Ply, save_ply
 from esd_splat.formats.sog import Sog
 from esd_splat.formats.splat import Splat
 from esd_splat.formats.spz import Spz
+from esd_splat.plugins import with_installed
 
-EXPORTERS: dict[str, type[Exporter]] = {
-    "ply": Ply,
-    "sog": Sog,
-    "spz": Spz,
-    "compressed.ply": CompressedPly,
-    "splat": Splat,
-    "html": Html,
-}
+EXPORTERS: dict[str, type[Exporter]] = with_installed(
+    "formats",
+    {
+        "ply": Ply,
+        "sog": Sog,
+        "spz": Spz,
+        "compressed.ply": CompressedPly,
+        "splat": Splat,
+        "html": Html,
+    },
+)
 """By what stands behind the first dot of a file's name; the most exact first."""
 
 __all__ = [

@@ -1,16 +1,15 @@
 """Gaussians scattered through a ball."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
 from esd_splat.init.base import Scatter
+from esd_splat.settings.schema import section
 
 
-@dataclass(frozen=True)
+@section
 class Ball(Scatter):
     """Uniform in the volume of a ball around the origin."""
 

@@ -1,21 +1,20 @@
 """What every initialiser offers, and what those that draw points at random share."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.errors import check
 from esd_splat.scene.gaussians import SH_C0, Gaussians
+from esd_splat.settings.schema import Field, section
 
 NEIGHBOURS = 3
 """How many nearest points set the size of a Gaussian, as in 3DGS."""
 
 
-@dataclass(frozen=True)
+@section
 class Initialiser(ABC):
     """Where the first Gaussians come from. Sees no prompt, camera or teacher."""
 
@@ -27,34 +26,23 @@ class Initialiser(ABC):
         """The first scene: float32, on the CPU, and the same for the same generator state."""
 
 
-@dataclass(frozen=True)
+@section
 class Scatter(Initialiser):
     """Round grey Gaussians at random places; how many and what they look like."""
 
-    count: int = 1000
-    """Number of Gaussians, 1 to 1,000,000."""
-    radius: float = 0.8
-    """Of the ball or sphere, world units in (0, 1]."""
-    opacity: float = 0.1
-    """Of each Gaussian, in (0.004, 1): fainter than 1/255 it would not be drawn."""
-    scale: float | None = None
-    """Standard deviation of each Gaussian, world units in (0, 1]; null for the mean distance to its
+    count: int = Field(default=1000, ge=1, le=1_000_000)
+    """Number of Gaussians."""
+    radius: float = Field(default=0.8, gt=0, le=1)
+    """Radius of the ball or sphere, in world units."""
+    opacity: float = Field(default=0.1, gt=0.004, lt=1)
+    """Opacity of each Gaussian. A fainter one than 1/255 would not be drawn."""
+    scale: float | None = Field(default=None, gt=0, le=1)
+    """Standard deviation of each Gaussian, in world units; null takes the mean distance to its
     three nearest neighbours."""
-    color_noise: float = 0.1
-    """Standard deviation of each colour channel around middle grey, 0 to 1."""
-    sh_degree: int = 0
-    """Degree of view-dependent colour, 0 (none) to 3; its coefficients start at zero."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "count": (1 <= self.count <= 1_000_000, "in 1 to 1000000"),
-            "radius": (0 < self.radius <= 1, "above 0 and at most 1"),
-            "opacity": (0.004 < self.opacity < 1, "above 0.004 and below 1"),
-            "scale": (self.scale is None or 0 < self.scale <= 1, "above 0 and at most 1, or null"),
-            "color_noise": (0 <= self.color_noise <= 1, "in [0, 1]"),
-            "sh_degree": (self.sh_degree in range(4), "0, 1, 2 or 3"),
-        }
-        check(self, checks)
+    color_noise: float = Field(default=0.1, ge=0, le=1)
+    """Standard deviation of each colour channel around middle grey."""
+    sh_degree: int = Field(default=0, ge=0, le=3)
+    """Degree of the view-dependent colour, 0 for none; its coefficients start at zero."""
 
     @abstractmethod
     def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:

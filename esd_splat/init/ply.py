@@ -1,32 +1,31 @@
 """The scene of a ``.ply`` file as the first scene."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import SceneError, check
+from esd_splat.errors import SceneError, refuse
 from esd_splat.files import expanded
 from esd_splat.formats import load_ply
 from esd_splat.init.base import Initialiser
 from esd_splat.scene.gaussians import Gaussians
+from esd_splat.settings.schema import Field, section
 
 
-@dataclass(frozen=True)
+@section
 class FromPly(Initialiser):
     """Start from a splat: an earlier run's ``scene.ply``, or another tool's."""
 
     path: str = ""
-    """The ``.ply`` file, y down as viewers take it. Required."""
+    """The .ply file to start from, y down as viewers take it. It must be given."""
     fit: bool = False
-    """Move and scale the scene so that it fills the ball of ``radius``."""
-    radius: float = 0.8
-    """Distance from the origin of the farthest Gaussian when ``fit``, world units in (0, 1]."""
+    """Whether to move and scale the scene so that it fills the ball of radius."""
+    radius: float = Field(default=0.8, gt=0, le=1)
+    """Distance of the farthest Gaussian from the origin if fit is true, in world units."""
 
     def __post_init__(self) -> None:
-        missing = [] if self.path else ["path: is required, the .ply file to start from"]
-        check(self, {"radius": (0 < self.radius <= 1, "above 0 and at most 1")}, missing)
+        refuse([] if self.path else ["path: is required; give the .ply file to start from"])
 
     @override
     def check(self) -> None:

@@ -1,16 +1,15 @@
 """Gaussians scattered over a sphere."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
 from esd_splat.init.base import Scatter
+from esd_splat.settings.schema import section
 
 
-@dataclass(frozen=True)
+@section
 class Sphere(Scatter):
     """Uniform on the surface of a sphere around the origin."""
 

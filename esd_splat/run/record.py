@@ -32,10 +32,10 @@ from esd_splat.run.folder import (
 )
 from esd_splat.run.measure import measure_scene
 from esd_splat.scene.cameras import Cameras
+from esd_splat.settings import to_yaml
 from esd_splat.show.contact_sheet import contact_sheet
 from esd_splat.show.images import write_png
 from esd_splat.show.video import check_video, write_video
-from esd_splat.structured import to_yaml
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

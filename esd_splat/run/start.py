@@ -14,7 +14,7 @@ from esd_splat.run.checkpoint import load_checkpoint
 from esd_splat.run.folder import CHECKPOINT, CONFIG, SUMMARY
 from esd_splat.scene import kernels
 from esd_splat.scene.rasterize import resolve_backend
-from esd_splat.structured import load, read_flat, to_yaml
+from esd_splat.settings import load, read_flat, to_yaml
 from esd_splat.teacher.view_prompts import VIEWS
 
 REQUIRED = ("config", "run", "record")

@@ -21,9 +21,9 @@ from esd_splat.run.progress import progress
 from esd_splat.run.record import Record, check_exports
 from esd_splat.run.start import finished, settle, texts
 from esd_splat.scene.denormals import denormals_flushed
+from esd_splat.settings import to_yaml
 from esd_splat.show.live import View, open_view
 from esd_splat.show.report import write_report
-from esd_splat.structured import to_yaml
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 

@@ -1,14 +1,14 @@
 """Where the views are taken from. Knows angles and matrices; nothing of Gaussians or diffusion."""
 
-import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import check
+from esd_splat.errors import refuse
+from esd_splat.settings.schema import Field, section
 
 BALL_RADIUS = 1.0
 """The object lies in a ball of this radius around the origin, world units; cameras stay outside."""
@@ -68,43 +68,44 @@ class Cameras:
         return Cameras(self.viewmats.to(device), self.Ks.to(device), self.width, self.height)
 
 
-@dataclass(frozen=True)
+Outside = Annotated[float, Field(gt=BALL_RADIUS)]
+Elevation = Annotated[float, Field(ge=-89, le=89)]
+FieldOfView = Annotated[float, Field(gt=0, lt=180)]
+
+
+@section
 class Orbit:
     """Cameras on a sphere around the origin, all looking at it."""
 
-    distance: tuple[float, float] = (3.2, 3.2)
-    """Range of distances to the origin, world units, above 1: the object fills the unit ball."""
-    elevation: tuple[float, float] = (0.0, 30.0)
-    """Range of heights above the horizon, degrees in [-89, 89]."""
-    fov: tuple[float, float] = (40.0, 40.0)
-    """Range of vertical fields of view, degrees in (0, 180)."""
-    size: int = 64
-    """Image width and height, pixels, 8 to 4096."""
-    size_start: int | None = None
-    """Size at the start, pixels, at least 8 and at most size; null is size all along. Early steps
-    settle what a small picture shows, at a fraction of the pixels."""
-    size_until: float = 0.5
-    """Share of the run at which size is reached, in (0, 1], by equal factors, if size_start is
+    distance: tuple[Outside, Outside] = (3.2, 3.2)
+    """Range of the distance to the origin, in world units. The object fills the unit ball."""
+    elevation: tuple[Elevation, Elevation] = (0.0, 30.0)
+    """Range of the elevation above the horizon, in degrees."""
+    fov: tuple[FieldOfView, FieldOfView] = (40.0, 40.0)
+    """Range of the vertical field of view, in degrees."""
+    size: int = Field(default=64, ge=8, le=4096)
+    """Width and height of the images, in pixels."""
+    size_start: int | None = Field(default=None, ge=8)
+    """Size at the start, in pixels, at most size; null is size all along. Early steps settle what a
+    small image shows, and pay for a fraction of the pixels."""
+    size_until: float = Field(default=0.5, gt=0, le=1)
+    """Fraction of the run at which size is reached, growing by equal factors, if size_start is
     given."""
     stratified: bool = True
-    """One azimuth in each of ``batch`` equal sectors, instead of independent ones."""
+    """Whether each of batch equal sectors gets one azimuth, instead of independent azimuths."""
 
     def __post_init__(self) -> None:
-        start = self.size_start
-        checks = {
-            "size": (8 <= self.size <= 4096, "in [8, 4096]"),
-            "size_start": (
-                start is None or 8 <= start <= self.size,
-                f"in [8, size] = [8, {self.size}]",
-            ),
-            "size_until": (0 < self.size_until <= 1, "a share of the run in (0, 1]"),
-        }
-        ranges = [
-            *_range_problems("distance", self.distance, BALL_RADIUS, math.inf, closed=False),
-            *_range_problems("elevation", self.elevation, -89.0, 89.0, closed=True),
-            *_range_problems("fov", self.fov, 0.0, 180.0, closed=False),
+        problems = [
+            f"{name}: low must not exceed high, got [{low:g}, {high:g}]"
+            for name in ("distance", "elevation", "fov")
+            for low, high in [getattr(self, name)]
+            if low > high
         ]
-        check(self, checks, ranges)
+        if self.size_start is not None and self.size_start > self.size:
+            problems.append(
+                f"size_start: must be at most size = {self.size}, got {self.size_start}"
+            )
+        refuse(problems)
 
     def size_at(self, progress: float) -> int:
         """Width and height of the views when a share ``progress`` of the run is done, pixels.
@@ -222,20 +223,3 @@ def look_at_origin(eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b 4 4"]:
 def _between(u: Float[Tensor, " b"], bounds: tuple[float, float]) -> Float[Tensor, " b"]:
     low, high = bounds
     return low + (high - low) * u
-
-
-def _range_problems(
-    name: str, bounds: tuple[float, float], least: float, most: float, *, closed: bool
-) -> list[str]:
-    """What is wrong with a (low, high) pair whose ends must lie between ``least`` and ``most``."""
-    low, high = bounds
-    got = f"got ({low:g}, {high:g})"
-    inside = least <= min(bounds) <= max(bounds) <= most if closed else least < low and high < most
-    if not low <= high:
-        return [f"{name}: low must not exceed high, {got}"]
-    if not inside:
-        allowed = f"in [{least:g}, {most:g}]" if closed else f"above {least:g}"
-        if not closed and math.isfinite(most):
-            allowed += f" and below {most:g}"
-        return [f"{name}: both ends must be {allowed}, {got}"]
-    return []

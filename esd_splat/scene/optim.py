@@ -1,15 +1,14 @@
 """Optimizer over a scene whose number of rows changes. The only code that touches Adam's state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from esd_splat.errors import check
 from esd_splat.scene.densify import Edit, Rows
 from esd_splat.scene.gaussians import Gaussians
+from esd_splat.settings.schema import Field, section
 
 MOMENTS = {"exp_avg", "exp_avg_sq"}
 """What Adam remembers of every row."""
@@ -19,45 +18,40 @@ GROWTH = 1.5
 """Room made at a time, over the rows there are: few edits have to move the whole scene."""
 
 
-@dataclass(frozen=True)
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+@section
 class Optim:
     """Adam's settings. Learning rates are per step and in the unit of the parameter they move.
 
     The defaults fit an object in the unit ball and a run of several hundred steps.
     """
 
-    means: float = 0.005
-    """Learning rate of the centres at the start, world units, in (0, 1e6]."""
-    means_end: float = 0.0005
-    """Learning rate of the centres at the end, which it approaches exponentially, in (0, 1e6]."""
-    quats: float = 0.01
-    """Learning rate of the orientations, in [0, 1e6]; 0 freezes them."""
-    log_scales: float = 0.01
-    """Learning rate of the logarithmic scales, in [0, 1e6]; 0 freezes them."""
-    opacity_logits: float = 0.03
-    """Learning rate of the opacities before the sigmoid, in [0, 1e6]; 0 freezes them."""
-    sh0: float = 0.02
-    """Learning rate of the view-independent colour, in [0, 1e6]; 0 freezes it."""
-    shN: float = 0.001
-    """Learning rate of the view-dependent colour, in [0, 1e6]; 0 freezes it."""
+    means: float = Field(default=0.005, gt=0, le=MOST)
+    """Learning rate of the means at the start, in world units."""
+    means_end: float = Field(default=0.0005, gt=0, le=MOST)
+    """Learning rate of the means at the end, which it approaches exponentially, in world units."""
+    quats: float = Field(default=0.01, ge=0, le=MOST)
+    """Learning rate of the quaternions; 0 freezes them."""
+    log_scales: float = Field(default=0.01, ge=0, le=MOST)
+    """Learning rate of the logarithmic scales; 0 freezes them."""
+    opacity_logits: float = Field(default=0.03, ge=0, le=MOST)
+    """Learning rate of the opacities before the sigmoid; 0 freezes them."""
+    sh0: float = Field(default=0.02, ge=0, le=MOST)
+    """Learning rate of the view-independent colour; 0 freezes it."""
+    shN: float = Field(default=0.001, ge=0, le=MOST)
+    """Learning rate of the view-dependent colour; 0 freezes it."""
     # With moments at zero and a step counter that is not, the first step of a new row is
     # (1 - beta1) / sqrt(1 - beta2) learning rates long: exactly 1 here, 3.2 with beta2 = 0.999.
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Decay of Adam's running mean of the gradient and of its square, each in [0, 1)."""
-    eps: float = 1e-15
-    """Added to Adam's denominator, above 0; far below any gradient, so that the loss's weight
-    cancels."""
-    max_norm: float = 0.0
-    """Longest gradient of each parameter before it is scaled down, at least 0; 0 switches clipping
-    off."""
-
-    def __post_init__(self) -> None:
-        rates = ("quats", "log_scales", "opacity_logits", "sh0", "shN", "max_norm")
-        checks = {name: (0 <= getattr(self, name) <= MOST, f"in [0, {MOST:g}]") for name in rates}
-        for name in ("means", "means_end", "eps"):
-            checks[name] = (0 < getattr(self, name) <= MOST, f"in (0, {MOST:g}]")
-        checks["betas"] = (all(0 <= beta < 1 for beta in self.betas), "in [0, 1)")
-        check(self, checks)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    """Decay rates of Adam's running means of the gradient and of its square."""
+    eps: float = Field(default=1e-15, gt=0, le=MOST)
+    """Term added to Adam's denominator. It is far below any gradient, so that the weight of the
+    loss cancels."""
+    max_norm: float = Field(default=0.0, ge=0, le=MOST)
+    """Largest norm of the gradient of each parameter, to which a longer one is clipped; 0 does not
+    clip."""
 
     def rate(self, name: str, progress: float) -> float:
         """Learning rate of the field ``name`` of a scene after ``progress`` of the run, in [0, 1].

@@ -1,13 +1,17 @@
 """Diffusion teachers. To add one: write its file, then add its line here."""
 
+from esd_splat.plugins import with_installed
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig
 from esd_splat.teacher.linear_encoder import LinearEncoder
 from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.stable_diffusion import StableDiffusion
 
-TEACHERS: dict[str, type[TeacherConfig]] = {
-    "stable_diffusion": StableDiffusion,
-}
+TEACHERS: dict[str, type[TeacherConfig]] = with_installed(
+    "teachers",
+    {
+        "stable_diffusion": StableDiffusion,
+    },
+)
 
 __all__ = [
     "TEACHERS",

@@ -1,36 +1,31 @@
 """What saves a device's memory, at no cost to the numbers beyond rounding."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 
 
-@dataclass(frozen=True)
+@section
 class Memory:
     """Time for memory. Any of it may change when a run is resumed."""
 
-    views_at_once: int | None = None
-    """Views that are drawn, encoded, shown to the network and trained on together, at least 1; null
-    is all of batch. Fewer take less memory and more passes, and change only the rounding. With
-    pooled views each is drawn and encoded twice."""
+    views_at_once: int | None = Field(default=None, ge=1)
+    """How many views are drawn, encoded, shown to the network and trained on together; null is all
+    of batch. Fewer views take less memory and more passes, and change nothing but rounding. If the
+    loss pools views, each is drawn and encoded twice."""
     checkpointing: bool = False
-    """Whether the network, while the particle trains, and the encoder keep only the inputs of their
-    blocks for the backward pass, and compute the rest again."""
+    """Whether the encoder, and the network while the LoRA trains, keep only the inputs of their
+    blocks for the backward pass and compute the rest again."""
     slicing: bool = False
-    """Whether the VAE takes one picture at a time. Less memory where no gradient is asked for."""
+    """Whether the VAE takes one image at a time. It saves memory where no gradient is needed."""
     offload: bool = False
-    """Whether the text encoders stay on the CPU. Each text is encoded once, there."""
+    """Whether the text encoders stay on the CPU, where each text is encoded once."""
     compile: bool = False
-    """Whether torch.compile makes kernels for the network: for speed, minutes later."""
-
-    def __post_init__(self) -> None:
-        some = self.views_at_once is None or self.views_at_once >= 1
-        check(self, {"views_at_once": (some, "at least 1")})
+    """Whether torch.compile compiles the network. It is faster after minutes of compilation."""
 
     def place(self, parts: Mapping[str, Any], device: torch.device) -> None:
         """Move the networks among a model's ``parts`` to where they work, frozen."""

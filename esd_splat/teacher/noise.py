@@ -9,7 +9,6 @@ No networks; the only randomness is ``TimestepRange.draw``, from the generator i
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.errors import refuse
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents, Timesteps
 
 AlphasCumprod = Float[Tensor, " steps"]
@@ -74,7 +74,7 @@ def eps_from_flow(
     return (noisy + a * flow) / (a + s)
 
 
-@dataclass(frozen=True)
+@section
 class TimestepRange:
     """Which timesteps are drawn as a run goes on, and how much each counts.
 
@@ -87,56 +87,51 @@ class TimestepRange:
                                      and never above upper
     """
 
-    min: float = 0.02
-    """Lower bound, as a fraction of T, in (0, 1)."""
-    min_start: float | None = None
-    """Lower bound at the start, as a fraction of T, at least min and below max; left out, it is
+    min: float = Field(default=0.02, gt=0, lt=1)
+    """Lower bound, as a fraction of T."""
+    min_start: float | None = Field(default=None, gt=0, lt=1)
+    """Lower bound at the start, as a fraction of T, at least min and below max; null keeps it at
     min all along."""
-    min_until: float = 0.6
-    """Share of the run at which the lower bound has come down from min_start to min, in [0, 1]."""
-    max: float = 0.98
-    """Upper bound at the start, as a fraction of T, in (0, 1), above min."""
-    max_end: float | None = None
-    """Upper bound at the end, as a fraction of T, in (0, 1), above min; left out, it stays at max.
-    ProlificDreamer ends at 0.5."""
-    anneal_start: float = 0.0
-    """Share of the run after which the upper bound starts to move, in [0, 1]."""
-    anneal_end: float = 1.0
-    """Share of the run at which it has arrived, in [0, 1]; equal to anneal_start it jumps."""
+    min_until: float = Field(default=0.6, ge=0, le=1)
+    """Fraction of the run at which the lower bound has come down from min_start to min."""
+    max: float = Field(default=0.98, gt=0, lt=1)
+    """Upper bound at the start, as a fraction of T, above min."""
+    max_end: float | None = Field(default=None, gt=0, lt=1)
+    """Upper bound at the end, as a fraction of T, above min; null keeps it at max. ProlificDreamer
+    ends at 0.5."""
+    anneal_start: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the run after which the upper bound starts to move."""
+    anneal_end: float = Field(default=1.0, ge=0, le=1)
+    """Fraction of the run at which it has arrived. If it is equal to anneal_start, it jumps."""
     schedule: Literal["uniform", "sqrt", "dreamtime"] = "uniform"
-    """uniform draws a timestep for each view between the bounds. The others have one for all views
-    that comes down from max to min: sqrt as max - (max - min) sqrt(progress) (HiFA,
-    arXiv:2305.18766), dreamtime slowly between 0.8 and 0.5 T and fast elsewhere (DreamTime,
+    """How timesteps are chosen. uniform draws one for each view between the bounds. The others have
+    one for all views that comes down from max to min: sqrt as max - (max - min) sqrt(progress)
+    (HiFA, arXiv:2305.18766), dreamtime slowly between 0.8 and 0.5 T and fast elsewhere (DreamTime,
     arXiv:2306.12422)."""
     weight: Literal["sigma2", "alpha_sigma2", "uniform"] = "sigma2"
-    """w(t): sigma2 is 1 - alphas_cumprod (DreamFusion, ProlificDreamer, threestudio),
+    """The weight w(t): sigma2 is 1 - alphas_cumprod (DreamFusion, ProlificDreamer, threestudio),
     alpha_sigma2 is sqrt(alphas_cumprod) times that (Fantasia3D), uniform is 1."""
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
-        bounds = {"min": self.min, "max": self.max, "max_end": self.max_end}
-        for name, bound in bounds.items():
-            if bound is not None and not 0 < bound < 1:
-                problems.append(f"{name}: must be a fraction of T in (0, 1), got {bound:g}")
-            elif name != "min" and bound is not None and 0 < self.min < 1 and bound <= self.min:
-                problems.append(f"{name}: must be above min = {self.min:g}, got {bound:g}")
+        problems = [
+            f"{name}: must be above min = {self.min:g}, got {bound:g}"
+            for name, bound in {"max": self.max, "max_end": self.max_end}.items()
+            if bound is not None and bound <= self.min
+        ]
         if self.min_start is not None and not self.min <= self.min_start < self.max:
             problems.append(
                 f"min_start: must be in [min, max) = [{self.min:g}, {self.max:g}), "
                 f"got {self.min_start:g}"
             )
-        for name in ("min_until", "anneal_start", "anneal_end"):
-            if not 0 <= (share := getattr(self, name)) <= 1:
-                problems.append(f"{name}: must be a share of the run in [0, 1], got {share:g}")
         if self.schedule != "uniform":
             problems += [
-                f"{name}: must be null with schedule={self.schedule}, which itself comes down"
+                f"{name}: must be null with schedule={self.schedule}, which comes down by itself"
                 for name in ("min_start", "max_end")
                 if getattr(self, name) is not None
             ]
         if self.anneal_end < self.anneal_start:
             problems.append(
-                f"anneal_end: must not be before anneal_start = {self.anneal_start:g}, "
+                f"anneal_end: must not be below anneal_start = {self.anneal_start:g}, "
                 f"got {self.anneal_end:g}"
             )
         refuse(problems)

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import PromptError, TeacherError, check
+from esd_splat.errors import PromptError, TeacherError, refuse
+from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
 from esd_splat.teacher.families import check_folder
@@ -25,7 +25,7 @@ from esd_splat.teacher.view_prompts import ViewPrompts
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "figurines" / "weights"
 
 
-@dataclass(frozen=True)
+@section
 class StableDiffusion(TeacherConfig):
     """Stable Diffusion 1, 2, XL or 3, and what is built like them; the folder says which it is."""
 
@@ -40,25 +40,23 @@ class StableDiffusion(TeacherConfig):
     one; ``style.safetensors:0.8`` counts to 0.8, in [-10, 10]."""
     variant: str | None = None
     """Weight files to take, such as fp16 for ``*.fp16.safetensors``; null takes the plain ones."""
-    guidance_scale: float = 1.0
-    """Classifier-free guidance, in [0, 1000]: 1 is the model's own distribution, larger follows the
-    prompt more and varies less."""
-    guidance_rescale: float = 0.0
-    """Share, in [0, 1], of the contrast added by guidance that is taken back (arXiv:2305.08891):
-    0 is plain guidance; 0.7 is their advice, against washed-out and overexposed colours."""
-    views: ViewPrompts = field(default_factory=ViewPrompts)
+    guidance_scale: float = Field(default=1.0, ge=0, le=1000)
+    """Scale of classifier-free guidance: 1 is the model's own distribution; a larger scale follows
+    the prompt more closely and varies less."""
+    guidance_rescale: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the contrast added by guidance that is taken back (arXiv:2305.08891): 0 is plain
+    guidance; the authors advise 0.7 against washed-out and overexposed colours."""
+    views: ViewPrompts = ViewPrompts()
+    """View words, and what is done with them."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "guidance_scale": (0 <= self.guidance_scale <= 1000, "in [0, 1000]"),
-            "guidance_rescale": (0 <= self.guidance_rescale <= 1, "in [0, 1]"),
-        }
-        loras = [
-            f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
-            for text in self.lora
-            if abs(split_scale(text)[1]) > MOST
-        ]
-        check(self, checks, loras)
+        refuse(
+            [
+                f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
+                for text in self.lora
+                if abs(split_scale(text)[1]) > MOST
+            ]
+        )
 
     @property
     def folder(self) -> Path | None:

@@ -1,12 +1,11 @@
 """Words, and which words for which view. Knows angles; nothing of embeddings or networks."""
 
-from dataclasses import dataclass, field, fields
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from esd_splat.errors import check, refuse
+from esd_splat.errors import refuse
+from esd_splat.settings.schema import Field, section
 
 VIEWS = ("front", "side", "back", "overhead")
 """The view words, in the order of ``ViewPrompts.indices``."""
@@ -19,7 +18,12 @@ Decay = tuple[float, float, float]
 """``a``, ``b`` and ``c`` of the weight ``f(r) = a exp(-b r) + c``."""
 
 
-@dataclass(frozen=True)
+def _decay(coefficients: Decay, r: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    a, b, c = coefficients
+    return a * torch.exp(-b * r) + c
+
+
+@section
 class PerpNeg:
     """Perp-Neg: away from the views that a camera does not see (Armandpour et al., 2304.04968).
 
@@ -53,7 +57,7 @@ class PerpNeg:
     def __post_init__(self) -> None:
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64)  # f has no turning point between
         problems = []
-        for name in (f.name for f in fields(self) if f.name != "enabled"):
+        for name in ("f_fs", "f_sf", "f_fsb", "f_sb"):
             f = _decay(getattr(self, name), ends)
             if not (f.isfinite().all() and f.min() >= 0):
                 problems.append(
@@ -77,45 +81,41 @@ class PerpNeg:
         return -torch.stack([front, side], dim=1)
 
 
-@dataclass(frozen=True)
+@section
 class ViewPrompts:
     """Tells the teacher which side it is looking at, as threestudio's view-dependent prompts do."""
 
     enabled: bool = False
-    """Whether the teacher's prompt names the view. The particle never sees view words."""
-    front: float = 45.0
-    """Views closer than this to azimuth 0 are "front view", degrees in [0, 180]."""
-    back: float = 45.0
-    """Views closer than this to azimuth 180 are "back view", degrees in [0, 180]."""
-    overhead: float = 60.0
-    """Views from above this elevation are "overhead view", degrees in [0, 90]."""
+    """Whether the teacher's prompt names the view. The LoRA never sees view words."""
+    front: float = Field(default=45.0, ge=0, le=180)
+    """Views closer than this to azimuth 0 are the "front view", in degrees."""
+    back: float = Field(default=45.0, ge=0, le=180)
+    """Views closer than this to azimuth 180 are the "back view", in degrees."""
+    overhead: float = Field(default=60.0, ge=0, le=90)
+    """Views from above this elevation are the "overhead view", in degrees."""
     interpolate: bool = False
-    """Whether the text slides from one view word to the next with the azimuth, as Perp-Neg's does,
-    in place of what ``front`` and ``back`` choose; ``overhead`` stays."""
-    perp_neg: PerpNeg = field(default_factory=PerpNeg)
-    """Its texts take the place of what ``front`` and ``back`` choose; ``overhead`` stays."""
+    """Whether the text slides from one view word to the next with the azimuth, as that of Perp-Neg
+    does, instead of what front and back choose. overhead still counts."""
+    perp_neg: PerpNeg = PerpNeg()
+    """Perp-Neg, whose texts take the place of what front and back choose. overhead still counts."""
     language_model: str | None = None
-    """Masked language model that finds the prompt's words that contradict a view, which are dropped
-    from the teacher's text for it (prompt debiasing of Debiased-SDS); a folder, or a hub id such as
-    google-bert/bert-base-uncased. Null drops none."""
+    """Masked language model that finds the words of the prompt that contradict a view, so that they
+    are dropped from the teacher's text for that view (the prompt debiasing of Debiased-SDS): a
+    folder, or a hub id such as google-bert/bert-base-uncased. Null drops no words."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "front": (0 <= self.front <= 180, "in [0, 180] degrees"),
-            "back": (0 <= self.back <= 180, "in [0, 180] degrees"),
-            "overhead": (0 <= self.overhead <= 90, "in [0, 90] degrees"),
-        }
         about_words = {
             "perp_neg": self.perp_neg.enabled,
             "interpolate": self.interpolate,
             "language_model": self.language_model is not None,
         }
-        wordless = [
-            f"enabled: must be true for {name}, which is about the view words"
-            for name, on in about_words.items()
-            if on and not self.enabled
-        ]
-        check(self, checks, wordless)
+        refuse(
+            [
+                f"enabled: must be true for {name}, which changes the view words"
+                for name, on in about_words.items()
+                if on and not self.enabled
+            ]
+        )
 
     def texts(self, *prompts: str, highest: float = 90.0) -> list[str]:
         """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled.
@@ -173,8 +173,3 @@ class ViewPrompts:
 def _turned(azimuth_deg: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Degrees away from the front, in [0, 180], whichever way around."""
     return ((azimuth_deg + 180) % 360 - 180).abs()
-
-
-def _decay(coefficients: Decay, r: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    a, b, c = coefficients
-    return a * torch.exp(-b * r) + c

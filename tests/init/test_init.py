@@ -104,14 +104,14 @@ def test_very_few_gaussians_still_have_a_size(kind: type[Ball] | type[Sphere], c
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"count": 0}, "count: must be in 1 to 1000000, got 0"),
-        ({"radius": 0.0}, "radius: must be above 0 and at most 1, got 0"),
-        ({"radius": 1.5}, "radius: must be above 0 and at most 1, got 1.5"),
-        ({"opacity": 0.001}, "opacity: must be above 0.004 and below 1, got 0.001"),
-        ({"opacity": 1.0}, "opacity: must be above 0.004 and below 1, got 1"),
-        ({"scale": 0.0}, "scale: must be above 0 and at most 1, or null, got 0"),
+        ({"count": 0}, "count: must be in [1, 1000000], got 0"),
+        ({"radius": 0.0}, "radius: must be in (0, 1], got 0"),
+        ({"radius": 1.5}, "radius: must be in (0, 1], got 1.5"),
+        ({"opacity": 0.001}, "opacity: must be in (0.004, 1), got 0.001"),
+        ({"opacity": 1.0}, "opacity: must be in (0.004, 1), got 1"),
+        ({"scale": 0.0}, "scale: must be in (0, 1], got 0"),
         ({"color_noise": math.nan}, "color_noise: must be in [0, 1], got nan"),
-        ({"sh_degree": 4}, "sh_degree: must be 0, 1, 2 or 3, got 4"),
+        ({"sh_degree": 4}, "sh_degree: must be in [0, 3], got 4"),
     ],
 )
 @pytest.mark.parametrize("kind", [Ball, Sphere])
@@ -163,8 +163,8 @@ def test_a_single_gaussian_can_be_fitted(tmp_path: Path) -> None:
 
 
 def test_a_ply_needs_a_path_and_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^radius: must be above 0.*\npath: is required"):
-        FromPly(radius=0.0)
+    with pytest.raises(ValueError, match=r"^path: is required"):
+        FromPly()
     with pytest.raises(SceneError, match=r"none\.ply: cannot be read"):
         FromPly(path=str(tmp_path / "none.ply")).build(_seeded())
 

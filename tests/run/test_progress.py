@@ -16,7 +16,7 @@ import pytest
 
 from esd_splat.fit import main
 from esd_splat.run import progress
-from tests.tiny import IMAGE_SIZE, save_tiny
+from tests.tiny import DEFAULTS, IMAGE_SIZE, save_tiny
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 80
@@ -27,7 +27,14 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Arguments of a run of five small steps."""
     folder = tmp_path_factory.mktemp("tiny")
     model = save_tiny(folder / "model")
-    keys = ["prompt=a red owl", f"teacher.model={model}", f"out={folder / 'run'}", "overwrite=true"]
+    keys = [
+        "--config",
+        str(DEFAULTS),
+        "prompt=a red owl",
+        f"teacher.model={model}",
+        f"out={folder / 'run'}",
+        "overwrite=true",
+    ]
     keys += ["steps=5", "batch=1", f"cameras.size={IMAGE_SIZE}", "init.count=20", "particle.rank=1"]
     return [*keys, "export.frames=2", "export.report=false"]
 

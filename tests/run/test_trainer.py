@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from esd_splat.run.checkpoint import load_checkpoint
 from esd_splat.run.record import Record
 from esd_splat.scene import kernels
 from esd_splat.scene.rasterize import resolve_backend
+from esd_splat.settings.schema import section
 from esd_splat.types import Latents
-from tests.tiny import IMAGE_SIZE
+from tests.tiny import DEFAULTS, IMAGE_SIZE
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,7 +136,7 @@ def test_the_pooled_views_are_part_of_what_resumes(model: Path, tmp_path: Path) 
 
 def _start(model: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "esd_splat.fit", *_keys(model, out, *more)],
+        [sys.executable, "-m", "esd_splat.fit", "--config", DEFAULTS, *_keys(model, out, *more)],
         cwd=ROOT,
         # As many threads as here: torch's sums are rounded differently at another number.
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @dataclass(frozen=True)
+    @section
     class Breaks(ScoreDistillation):
         """Turns NaN at the third step."""
 
@@ -291,9 +291,8 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
             return teacher * (float("nan") if len(calls) == 3 else 1.0)
 
     calls: list[int] = []
-    monkeypatch.setitem(LOSSES, "breaks", Breaks)
-    keys = _keys(model, tmp_path / "run", "loss.name=breaks", "checkpoint_every=1")
-    config = load_config(None, [key for key in keys if "entropy" not in key])
+    config = _config(model, tmp_path / "run", "checkpoint_every=1")
+    config = dataclasses.replace(config, loss=Breaks())
     with pytest.raises(RunError, match=r"step 3: direction, .*NaN"):
         trainer.run(config, quiet=True)
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
@@ -314,7 +313,7 @@ def test_a_new_loss_is_one_class_and_one_line(
 ) -> None:
     """It asks for the teacher and the noise only, so no particle is made for it."""
 
-    @dataclass(frozen=True)
+    @section
     class Halfway(ScoreDistillation):
         """Half of SDS."""
 
@@ -327,8 +326,8 @@ def test_a_new_loss_is_one_class_and_one_line(
     monkeypatch.setitem(LOSSES, "halfway", Halfway)
     attached: list[Any] = []
     monkeypatch.setattr("esd_splat.distill.lora.Particle.attach", lambda *a: attached.append(a))
-    keys = _keys(model, tmp_path / "run", "loss.name=halfway", "loss.strength=0.1", "steps=2")
-    config = load_config(None, [key for key in keys if "entropy" not in key])
+    config = _config(model, tmp_path / "run", "steps=2")
+    config = dataclasses.replace(config, loss=Halfway(strength=0.1))
     assert trainer.run(config, quiet=True)["steps"] == 2
     assert attached == []
 

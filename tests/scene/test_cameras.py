@@ -135,12 +135,12 @@ def test_moving_to_a_device_moves_the_matrices() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"distance": (3.0, 2.0)}, "distance: low must not exceed high, got (3, 2)"),
-        ({"distance": (1.0, 2.0)}, "distance: both ends must be above 1, got (1, 2)"),
-        ({"distance": (2.0, math.inf)}, "distance: both ends must be above 1, got (2, inf)"),
-        ({"elevation": (-90.0, 0.0)}, "elevation: both ends must be in [-89, 89], got (-90, 0)"),
-        ({"fov": (40.0, 180.0)}, "fov: both ends must be above 0 and below 180, got (40, 180)"),
-        ({"fov": (math.nan, 40.0)}, "fov: low must not exceed high, got (nan, 40)"),
+        ({"distance": (3.0, 2.0)}, "distance: low must not exceed high, got [3, 2]"),
+        ({"distance": (1.0, 2.0)}, "distance: must be above 1, got 1"),
+        ({"distance": (2.0, math.inf)}, "distance: must be above 1, got inf"),
+        ({"elevation": (-90.0, 0.0)}, "elevation: must be in [-89, 89], got -90"),
+        ({"fov": (40.0, 180.0)}, "fov: must be in (0, 180), got 180"),
+        ({"fov": (math.nan, 40.0)}, "fov: must be in (0, 180), got nan"),
         ({"size": 7}, "size: must be in [8, 4096], got 7"),
         ({"size": 4, "fov": (0.0, 1.0)}, "size: must be in [8, 4096], got 4"),
     ],
@@ -152,6 +152,6 @@ def test_ranges_are_checked(bad: dict[str, object], message: str) -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once_one_line_each() -> None:
-    with pytest.raises(ValueError, match=r"size: .*\ndistance: .*\nelevation: .*\nfov: ") as error:
-        Orbit(distance=(0.5, 0.6), elevation=(0.0, 95.0), fov=(-1.0, 2.0), size=0)
+    with pytest.raises(ValueError, match=r"distance: .*\nelevation: .*\nfov: .*\nsize: ") as error:
+        Orbit(distance=(0.5, 2.0), elevation=(0.0, 95.0), fov=(-1.0, 2.0), size=0)
     assert len(str(error.value).split("\n")) == 4

@@ -173,7 +173,7 @@ def test_clipping_does_not_hide_what_is_not_finite() -> None:
 
 
 def test_every_range_problem_is_reported() -> None:
-    with pytest.raises(ValueError, match=r"sh0: must be in \[0, 1e\+06\], got -1") as caught:
+    with pytest.raises(ValueError, match=r"sh0: must be in \[0, 1000000\], got -1") as caught:
         Optim(sh0=-1.0, means=0.0, quats=math.nan, betas=(0.9, 1.0), eps=math.inf)
     keys = {line.split(":")[0] for line in str(caught.value).splitlines()}
     assert keys == {"sh0", "means", "quats", "betas", "eps"}

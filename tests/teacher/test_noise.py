@@ -197,23 +197,22 @@ def test_weights_by_hand(timesteps: TimestepRange, expected: float) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"min": 0.0}, "min: must be a fraction of T in (0, 1), got 0"),
-        ({"max": 980.0}, "max: must be a fraction of T in (0, 1), got 980"),
-        ({"min": float("nan")}, "min: must be a fraction of T in (0, 1), got nan"),
+        ({"min": 0.0}, "min: must be in (0, 1), got 0"),
+        ({"max": 980.0}, "max: must be in (0, 1), got 980"),
+        ({"min": float("nan")}, "min: must be in (0, 1), got nan"),
         ({"min": 0.5, "max": 0.5}, "max: must be above min = 0.5, got 0.5"),
         ({"max_end": 0.01}, "max_end: must be above min = 0.02, got 0.01"),
         ({"min_start": 0.99}, "min_start: must be in [min, max) = [0.02, 0.98), got 0.99"),
         ({"min_start": 0.01}, "min_start: must be in [min, max) = [0.02, 0.98), got 0.01"),
-        ({"min_until": 2.0}, "min_until: must be a share of the run in [0, 1], got 2"),
-        ({"anneal_start": -0.5}, "anneal_start: must be a share of the run in [0, 1], got -0.5"),
+        ({"min_until": 2.0}, "min_until: must be in [0, 1], got 2"),
+        ({"anneal_start": -0.5}, "anneal_start: must be in [0, 1], got -0.5"),
         (
             {"anneal_start": 0.5, "anneal_end": 0.25},
-            "anneal_end: must not be before anneal_start = 0.5, got 0.25",
+            "anneal_end: must not be below anneal_start = 0.5, got 0.25",
         ),
         (
             {"min": 2.0, "max_end": 3.0},
-            "min: must be a fraction of T in (0, 1), got 2\n"
-            "max_end: must be a fraction of T in (0, 1), got 3",
+            "min: must be in (0, 1), got 2\nmax_end: must be in (0, 1), got 3",
         ),
     ],
 )

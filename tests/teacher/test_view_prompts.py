@@ -107,7 +107,7 @@ def test_perp_neg_needs_the_view_words_and_weights_that_lead_away() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, ["prompt=a", f"{key}.enabled=true"])
     assert [f"{p.key}: {p.message}" for p in caught.value.problems] == [
-        "teacher.views.enabled: must be true for perp_neg, which is about the view words"
+        "teacher.views.enabled: must be true for perp_neg, which changes the view words"
     ]
     with pytest.raises(ConfigError) as caught:
         load_config(None, ["prompt=a", f"{key}.f_sb=[1, 0.5, -0.7]"])

@@ -92,7 +92,7 @@ def test_an_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         ("", "--method: sds, vsd or esd is required, or --compare for all three"),
-        ("--method edd", "--method: must be one of esd, sds, vsd, got edd"),
+        ("--method edd", "--method: expected one of esd, sds, vsd, got 'edd'"),
         ("--method esd --lamda_coeff 1", "--lamda_coeff: not a flag; did you mean --lambda_coeff?"),
         (
             "--method esd --lambda-coeff=1",
@@ -104,16 +104,16 @@ def test_an_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
         ("--method esd --lambda_coeff nan", "--lambda_coeff: must be in [0, 4], got nan"),
         (
             "--method esd --ndim 0 --lr -1 --lambda_coeff 4.5 --scheduler_type linear",
-            "--ndim: must be in [1, 1000], got 0; --lr: must be above 0 and finite, got -1; "
-            "--lambda_coeff: must be in [0, 4], got 4.5; "
-            "--scheduler_type: must be cosine or none, got linear",
+            "--ndim: must be in [1, 1000], got 0; --lambda_coeff: must be in [0, 4], got 4.5; "
+            "--lr: must be above 0, got -1; "
+            "--scheduler_type: expected one of cosine, none, got 'linear'",
         ),
-        ("--method esd --min_lr 0.06", "--min_lr: must not be above --lr = 0.05, got 0.06"),
-        ("--method esd --dist_0 inf", "--dist_0: must be in [0, 1e+06], got inf"),
-        ("--method esd --timestep 1000", "--timestep: must be in [0, 999], got 1000"),
+        ("--method esd --min_lr 0.06", "--min_lr: must be at most lr = 0.05, got 0.06"),
+        ("--method esd --dist_0 inf", "--dist_0: must be in [0, 1000000], got inf"),
+        ("--method esd --timestep 1000", "--timestep: must be in [0, 1000), got 1000"),
         (
             "--method esd --paper --timestep 5",
-            "--timestep: --paper has no timesteps; leave one of the two out",
+            "--timestep: cannot be given with --paper, which has no timesteps",
         ),
         (
             "--method esd --paper --batch_size 9000",

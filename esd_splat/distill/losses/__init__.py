@@ -12,17 +12,21 @@ from esd_splat.distill.losses.regularise import Regularise
 from esd_splat.distill.losses.sdi import Sdi
 from esd_splat.distill.losses.sds import Sds
 from esd_splat.distill.losses.vsd import Vsd
+from esd_splat.plugins import with_installed
 
-LOSSES: dict[str, type[ScoreDistillation]] = {
-    "asd": Asd,
-    "csd": Csd,
-    "esd": Esd,
-    "ism": Ism,
-    "nfsd": Nfsd,
-    "sdi": Sdi,
-    "sds": Sds,
-    "vsd": Vsd,
-}
+LOSSES: dict[str, type[ScoreDistillation]] = with_installed(
+    "losses",
+    {
+        "asd": Asd,
+        "csd": Csd,
+        "esd": Esd,
+        "ism": Ism,
+        "nfsd": Nfsd,
+        "sdi": Sdi,
+        "sds": Sds,
+        "vsd": Vsd,
+    },
+)
 
 __all__ = [
     "LOSSES",

@@ -1,15 +1,13 @@
 """Asynchronous score distillation (Ma et al., ScaleDreamer, arXiv:2407.02040)."""
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents, Timesteps
 
 
-@dataclass(frozen=True)
+@section
 class Asd(ScoreDistillation):
     """VSD without a particle: the frozen teacher at a later timestep takes its place.
 
@@ -18,12 +16,9 @@ class Asd(ScoreDistillation):
     showing it the same latents and noise a little later.
     """
 
-    shift: float = 0.1
-    """How much later, as a share of the timestep itself, in [0, 1]; ScaleDreamer's plus_ratio, that
-    is of the timestep less its lower bound."""
-
-    def __post_init__(self) -> None:
-        check(self, {"shift": (0 <= self.shift <= 1, "in [0, 1]")})
+    shift: float = Field(default=0.1, ge=0, le=1)
+    """How much later it is asked, as a fraction of the timestep itself. ScaleDreamer's plus_ratio
+    is a fraction of the timestep minus its lower bound."""
 
     @override
     def later(self, t: Timesteps, T: int) -> Timesteps:

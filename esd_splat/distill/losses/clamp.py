@@ -1,12 +1,11 @@
 """Score debiasing (Debiased-SDS, Hong et al., arXiv:2303.15413): no pull may be overwhelming."""
 
-from dataclasses import dataclass
-
-from esd_splat.errors import check
+from esd_splat.errors import refuse
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 
-@dataclass(frozen=True)
+@section
 class Clamp:
     """Limits each element of the gradient on the latents to [-c, c], for any loss.
 
@@ -19,21 +18,16 @@ class Clamp:
     ``grad_clip``. Both are in units of the latents, whose standard deviation is about 1.
     """
 
-    start: float | None = None
-    """c before the first step, above 0; null, as end, is off. Debiased-SDS: 0.5."""
-    end: float | None = None
-    """c after the last step, above 0; in between it moves linearly. Debiased-SDS: 2."""
+    start: float | None = Field(default=None, gt=0)
+    """The limit c before the first step. Null, for both start and end, sets no limit. Debiased-SDS
+    uses 0.5."""
+    end: float | None = Field(default=None, gt=0)
+    """The limit c after the last step; it changes linearly in between. Debiased-SDS uses 2."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "start": (self.start is None or self.start > 0, "above 0 or null"),
-            "end": (self.end is None or self.end > 0, "above 0 or null"),
-        }
-        half = []
         if (self.start is None) != (self.end is None):
             given, missing = ("end", "start") if self.start is None else ("start", "end")
-            half = [f"{missing}: must be given with {given}, or neither of them"]
-        check(self, checks, half)
+            refuse([f"{missing}: must be given together with {given}, or neither of them"])
 
     def limit(self, progress: float) -> float | None:
         """``c`` when a share of ``progress`` of the run is done, in [0, 1]; ``None`` if off."""

@@ -1,16 +1,13 @@
 """Classifier score distillation (Yu et al., arXiv:2310.19415)."""
 
-import math
-from dataclasses import dataclass
-
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 
-@dataclass(frozen=True)
+@section
 class Csd(ScoreDistillation):
     """Only what guidance adds: towards the prompt, and away from the negative one if that counts.
 
@@ -19,12 +16,9 @@ class Csd(ScoreDistillation):
     count: a factor of the whole direction means nothing to Adam.
     """
 
-    negative: float = 0.0
-    """Weight of moving from the negative prompt to the empty one, at least 0; with an empty
-    ``negative_prompt`` that is nowhere. Their schedules end at 1 for textures."""
-
-    def __post_init__(self) -> None:
-        check(self, {"negative": (0 <= self.negative < math.inf, "at least 0 and finite")})
+    negative: float = Field(default=0.0, ge=0)
+    """Weight of the move from the negative prompt to the empty one. It does nothing while
+    negative_prompt is empty. The authors' schedules end at 1 for textures."""
 
     @property
     @override

@@ -1,19 +1,18 @@
 """Entropic score distillation (Wang et al., arXiv:2401.00909)."""
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 MAX_ENTROPY_WEIGHT = 4.0
 """Far above 1, where renderings already spread wider than the teacher's images (1 is exact)."""
 
 
-@dataclass(frozen=True)
+@section
 class Esd(ScoreDistillation):
     """Each view as the teacher likes it, plus an entropy term that rewards views for differing.
 
@@ -28,23 +27,22 @@ class Esd(ScoreDistillation):
     prediction is the noise that was drawn; the pooled views have a closed form, see ``Pool``.
     """
 
-    entropy_weight: float = field(
-        default=1.0, metadata={"aliases": {"guidance_scale_lora": lambda scale: 1.0 - scale}}
+    entropy_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=MAX_ENTROPY_WEIGHT,
+        json_schema_extra={"x-complement": "guidance_scale_lora"},
     )
-    """Weight of the entropy of all views together (lambda), in [0, 4]: 0 is VSD, 1 fits the pooled
-    views to the teacher, above 1 spreads them further than the teacher's own images. May be given
-    as threestudio's ``guidance_scale_lora``, which is 1 - entropy_weight, in [-3, 1]."""
+    """Weight of the entropy of all views together (lambda). 0 is VSD, 1 fits the pooled views to
+    the teacher, and above 1 they spread further than the teacher's own images. It may also be given
+    as threestudio's guidance_scale_lora, which is 1 - entropy_weight."""
 
     camera: Literal["particle", "noise"] = "particle"
-    """Which prediction knows the camera: the particle's, or the drawn noise as in SDS. At
-    entropy_weight 1 it does not count."""
+    """Which prediction knows the camera: the LoRA's, or the noise that was drawn, as in SDS. It
+    does not count at entropy_weight 1."""
     marginal: Literal["particle", "pool"] = "particle"
-    """Which prediction stands for all views together: the particle's with its camera hidden, or
-    that of the pool of recent views, which needs no training."""
-
-    def __post_init__(self) -> None:
-        holds = 0 <= self.entropy_weight <= MAX_ENTROPY_WEIGHT
-        check(self, {"entropy_weight": (holds, f"in [0, {MAX_ENTROPY_WEIGHT:g}]")})
+    """Which prediction stands for all views together: the LoRA's with the camera dropped, or that
+    of the pool of recent views, which needs no training."""
 
     @property
     def parts(self) -> tuple[str, str]:

@@ -1,16 +1,14 @@
 """Interval score matching (Liang et al., LucidDreamer, arXiv:2311.11284)."""
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
 from esd_splat.distill.losses.inversion import Inversion
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 
-@dataclass(frozen=True)
+@section
 class Ism(ScoreDistillation):
     """The teacher with the prompt against itself without it, one interval back on a DDIM path.
 
@@ -18,17 +16,12 @@ class Ism(ScoreDistillation):
     short one at the end. Their ``teacher.guidance_scale`` is 7.5.
     """
 
-    steps: int = 5
-    """Of the inversion, the short one included, at least 2; theirs are 0.2 T long, so up to 6."""
-    interval: float = 0.05
-    """Length of the last step, as a fraction of T, in (0, 1), at least one timestep; theirs."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "steps": (self.steps >= 2, "at least 2, a long and a short one"),
-            "interval": (0 < self.interval < 1, "in (0, 1)"),
-        }
-        check(self, checks)
+    steps: int = Field(default=5, ge=2)
+    """Number of steps of the inversion, including the short one. The authors' steps are 0.2 T long,
+    so they take up to 6."""
+    interval: float = Field(default=0.05, gt=0, lt=1)
+    """Length of the last step as a fraction of T; it is at least one timestep. The default is the
+    authors' value."""
 
     @property
     @override

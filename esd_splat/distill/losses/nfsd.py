@@ -1,21 +1,19 @@
 """Noise-free score distillation (Katzir et al., arXiv:2310.17590)."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 LOW_NOISE = 0.2
 """Fraction of T below which the teacher's own prediction holds no noise worth removing."""
 
 
-@dataclass(frozen=True)
+@section
 class Nfsd(ScoreDistillation):
     """Guidance, and a step into the domain of good images, without the noise that is in SDS.
 
@@ -25,11 +23,8 @@ class Nfsd(ScoreDistillation):
     ``teacher.guidance_scale`` does not count: ``guidance_scale`` here does.
     """
 
-    guidance_scale: float = 7.5
-    """Weight s of guidance, in [0, 1000]; their value."""
-
-    def __post_init__(self) -> None:
-        check(self, {"guidance_scale": (0 <= self.guidance_scale <= 1000, "in [0, 1000]")})
+    guidance_scale: float = Field(default=7.5, ge=0, le=1000)
+    """Weight s of the guidance. The default is the authors' value."""
 
     @override
     def direction(

@@ -1,19 +1,16 @@
 """Penalties on the scene itself: they keep splats few, small and decided, and see no teacher."""
 
-import math
-from dataclasses import dataclass, fields
-
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import check
 from esd_splat.scene.gaussians import Gaussians
+from esd_splat.settings.schema import Field, section
 
 SPARSITY_FLOOR = 0.01
 """Rounds ``|alpha|`` off at 0, so that empty pixels have no gradient (threestudio's value)."""
 
 
-@dataclass(frozen=True)
+@section
 class Regularise:
     """Weights of the penalties added to the distillation loss; zero, the default, is off.
 
@@ -22,23 +19,18 @@ class Regularise:
     axes (world units), ``alpha`` the opacity of a rendered pixel.
     """
 
-    opacity: float = 0.0
-    """Weight of mean(o), at least 0: fades what no view asks for, so that pruning finds it. As in
-    3DGS as Markov chain Monte Carlo (Kheradmand et al., arXiv:2404.09591), which uses 0.01."""
-    scale: float = 0.0
-    """Weight of mean(s), at least 0: shrinks splats, against needles and blobs beyond the object.
-    As in the same paper, which uses 0.01."""
-    sparsity: float = 0.0
-    """Weight of mean(sqrt(alpha^2 + 0.01)), at least 0: empties space in front of the background,
-    against fog. As threestudio's lambda_sparsity (10 for ProlificDreamer's NeRF)."""
-    binary: float = 0.0
-    """Weight of mean(alpha (1 - alpha)), at least 0: makes pixels either object or background. A
-    bounded stand-in for threestudio's lambda_opaque, which is the entropy of alpha."""
-
-    def __post_init__(self) -> None:
-        weights = {f.name: getattr(self, f.name) for f in fields(self)}
-        what = "at least 0 and finite"
-        check(self, {name: (0 <= weight < math.inf, what) for name, weight in weights.items()})
+    opacity: float = Field(default=0.0, ge=0)
+    """Weight of mean(o). It fades what no view asks for, so that pruning finds it. 3D Gaussian
+    splatting as Markov chain Monte Carlo (Kheradmand et al., arXiv:2404.09591) uses 0.01."""
+    scale: float = Field(default=0.0, ge=0)
+    """Weight of mean(s). It shrinks splats, against needles and against blobs that reach beyond the
+    object. The same paper uses 0.01."""
+    sparsity: float = Field(default=0.0, ge=0)
+    """Weight of mean(sqrt(alpha^2 + 0.01)). It empties the space in front of the background,
+    against fog. It is threestudio's lambda_sparsity, which is 10 for ProlificDreamer's NeRF."""
+    binary: float = Field(default=0.0, ge=0)
+    """Weight of mean(alpha (1 - alpha)). It makes each pixel show either the object or the
+    background. It is a bounded stand-in for threestudio's lambda_opaque, the entropy of alpha."""
 
     def terms(
         self, gaussians: Gaussians, alphas: Float[Tensor, "b h w"]

@@ -1,16 +1,14 @@
 """Score distillation via inversion (Lukoianov et al., arXiv:2405.15891)."""
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
 from esd_splat.distill.losses.inversion import Inversion
-from esd_splat.errors import check
+from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 
-@dataclass(frozen=True)
+@section
 class Sdi(ScoreDistillation):
     """SDS whose noise is not drawn: it is the one from which the teacher would make this view.
 
@@ -20,17 +18,10 @@ class Sdi(ScoreDistillation):
     ``teacher.guidance_scale`` is 7.5.
     """
 
-    steps: int = 10
-    """Of the inversion, at least 1; theirs."""
-    guidance_scale: float = -7.5
-    """Of the inversion, in [-1000, 1000]; theirs, the negative of the teacher's."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "steps": (self.steps >= 1, "at least 1"),
-            "guidance_scale": (-1000 <= self.guidance_scale <= 1000, "in [-1000, 1000]"),
-        }
-        check(self, checks)
+    steps: int = Field(default=10, ge=1)
+    """Number of steps of the inversion. The default is the authors' value."""
+    guidance_scale: float = Field(default=-7.5, ge=-1000, le=1000)
+    """Guidance scale of the inversion. The default is the authors' value."""
 
     @property
     @override

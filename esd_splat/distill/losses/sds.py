@@ -1,14 +1,13 @@
 """Score distillation sampling (Poole et al., DreamFusion, arXiv:2209.14988)."""
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
+from esd_splat.settings.schema import section
 from esd_splat.types import Latents
 
 
-@dataclass(frozen=True)
+@section
 class Sds(ScoreDistillation):
     """The drawn noise stands in for the score of the renderings.
 

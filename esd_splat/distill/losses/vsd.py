@@ -1,14 +1,13 @@
 """Variational score distillation (Wang et al., ProlificDreamer, arXiv:2305.16213)."""
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
+from esd_splat.settings.schema import section
 from esd_splat.types import Latents
 
 
-@dataclass(frozen=True)
+@section
 class Vsd(ScoreDistillation):
     """A LoRA trained on the renderings supplies their camera-conditioned score."""
 

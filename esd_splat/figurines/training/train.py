@@ -18,7 +18,6 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from esd_splat import command
-from esd_splat.errors import UsageError, check
+from esd_splat.errors import UsageError
 from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, VOCABULARY
 from esd_splat.figurines.training import networks as networks
 from esd_splat.figurines.training.data import FRONT_SHARES, Photos, photograph, write_captions
@@ -35,6 +34,7 @@ from esd_splat.figurines.training.processes import average, cached, rank, share
 from esd_splat.files import atomic_path, write_text
 from esd_splat.scene.cameras import Orbit
 from esd_splat.scene.denormals import denormals_flushed
+from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.noise import add_noise
 from esd_splat.teacher.tokenizer import make_tokenizer
 
@@ -53,12 +53,12 @@ EMPTY_SHARE = 0.1
 """Share of captions dropped, so that the network also learns to do without: guidance needs it."""
 
 
-@dataclass(frozen=True)
+@section
 class Recipe:
     """What decides the weights. Saved beside them."""
 
     seed: int = 0
-    front_share: float = 0.7
+    front_share: float = Field(default=0.7, ge=FRONT_SHARES[0], le=FRONT_SHARES[1])
     """Share of photographs taken within 45 degrees of the front."""
     photos: int = 30_000
     unet_steps: int = 14_000
@@ -68,11 +68,6 @@ class Recipe:
     decoder_steps: int = 4000
     decoder_batch: int = 8
     decoder_lr: float = 2e-3
-
-    def __post_init__(self) -> None:
-        least, most = FRONT_SHARES
-        holds = least <= self.front_share <= most
-        check(self, {"front_share": (holds, f"in [{least}, {most}]")})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ from esd_splat.run.measure.looks import side_shares
 from esd_splat.run.measure.posterior import pose_measures
 from esd_splat.run.measure.scene import (
     BETTER,
-    Measure,
     measure_scene,
     measure_views,
     pose_entropies,
@@ -16,7 +15,6 @@ from esd_splat.run.measure.scores import mixture_eps, view_information
 
 __all__ = [
     "BETTER",
-    "Measure",
     "measure_scene",
     "measure_views",
     "mixture_eps",

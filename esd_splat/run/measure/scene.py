@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import check
+from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS, KINDS, parse
 from esd_splat.run.measure.faces import JANUS_SHARE, count_faces, front_share
 from esd_splat.run.measure.posterior import FINER, pose_measures, pose_posterior
@@ -29,24 +28,6 @@ BETTER: dict[str, str | int] = {
 """Which value of a measure is the better one; a number is the truth's, and nearer to it is better.
 Not among them are ``rotation_deg``, as a scene may face any way, and ``front_share``, of which the
 truth's is 1 or a view more, by the way it faces."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How a finished scene is measured. Numbers compare only between equal settings."""
-
-    views: int = 16
-    """Views at equal steps of azimuth, 8 to 64; there are as many pose bins. With fewer than 12,
-    several faces may be counted as one too wide: Janus all the same."""
-    elevation: float = 15.0
-    """Of those views, degrees above the horizon, -89 to 89."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "views": (8 <= self.views <= 64, "in [8, 64]"),
-            "elevation": (-89 <= self.elevation <= 89, "in [-89, 89] degrees"),
-        }
-        check(self, checks)
 
 
 def measure_scene(

@@ -8,14 +8,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import check
+from esd_splat.errors import refuse
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.scene.rasterize.base import Render
+from esd_splat.settings.schema import Field, section
 
 State = dict[str, Tensor]
 """What a strategy remembers between steps: plain tensors, one row per Gaussian."""
@@ -113,26 +115,27 @@ class Densifier:
         return None
 
 
-@dataclass(frozen=True)
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@section
 class Periodic(Densifier):
     """Edits every so many steps, in a part of the run."""
 
-    every: int = 50
-    """Optimizer steps between edits, at least 1."""
-    window: tuple[float, float] = (0.1, 0.6)
-    """Part of the run in which the scene is edited: two rising fractions of its steps in [0, 1]."""
+    every: int = Field(default=50, ge=1)
+    """Number of optimizer steps between edits."""
+    window: tuple[Fraction, Fraction] = (0.1, 0.6)
+    """Part of the run in which the scene is edited: two rising fractions of its steps."""
 
     def __post_init__(self) -> None:
-        first, last = self.window
-        checks = {
-            "every": (self.every >= 1, "at least 1"),
-            "window": (0 <= first <= last <= 1, "two rising fractions in [0, 1]"),
-        }
-        check(self, checks | self.checks())
+        problems = []
+        if self.window[0] > self.window[1]:
+            problems = [f"window: low must not exceed high, got {list(self.window)}"]
+        refuse([*problems, *self.problems()])
 
-    def checks(self) -> dict[str, tuple[bool, str]]:
-        """What must hold of a subclass's own fields."""
-        return {}
+    def problems(self) -> list[str]:
+        """What is wrong between fields of a subclass, one line each as ``refuse`` takes them."""
+        return []
 
     def is_due(self, step: int, steps: int) -> bool:
         """Whether the scene is edited after ``step`` of ``steps``."""

@@ -8,7 +8,6 @@ published configurations for distillation set anywhere from 0.0002 to 0.02.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,9 +21,10 @@ from esd_splat.scene.densify.classify import Limits, classify, observe_native, o
 from esd_splat.scene.densify.growth import DROP, KEEP, Growth
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.scene.rasterize.base import Render, drawable
+from esd_splat.settings.schema import Field, section
 
 
-@dataclass(frozen=True)
+@section
 class CloneSplit(Periodic):
     """Adds Gaussians where the image asks for most change, and drops those that do nothing.
 
@@ -33,40 +33,32 @@ class CloneSplit(Periodic):
 
     # Fitting one figurine, one seed, from 400 Gaussians in 300 steps: 2.0 ends at 518 and 30.7 dB,
     # 1.5 at 653 and 32.0 dB; without densification, 400 reach 28.9 dB and 900 reach 30.9 dB.
-    grow_ratio: float = 1.5
-    """A Gaussian grows when its image-plane gradient is above this many times the scene's mean,
-    at least 0."""
-    max_growth: float = 0.25
-    """Largest share of the scene that may grow in one edit, in [0, 1]; 0 only prunes."""
-    split_size: float = 0.05
-    """Standard deviation above which growing means splitting, world units (object radius 1), above
-    0."""
-    prune_opacity: float = 0.01
-    """Gaussians less opaque than this are dropped, in [0, 1)."""
-    prune_size: float = 0.5
-    """Gaussians with a standard deviation above this are dropped, world units, above 0."""
-    opacity_decay: float = 0.0
-    """Share of its opacity that each Gaussian loses per step until the last edit, in [0, 1): what
-    the images do not ask for fades. Does the work of 3DGS's opacity reset, without its jolt."""
-    min_count: int = 100
-    """Pruning leaves at least this many Gaussians, if there were as many: the most important. At
-    least 1. Where not one would stay without this, the run has failed, and ends."""
+    grow_ratio: float = Field(default=1.5, ge=0)
+    """A Gaussian grows when its image-plane gradient is above this multiple of the scene's mean."""
+    max_growth: float = Field(default=0.25, ge=0, le=1)
+    """Largest fraction of the scene that may grow in one edit; 0 only prunes."""
+    split_size: float = Field(default=0.05, gt=0)
+    """Standard deviation above which growing means splitting, in world units (the object's radius
+    is 1)."""
+    prune_opacity: float = Field(default=0.01, ge=0, lt=1)
+    """Gaussians that are less opaque than this are pruned."""
+    prune_size: float = Field(default=0.5, gt=0)
+    """Gaussians with a standard deviation above this are pruned, in world units."""
+    opacity_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of its opacity that each Gaussian loses per step until the last edit, so that what
+    the images do not ask for fades. It does the work of 3DGS's opacity reset, without its jolt."""
+    min_count: int = Field(default=100, ge=1)
+    """Pruning leaves at least this many Gaussians, the most important ones, if there were as many.
+    A run in which none would be left without this limit has failed, and ends."""
     max_count: int = 20_000
-    """Above this many Gaussians the least important are dropped: those that send the least light
-    to the pixels of some random views. At least min_count."""
+    """Above this many Gaussians the least important ones are pruned: those that send the least
+    light to the pixels of some random views. It must be at least min_count."""
 
     @override
-    def checks(self) -> dict[str, tuple[bool, str]]:
-        return {
-            "grow_ratio": (0 <= self.grow_ratio < math.inf, "at least 0"),
-            "max_growth": (0 <= self.max_growth <= 1, "in [0, 1]"),
-            "split_size": (self.split_size > 0, "above 0"),
-            "prune_opacity": (0 <= self.prune_opacity < 1, "in [0, 1)"),
-            "prune_size": (self.prune_size > 0, "above 0"),
-            "opacity_decay": (0 <= self.opacity_decay < 1, "in [0, 1)"),
-            "min_count": (self.min_count >= 1, "at least 1"),
-            "max_count": (self.max_count >= self.min_count, "at least min_count"),
-        }
+    def problems(self) -> list[str]:
+        if self.max_count >= self.min_count:
+            return []
+        return [f"max_count: must be at least min_count = {self.min_count}, got {self.max_count}"]
 
     @override
     def start(self, count: int, device: torch.device | str = "cpu") -> State:

@@ -21,6 +21,7 @@ from esd_splat.scene.densify.base import Edit, Importance, Periodic, Rows, State
 from esd_splat.scene.densify.random import WORD, normals, philox4x32
 from esd_splat.scene.gaussians import Gaussians, quats_to_rotmats
 from esd_splat.scene.rasterize.base import drawable
+from esd_splat.settings.schema import Field, section
 
 MAX_PARTS = 51
 """A Gaussian is shared out among at most this many (3DGS-MCMC); what more there are shows."""
@@ -45,38 +46,28 @@ _TERMS = torch.tensor(
 """Coefficient of the k-th power of the opacity in equation 9, in row n and column k - 1."""
 
 
-@dataclass(frozen=True)
+@section
 class Mcmc(Periodic):
     """Moves what has faded onto what is seen, and grows until there are ``max_count``.
 
     Works together with ``regularise.opacity`` and ``regularise.scale``.
     """
 
-    min_opacity: float = 0.005
-    """Gaussians less opaque than this are moved, and none is made less opaque, in (0, 1)."""
+    min_opacity: float = Field(default=0.005, gt=0, lt=1)
+    """Gaussians that are less opaque than this are moved, and none is made less opaque."""
     # Copies start at one place with gradients nearly in proportion, so that Adam moves them alike
     # and they part slowly. Fitting one figurine, one seed, from 400 Gaussians in 300 steps: 0.05
     # ends at 463 and 25.2 dB, 0.2 at 691 and 26.6 dB; clone_split at 695 and 28.9 dB.
-    growth: float = 0.05
-    """Share of the scene that is added in one edit, rounded down, in [0, 1]; 0 only moves."""
-    max_count: int = 20_000
-    """The scene stops growing at this many Gaussians; one that starts with more keeps them. At
-    least 1."""
+    growth: float = Field(default=0.05, ge=0, le=1)
+    """Fraction of the scene that is added in one edit, rounded down; 0 only moves."""
+    max_count: int = Field(default=20_000, ge=1)
+    """The scene stops growing at this many Gaussians. One that starts with more keeps them."""
     # The paper's 5e5 at its learning rate of 1.6e-4 is 80 variances per step: 0.8 standard
     # deviations of one of 0.01. Ours are few and large: 2000 at 0.005 is half of one of 0.05.
-    noise: float = 2000.0
-    """Random steps of a nearly transparent Gaussian: their standard deviation along each of its
-    axes, over its variance there and the learning rate of the means; 1 / world unit^2, at least 0.
-    0 is off."""
-
-    @override
-    def checks(self) -> dict[str, tuple[bool, str]]:
-        return {
-            "min_opacity": (0 < self.min_opacity < 1, "in (0, 1)"),
-            "growth": (0 <= self.growth <= 1, "in [0, 1]"),
-            "max_count": (self.max_count >= 1, "at least 1"),
-            "noise": (0 <= self.noise < math.inf, "at least 0"),
-        }
+    noise: float = Field(default=2000.0, ge=0)
+    """Size of the random steps of a nearly transparent Gaussian: their standard deviation along
+    each of its axes, divided by its variance along that axis and by the learning rate of the means,
+    in 1 / world unit^2; 0 switches them off."""
 
     @override
     @torch.no_grad()

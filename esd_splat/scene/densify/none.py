@@ -1,10 +1,9 @@
 """The scene keeps the Gaussians it began with."""
 
-from dataclasses import dataclass
-
 from esd_splat.scene.densify.base import Densifier
+from esd_splat.settings.schema import section
 
 
-@dataclass(frozen=True)
+@section
 class NoDensify(Densifier):
     """No Gaussian is ever added or removed."""

@@ -12,7 +12,7 @@ from esd_splat.formats import load_scene
 from esd_splat.formats.load import DECODERS
 from esd_splat.run.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.structured import read_flat
+from esd_splat.settings import read_flat
 
 READABLE = tuple(name for name in SCENES if Path(name).suffix in DECODERS)
 """Scene files that can be read back, the most exact first."""

@@ -16,7 +16,7 @@ from esd_splat.distill.losses import (
     Vsd,
     surrogate_loss,
 )
-from esd_splat.structured import field_docs
+from esd_splat.settings.schema import json_schema
 
 
 def test_gradient_is_the_direction_over_the_batch() -> None:
@@ -103,4 +103,5 @@ def test_every_loss_is_a_frozen_dataclass_with_docstrings(name: str) -> None:
     assert not cls.__doc__.startswith(f"{cls.__name__}(")
     assert cls.takes <= PREDICTIONS
     assert cls().needs
-    assert field_docs(cls).keys() == {f.name for f in dataclasses.fields(cls)}
+    described = json_schema(cls).get("properties", {})
+    assert all("description" in described[f.name] for f in dataclasses.fields(cls))

@@ -24,8 +24,8 @@ def test_it_is_off_unless_asked_for() -> None:
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("clamp.start=1", "clamp.end: must be given with start, or neither of them"),
-        ("clamp.end=1", "clamp.start: must be given with end, or neither of them"),
+        ("clamp.start=1", "clamp.end: must be given together with start, or neither of them"),
+        ("clamp.end=1", "clamp.start: must be given together with end, or neither of them"),
     ],
 )
 def test_half_a_limit_is_refused(override: str, problem: str) -> None:
@@ -35,5 +35,5 @@ def test_half_a_limit_is_refused(override: str, problem: str) -> None:
 
 
 def test_limits_of_nothing_are_refused_together() -> None:
-    with pytest.raises(ValueError, match=r"start: must be above 0 or null, got 0\nend: .*got -1"):
+    with pytest.raises(ValueError, match=r"start: must be above 0, got 0\nend: .*got -1"):
         Clamp(start=0.0, end=-1.0)

@@ -82,7 +82,7 @@ def test_rejects_with_every_reason() -> None:
     with pytest.raises(ValueError, match="opacity") as caught:
         Regularise(opacity=-1.0, scale=float("nan"), binary=float("inf"))
     assert str(caught.value) == (
-        "opacity: must be at least 0 and finite, got -1\n"
-        "scale: must be at least 0 and finite, got nan\n"
-        "binary: must be at least 0 and finite, got inf"
+        "opacity: must be at least 0, got -1\n"
+        "scale: must be at least 0, got nan\n"
+        "binary: must be at least 0, got inf"
     )

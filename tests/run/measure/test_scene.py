@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
+from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS, KINDS, trace
-from esd_splat.run.measure import BETTER, Measure, measure_scene, measure_views, pose_entropies
+from esd_splat.run.measure import BETTER, measure_scene, measure_views, pose_entropies
 from esd_splat.run.measure.truth import TEMPLATE_SIZE, templates
 from esd_splat.scene.cameras import Cameras, Orbit
 from tests.run.measure import worlds

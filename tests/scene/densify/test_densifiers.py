@@ -84,11 +84,17 @@ def test_edits_happen_at_their_interval_inside_their_window() -> None:
     assert edits == [20, 30, 40, 50]
 
 
+def _keys(error: ValueError) -> list[str]:
+    return [line.split(":")[0] for line in str(error).splitlines()]
+
+
 def test_every_range_problem_is_reported() -> None:
     with pytest.raises(ValueError, match="every: must be at least 1, got 0") as caught:
-        CloneSplit(every=0, window=(0.5, 0.1), prune_opacity=1.5, min_count=9, max_count=8)
-    keys = [line.split(":")[0] for line in str(caught.value).splitlines()]
-    assert keys == ["every", "window", "prune_opacity", "max_count"]
+        CloneSplit(every=0, prune_opacity=1.5)
+    assert _keys(caught.value) == ["every", "prune_opacity"]
+    with pytest.raises(ValueError, match="window: low must not exceed high") as caught:
+        CloneSplit(window=(0.5, 0.1), min_count=9, max_count=8)
+    assert _keys(caught.value) == ["window", "max_count"]
     for key in ("grow_ratio", "max_growth", "split_size", "prune_opacity", "prune_size"):
         with pytest.raises(ValueError, match=f"{key}: .*nan"):
             CloneSplit(**{key: math.nan})  # pyright: ignore[reportArgumentType]

@@ -20,7 +20,7 @@ from esd_splat.show.live import Controls
 from esd_splat.show.live.page import Page
 from tests.browser import PATIENCE_MS, picture
 from tests.show.live import worlds
-from tests.tiny import save_tiny
+from tests.tiny import DEFAULTS, save_tiny
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ViewportSize
@@ -44,7 +44,7 @@ class Command:
 def command(tmp_path: Path) -> Iterator[Command]:
     more = "steps=1000000", "checkpoint_every=0"
     keys = worlds.keys(save_tiny(tmp_path / "model"), tmp_path / "run", *more)
-    run = [sys.executable, "-m", "esd_splat.fit", *keys]
+    run = [sys.executable, "-m", "esd_splat.fit", "--config", DEFAULTS, *keys]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(run, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

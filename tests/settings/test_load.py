@@ -1,18 +1,18 @@
 """Configuration: text as typed, every problem in one message, keys as the user would type them."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from esd_splat.errors import ConfigError
-from esd_splat.structured import field_docs, help_text, load, plugin, to_yaml
+from esd_splat.settings import help_text, load, to_yaml
+from esd_splat.settings.schema import Field, Plugin, json_schema, section
 
 
-@dataclass(frozen=True)
+@section
 class Tail:
     """A section of a plug-in."""
 
@@ -20,22 +20,18 @@ class Tail:
     """Whether it is."""
 
 
-@dataclass(frozen=True)
+@section
 class Pull:
     """A plug-in."""
 
-    weight: float = field(default=1.0, metadata={"aliases": {"scale": lambda scale: 1 - scale}})
-    """How hard, in [0, 4]."""
+    weight: float = Field(default=1.0, ge=0, le=4, json_schema_extra={"x-complement": "scale"})
+    """How hard."""
     shared: int = 1
     """Both have it."""
-    tail: Tail = field(default_factory=Tail)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 4:
-            raise ValueError(f"weight: must be in [0, 4], got {self.weight:g}")
+    tail: Tail = Tail()
 
 
-@dataclass(frozen=True)
+@section
 class Push:
     """Another."""
 
@@ -46,37 +42,33 @@ class Push:
 PLUGINS = {"pull": Pull, "push": Push}
 
 
-@dataclass(frozen=True)
+@section
 class Lens:
     """A section."""
 
     distance: tuple[float, float] = (3.0, 4.0)
     """From the origin."""
-    size: int = 64
+    size: int = Field(default=64, ge=8)
     """Pixels."""
     fov: float = 40.0
     """Degrees."""
-    limit: float | None = None
+    limit: float | None = Field(default=None, ge=0)
     """Or none."""
 
     def __post_init__(self) -> None:
         if self.distance[0] > self.distance[1]:
             raise ValueError("distance: low must not exceed high")
-        if self.size < 8:
-            raise ValueError(f"size: must be at least 8, got {self.size}")
         if self.fov < 1 and self.size > 99:
             raise ValueError("a lens so long needs a smaller size")
-        if self.limit is not None and self.limit < 0:
-            raise ValueError("limit: must be at least 0")
 
 
-@dataclass(frozen=True)
+@section
 class Run:
     """A whole."""
 
     prompt: str
     """What to make."""
-    steps: int = 600
+    steps: int = Field(default=600, ge=1)
     """How many."""
     out: str | None = None
     """Where to."""
@@ -86,16 +78,13 @@ class Run:
     """Whether to hurry."""
     formats: tuple[str, ...] = ("ply",)
     """Kinds of file."""
-    layers: list[int] = field(default_factory=list)
+    layers: list[int] = Field(default_factory=list)
     """Which ones."""
     folder: Path = Path("here")
     """A path."""
-    force: Any = plugin(PLUGINS, default="pull")
-    lens: Lens = field(default_factory=Lens)
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
+    force: Annotated[object, Plugin(PLUGINS, "pull")] = Pull()
+    """Which force to use."""
+    lens: Lens = Lens()
 
 
 def problems(yaml: str, *overrides: str) -> list[tuple[str, str]]:
@@ -119,11 +108,11 @@ def test_every_problem_comes_in_one_message() -> None:
         "  steps: expected a whole number, got 'many'\n"
         "  force.weigth: unknown key; did you mean 'force.weight'?\n"
         "  lens.foo: unknown key; did you mean 'lens.fov'?\n"
-        "  lens.distance: low must not exceed high\n"
-        "  lens.size: must be at least 8, got 3\n"
         "  quick: expected true or false, got 3\n"
+        "  lens.size: must be at least 8, got 3\n"
         "  bits: expected one of 32, 16-mixed, got 64\n"
-        "  prompt: is required; give it as prompt=..."
+        "  prompt: is required; give it as prompt=...\n"
+        "  lens.distance: low must not exceed high"
     )
 
 
@@ -137,14 +126,14 @@ def test_range_errors_show_beside_those_of_broken_subsections() -> None:
 def test_a_check_of_several_fields_does_not_hide_the_others() -> None:
     found = problems("prompt: a", "lens.fov=0.5", "lens.size=100", "lens.limit=-1", "steps=0")
     assert found == [
-        ("lens", "a lens so long needs a smaller size"),
-        ("lens.limit", "must be at least 0"),
+        ("lens.limit", "must be at least 0, got -1"),
         ("steps", "must be at least 1, got 0"),
+        ("lens", "a lens so long needs a smaller size"),
     ]
 
 
 def test_a_check_that_blames_nothing_given_does_not_stumble_over_what_is_required() -> None:
-    @dataclass(frozen=True)
+    @section
     class Needy:
         """One required field, and a check that is of no field."""
 
@@ -272,19 +261,18 @@ def test_wrong_types(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("yaml", "key", "message"),
     [
-        ("prompt:", "prompt", "expected text, got nothing"),
         ("prompt: [a]", "prompt", "expected text, got [a]"),
         ("prompt: {a: b}", "prompt", "expected text, got a section of keys"),
         ("prompt: a\nlens:", "lens", "expected a section of keys, got nothing"),
         ("prompt: a\nforce: edd", "force", "expected one of pull, push, got 'edd'"),
         ("prompt: a\nforce: {name: 3}", "force.name", "expected one of pull, push, got '3'"),
-        ("prompt: a\nprompt: b", "prompt", "is given twice, again on line 2"),
+        ("prompt: a\nprompt: b", "line 2", "is not YAML: 'prompt' is given twice"),
         ("prompt: a\nlens: {fov: 1.0}\nlens.fov: 2", "lens.fov", "is given twice: '1.0' and '2'"),
         ("prompt: a: b", "line 1", "is not YAML: mapping values are not allowed here; "),
         ("prompt: a\nlens: [", "line 2", "is not YAML: "),
         ("- a", "file", "expected lines of key: value, got '- a'"),
         ("just text", "file", "expected lines of key: value, got 'just text'"),
-        ("prompt: &x [*x]", "file", "an alias (*name) stands inside what it refers to"),
+        ("prompt: &x [*x]", "line 1", "is not YAML: found unconstructable recursive node"),
         ("prompt: \x00", "file", "is not YAML: unacceptable character"),
         ("prompt: a\n---\nprompt: b", "line 2", "is not YAML: but found another document"),
     ],
@@ -333,7 +321,7 @@ def test_a_broken_file_does_not_hide_broken_overrides_nor_call_its_keys_missing(
         (
             ["force=pusch", "force.weight=9", "force.waight=1"],
             [
-                ("force", "expected one of pull, push, got 'pusch'; did you mean 'push'?"),
+                ("force.name", "expected one of pull, push, got 'pusch'; did you mean 'push'?"),
                 ("force.waight", "unknown key; did you mean 'force.weight'?"),
             ],
         ),
@@ -370,9 +358,7 @@ def test_other_names_of_a_key() -> None:
     assert load(Run, "prompt: a", ["force.scale=0.25"]).force == Pull(weight=0.75)
     assert load(Run, "prompt: a\nforce: {scale: 0.25}").force == Pull(weight=0.75)
     assert load(Run, "prompt: a\nforce: {weight: 3}", ["force.scale=1"]).force == Pull(weight=0.0)
-    assert problems("prompt: a", "force.scale=9") == [
-        ("force.scale", "weight must be in [0, 4], got -8")
-    ]
+    assert problems("prompt: a", "force.scale=9") == [("force.scale", "must be in [-3, 1], got 9")]
     assert problems("prompt: a", "force.scale=1", "force.weight=2") == [
         ("force.weight", "says again what force.scale says; give one of them")
     ]
@@ -431,24 +417,30 @@ def test_the_printed_config_is_read_back_the_same() -> None:
 
 
 def test_help_tells_every_key() -> None:
-    text = help_text(Run)
+    text = help_text(json_schema(Run))
     assert "  prompt  (text; required)\n      What to make.\n" in text
-    assert "  steps  (a whole number; default 600)\n      How many.\n" in text
+    assert "  steps  (a whole number, at least 1; default 600)\n      How many.\n" in text
     assert "  out  (text or null; default null)\n" in text
     assert "  lens.distance  ([number, number]; default [3.0, 4.0])\n" in text
     assert "  force.name  (one of pull, push; default pull)\n" in text
-    assert "force with force.name=pull:\n  force.weight  (a number; default 1.0)\n" in text
     assert (
-        "  force.scale  (a number; default 0.0)\n      Another way to give force.weight.\n" in text
+        "force with force.name=pull:\n  force.weight  (a number, in [0, 4]; default 1.0)\n" in text
     )
+    assert (
+        "  force.scale  (a number, in [-3, 1]; default 0.0)\n"
+        "      Another way to give weight, which is 1 minus this.\n"
+    ) in text
+    assert "force.tail with force.name=pull:\n" in text
     assert "force.tail with force.name=pull:\n  force.tail.long  (true or false; " in text
     assert "force with force.name=push:\n  force.shared  (a whole number; default 2)\n" in text
 
 
 def test_docs_are_inherited() -> None:
-    @dataclass(frozen=True)
+    @section
     class Longer(Lens):
         zoom: float = 1.0
         """How near."""
 
-    assert field_docs(Longer) == {**field_docs(Lens), "zoom": "How near."}
+    inherited, own = json_schema(Lens)["properties"], json_schema(Longer)["properties"]
+    assert own["fov"] == inherited["fov"]
+    assert own["zoom"]["description"] == "How near."

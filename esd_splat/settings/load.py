@@ -1,0 +1,238 @@
+"""What was given, held to a schema, and built: every problem of it in one error."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import yaml as pyyaml
+
+from esd_splat.errors import ConfigError, Problem
+from esd_splat.settings.source import NAME, Tree, flat, parsed, read_overrides, read_yaml, shorten
+from esd_splat.settings.values import WrongValueError, got, leaf
+from esd_splat.settings.words import Node, did_you_mean, unknown_key, variants
+
+T = TypeVar("T")
+STAND_INS = {"string": "a", "integer": 1, "number": 1.0, "boolean": False}
+"""Values of required keys that are missing, so that the others can still be checked."""
+REFERENCES = re.compile(r"(?:[^$]|\$\{[\w.]+\})*")
+"""Text in which every ``$`` belongs to a reference; a prompt may be "a ${ sign"."""
+
+
+_NOTHING = object()
+"""In place of a value that cannot be used; ``None`` may be one that can."""
+
+
+def load(
+    section: type[T],
+    yaml: str,
+    overrides: Sequence[str] = (),
+    source: str = "config",
+    problems: Sequence[Problem] = (),
+) -> T:
+    """Parse ``yaml``, apply ``key=value`` overrides and build a validated ``section``.
+
+    Text comes through as it was written; ``${other.key}`` in any other value stands for the value
+    that was given to that key. Where an override chooses another plug-in than the file does, those
+    keys of the file that only its own plug-in has are left out.
+
+    Args:
+        source: what to call the whole in messages, such as the name of the file.
+        problems: those that were found before, to be reported with the others.
+
+    Raises:
+        ConfigError: naming every unknown key, wrong type, missing value and range violation.
+    """
+    from esd_splat.settings.schema import json_schema
+
+    reader = Reader(json_schema(section), yaml, overrides, problems)
+    built = reader.build(section)
+    if reader.problems:
+        raise ConfigError(source, list(dict.fromkeys(reader.problems)))
+    return built
+
+
+def to_yaml(config: Any, comment: str = "") -> str:
+    """Every value of ``config``, defaults included, as YAML from which ``load`` makes its equal.
+
+    Args:
+        comment: put on top, each line after a ``#``.
+    """
+    from pydantic import TypeAdapter
+
+    values = TypeAdapter(type(config)).dump_python(config, mode="json")
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    text = pyyaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    return "\n".join([*lines, text])
+
+
+class Reader:
+    """Values of the types that a schema asks for, and every problem on the way to them.
+
+    It needs the schema alone, none of the code behind it.
+    """
+
+    def __init__(
+        self, schema: Node, yaml: str, overrides: Sequence[str], problems: Sequence[Problem]
+    ) -> None:
+        self.schema, self.problems = schema, list(problems)
+        self.unknown = False
+        """Whether there is a key that the schema does not have."""
+        self._chosen: dict[str, str] = {}  # path of a plug-in section -> the plug-in in use
+        self._spelled: dict[str, str] = {}  # path of a key -> the name it was given by
+        file = read_yaml(yaml, self.problems)
+        typed = read_overrides(overrides, self.problems)
+        self._given = dict(flat(file or {})) | dict(flat(typed))
+        self._typed = False
+        of_file = self._section(schema, file or {}, "", {})
+        self._typed = True
+        self.values = _merged(schema, of_file, self._section(schema, typed, "", of_file))
+        if file is not None and not problems:
+            missing = [key for key in schema.get("required", ()) if key not in self._spelled]
+            for key in missing:
+                self._report(key, f"is required; give it as {key}=...")
+
+    def build(self, section: type[T]) -> Any:
+        """The ``section`` of these values, after adding what its own checks refuse to ``problems``.
+
+        Pydantic stops at the first checks of several fields that fail. So what they refuse is left
+        out, and the rest is tried again.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        values = _complete(self.schema, self.values)
+        while True:
+            try:
+                return TypeAdapter(section).validate_python(values)
+            except ValidationError as error:
+                blamed = [key for fault in error.errors() for key in self._fault(fault)]
+            sections = [key.rpartition(".")[0] for key in blamed]
+            if not any([_drop(values, key) for key in blamed]) and not any(
+                [_drop(values, section) for section in sections]
+            ):
+                return None
+            values = _complete(self.schema, values)
+
+    def _fault(self, fault: Mapping[str, Any]) -> list[str]:
+        """Report one error of pydantic; returns the keys that it blames."""
+        node, path = self.schema, ""
+        for part in fault["loc"]:
+            table = variants(node)
+            node = table[part] if part in table else node.get("properties", {}).get(part, {})
+            path += "" if part in table else f"{part}."
+        blamed = []
+        for line in str(fault.get("ctx", {}).get("error", fault["msg"])).splitlines():
+            name, separator, message = line.partition(": ")
+            known = bool(separator) and name.split(".")[0] in node.get("properties", {})
+            key = f"{path}{name}" if known else path.rstrip(".")
+            spelled = self._spelled.get(key, key)
+            blamed.append(key)
+            self._report(spelled or "config", message if known else line)
+        return blamed
+
+    def _section(self, node: Node, given: Tree, path: str, before: Tree) -> Tree:
+        """The values of a section; ``before`` are those of the file, if ``given`` was typed."""
+        values: Tree = {}
+        for key, value in given.items():
+            here, below = f"{path}{key}", node["properties"].get(key)
+            if below is None:
+                self._unknown(here, value)
+                continue
+            real = below.get("x-gives", key)
+            if real in values:
+                other = self._spelled[f"{path}{real}"]
+                self._report(here, f"says again what {other} says; give one of them")
+                continue
+            self._spelled[f"{path}{real}"] = here
+            try:
+                values[real] = self._value(below, value, here, before.get(real))
+            except WrongValueError as error:
+                self._report(here, str(error))
+        return {key: value for key, value in values.items() if value is not _NOTHING}
+
+    def _value(self, node: Node, given: Any, path: str, before: Any) -> Any:
+        if variants(node):
+            return self._plugin(node, parsed(given), path, before or {})
+        if "properties" in node:
+            if isinstance(given := parsed(given), dict):
+                return self._section(node, given, f"{path}.", before or {})
+            raise WrongValueError(f"expected a section of keys, got {given or 'nothing'}")
+        if isinstance(given, dict) and self._typed:
+            for key, _ in flat(given, f"{path}."):
+                self._report(key, f"unknown key; {path} has no keys below it")
+            return _NOTHING
+        if isinstance(given, str) and "${" in given and node.get("type") != "string":
+            given = self._resolved(given)
+        value = leaf(node, given)
+        return 1 - value if "x-complement-of" in node else value
+
+    def _plugin(self, node: Node, given: Any, path: str, before: Tree) -> Any:
+        table = variants(node)
+        short = not isinstance(given, dict)
+        given = {NAME: given} if short else given
+        name = given.get(NAME, before.get(NAME, node.get("default")))
+        own = {key: value for key, value in given.items() if key != NAME}
+        if isinstance(name, str) and name in table:
+            self._chosen[path] = name
+            return {NAME: name} | self._section(table[name], own, f"{path}.", before)
+        shown = shorten(name) if isinstance(name, str) else got(name)
+        expected = f"expected one of {', '.join(sorted(table))}, got {shown}"
+        message = f"{expected}{did_you_mean(str(name), table)}"
+        self._report(path if short else f"{path}.{NAME}", message)
+        for key in own.keys() - {key for one in table.values() for key in one["properties"]}:
+            self._unknown(f"{path}.{key}", own[key])
+        return _NOTHING
+
+    def _resolved(self, given: str) -> Any:
+        """``given`` with the values that were given to other keys in place of its references."""
+        from omegaconf import OmegaConf  # 0.2 seconds that most configs do not need
+        from omegaconf.errors import OmegaConfBaseException
+
+        if not REFERENCES.fullmatch(given):
+            raise WrongValueError(f"{given} is no reference to another key, as ${{steps}} is")
+        known = {k: v for k, v in self._given.items() if REFERENCES.fullmatch(str(v))}
+        try:
+            tree = OmegaConf.from_dotlist([])
+            for key, value in known.items():
+                OmegaConf.update(tree, key, value)
+            tree["value to resolve"] = given
+            value = tree["value to resolve"]
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise WrongValueError(f"{given} cannot be resolved: {reason}") from error
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else str(value)
+
+    def _unknown(self, path: str, given: Any) -> None:
+        """Report an unknown key, as it was typed or as it stands in the file."""
+        self.unknown = True
+        below = [key for key, _ in flat({path: given})] if self._typed else [path]
+        for key in below:
+            self._report(key, unknown_key(key, self.schema, self._chosen))
+
+    def _report(self, key: str, message: str) -> None:
+        self.problems.append(Problem(key, message))
+
+
+def _merged(node: Node, old: Any, new: Any) -> Any:
+    """``new`` values over ``old`` ones; of another plug-in only what the new one has too."""
+    if table := variants(node):
+        node = table[new[NAME]]
+        old = {key: value for key, value in old.items() if key in node["properties"]}
+    if "properties" not in node:
+        return new
+    below = node["properties"]
+    both = {key: _merged(below[key], old[key], new[key]) for key in old.keys() & new.keys()}
+    return old | new | both
+
+
+def _complete(node: Node, values: Tree) -> Tree:
+    """``values`` with stand-ins for what is required and missing."""
+    missing = {key: STAND_INS[node["properties"][key]["type"]] for key in node.get("required", ())}
+    return missing | values
+
+
+def _drop(values: Tree, key: str) -> bool:
+    """Remove one dotted key of ``values``, if it is there."""
+    *above, last = key.split(".")
+    for name in above:
+        values = values.get(name, {})
+    return values.pop(last, None) is not None
