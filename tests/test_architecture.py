@@ -26,7 +26,7 @@ ROOMS = [  # a module may import from its own room and from any room above it
     {"config"},
     {"run"},
     {"show"},
-    {"fit", "export", "report", "compare"},
+    {"fit", "export", "report", "compare", "toy"},
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 
@@ -44,7 +44,7 @@ DOORS = {  # the only places that may import a heavy third-party package
     "gsplat": {"scene/rasterize", "formats"},
     "plyfile": {"formats"},
     "imageio": {"show"},
-    "PIL": {"formats", "show", "figurines/training"},
+    "PIL": {"formats", "show", "figurines/training", "toy"},
     "omegaconf": {"settings"},
     "pydantic": {"settings"},
     "yaml": {"settings"},

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from esd_splat.errors import OutputError
-from toy.gaussians import main
-from toy.results import write
+from esd_splat.toy.cli import main
+from esd_splat.toy.results import write
 
 ROOT = Path(__file__).parents[2]
 PAPER_FLAGS = """--ndim 1 --dist_0 3. --lambda_coeff 0.7 --seed 2 --total_steps 12 --warmup_steps 3
@@ -199,7 +199,7 @@ def test_runs_as_a_module(tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = [*SHORT, "--method", "sds", "--output_dir", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    call = [sys.executable, "-m", "toy.gaussians", *flags]
+    call = [sys.executable, "-m", "esd_splat.toy.cli", *flags]
     done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"wrote {out}\n")

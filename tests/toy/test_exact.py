@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from toy.exact import Gaussian, fixed_point, make_problem, point_eps
+from esd_splat.toy.exact import Gaussian, fixed_point, make_problem, point_eps
 
 
 def _randn(*shape: int, seed: int = 0) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from esd_splat.distill.losses import Esd, ScoreDistillation, Sds, Vsd
 from esd_splat.errors import RunError
-from toy.exact import Gaussian, make_problem
-from toy.fit import Fit, Levels, distil, draw_levels, every_level, fit, learning_rate
-from toy.settings import Settings
+from esd_splat.toy.exact import Gaussian, make_problem
+from esd_splat.toy.fit import Fit, Levels, distil, draw_levels, every_level, fit, learning_rate
+from esd_splat.toy.settings import Settings
 
 
 def _cubature(levels: Levels, ndim: int) -> tuple[Tensor, Tensor, Levels]:
@@ -42,7 +42,7 @@ def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 30
         optimizer.step()
         decay.step()
     weight = loss.entropy_weight if isinstance(loss, Esd) else 0.0
-    # Written out here rather than taken from toy.exact, for a single level.
+    # Written out here rather than taken from esd_splat.toy.exact, for a single level.
     noise_share = (levels.sigma / levels.alpha).square().item()
     spread, axes = torch.linalg.eigh(target.cov)
     wanted = (weight * spread - (1 - weight) * noise_share).clamp_min(0)

@@ -13,9 +13,9 @@ import torch
 
 from esd_splat.errors import OutputError
 from esd_splat.files import atomic_path
-from toy.draw import Panel, Window, gif, picture, png
-from toy.fit import Fit
-from toy.settings import Settings
+from esd_splat.toy.draw import Panel, Window, gif, picture, png
+from esd_splat.toy.fit import Fit
+from esd_splat.toy.settings import Settings
 
 RESULT, FINAL, TRAJECTORY = "result.json", "final_result.png", "trajectory.gif"
 MAX_FRAMES = 400

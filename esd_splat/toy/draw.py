@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from toy.exact import Gaussian
+from esd_splat.toy.exact import Gaussian
 
 PANEL = 400
 """Width and height of one panel, pixels."""

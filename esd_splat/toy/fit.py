@@ -24,8 +24,8 @@ from torch import Tensor
 from esd_splat.distill.losses import ScoreDistillation, surrogate_loss
 from esd_splat.errors import RunError
 from esd_splat.teacher.noise import TimestepRange, alpha_sigma
-from toy.exact import Column, Gaussian, Points, fixed_point, make_problem, point_eps
-from toy.settings import TIMESTEPS, Settings
+from esd_splat.toy.exact import Column, Gaussian, Points, fixed_point, make_problem, point_eps
+from esd_splat.toy.settings import TIMESTEPS, Settings
 
 ALPHAS_CUMPROD = (
     1 - torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2

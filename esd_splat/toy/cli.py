@@ -22,9 +22,9 @@ import torch
 from esd_splat import command
 from esd_splat.errors import BackendError, UsageError
 from esd_splat.settings.schema import json_schema
-from toy.fit import fit
-from toy.results import check_folder, contents, describe, write
-from toy.settings import Settings
+from esd_splat.toy.fit import fit
+from esd_splat.toy.results import check_folder, contents, describe, write
+from esd_splat.toy.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
