@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from esd_splat.command import run
+from esd_splat.compare import main as compare
 from esd_splat.errors import SceneError
 from esd_splat.export import main as export
 from esd_splat.fit import main as fit
-from esd_splat.show.compare import main as compare
-from esd_splat.show.report import main as report
+from esd_splat.report import main as report
 from esd_splat.toy.cli import main as toy
 
 

@@ -1,16 +1,14 @@
-"""``python -m esd_splat.compare``: several runs side by side in one page, turned together."""
+"""The page that compares runs: side by side, and turned together."""
 
 import string
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from esd_splat import __version__, command
-from esd_splat.errors import EsdSplatError, OutputError
-from esd_splat.files import output_error, write_text
+from esd_splat import __version__
+from esd_splat.errors import EsdSplatError
 from esd_splat.run.folder import SHEET
 from esd_splat.run.measure import BETTER
 from esd_splat.show.pages import (
@@ -226,40 +224,3 @@ def _small_print() -> str:
         f"{elevations}, distance {CAMERAS.distance[0]:g}, field of view {CAMERAS.fov[0]:g}°; over "
         f"white. Drawn by esd_splat {__version__}.</p>"
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page and return the exit status, see ``command.run``."""
-    return command.run(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> None:
-    parser = command.Parser(
-        prog="python -m esd_splat.compare",
-        description="Writes one page that opens offline: the scenes of several runs, turned "
-        "together, with their measures and the settings that differ.",
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--out", type=Path, default=Path("compare.html"), help="%(default)s")
-    arguments = parser.parse_args(argv)
-    _refuse_foreign(arguments.out)
-    write_text(arguments.out, compare(arguments.runs))
-    print(f"wrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
-
-
-def _refuse_foreign(path: Path) -> None:
-    """An older page is replaced; whatever else has that name is kept."""
-    try:
-        if path.is_dir():
-            raise OutputError(f"--out: {path} is a folder; give the name of a page in it")
-        if (
-            path.exists()
-            and f'content="{GENERATOR}"' not in path.read_text(errors="replace")[:1000]
-        ):
-            raise OutputError(f"--out: {path} is there and no page of ours; choose another name")
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,9 @@
-"""``python -m esd_splat.report``: a page for each run, pictures and curves in one file."""
+"""The page of a run: prompt, measures, pictures, curves and config in one file."""
 
-import sys
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from esd_splat import command
 from esd_splat.errors import EsdSplatError
 from esd_splat.files import write_text
 from esd_splat.run.folder import DIAGNOSTICS, METRICS, REPORT, SHEET, TURNTABLES
@@ -63,26 +60,6 @@ def write_report(folder: Path) -> None:
     write_text(folder / REPORT, report(folder))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the pages and return the exit status, see ``command.run``."""
-    return command.run(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> None:
-    parser = command.Parser(
-        prog="python -m esd_splat.report",
-        description=f"Writes {REPORT} into the folder of each run: prompt, measures, pictures, "
-        "curves and config in one file.",
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    folders = parser.parse_args(argv).runs
-    # All are read before one is written: what is asked for happens whole, or not at all.
-    pages = {folder / REPORT: report(folder) for folder in folders}
-    for path, text in pages.items():
-        write_text(path, text)
-        print(f"wrote {path}")
-
-
 def _pictures(run: Run) -> list[str]:
     """The scene to turn, the turntable, the contact sheet: what of them there is."""
     if run.scene_file:
@@ -107,7 +84,3 @@ def _captioned(shown: str, caption: str) -> str:
 
 def _table(values: dict[str, Any]) -> str:
     return table((), ((name, value(what)) for name, what in values.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

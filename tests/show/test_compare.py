@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from esd_splat.compare import main
 from esd_splat.show import compare as module
-from esd_splat.show.compare import compare, main
+from esd_splat.show.compare import compare
 from esd_splat.show.images import write_png
 from esd_splat.show.pages import AZIMUTHS
 from tests.runs import make_run
@@ -141,7 +142,7 @@ def test_the_command_says_what_it_wrote_and_replaces_only_pages_of_its_own(
 ) -> None:
     out = tmp_path / "new" / "page.html"
     page = f'content="{module.GENERATOR}"'
-    monkeypatch.setattr(module, "compare", lambda folders: f"{page} {folders}")
+    monkeypatch.setattr("esd_splat.compare.compare", lambda folders: f"{page} {folders}")
     for runs_given in (runs[:1], runs):
         assert main([*map(str, runs_given), "--out", str(out)]) == 0
         assert capsys.readouterr().out == f"wrote {out} (0.0 MB)\n"

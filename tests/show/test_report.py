@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from esd_splat.config import load_config
+from esd_splat.report import main
 from esd_splat.run import diagnostics, trainer
-from esd_splat.show.report import main, report
+from esd_splat.show.report import report
 from tests.runs import make_run
 from tests.show.pages.pictures import decoded, small_frames
 from tests.tiny import IMAGE_SIZE, save_tiny

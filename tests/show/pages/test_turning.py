@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esd_splat.show.compare import main
+from esd_splat.compare import main
 from esd_splat.show.pages import AZIMUTHS
 from tests.runs import make_run
 from tests.show.pages.pictures import middle, small_frames
