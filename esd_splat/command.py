@@ -1,10 +1,11 @@
-"""What our command lines have in common: how they end, and the one line they end with."""
+"""What all commands share: what they are called, how they end, and their one line for an error."""
 
 import argparse
 import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from typing_extensions import override
@@ -12,6 +13,12 @@ from typing_extensions import override
 from esd_splat.errors import EsdSplatError, UsageError
 
 DONE, WRONG_REQUEST, INTERRUPTED, UNREAD = 0, 2, 130, 141
+
+
+def prog(name: str) -> str:
+    """The command ``name`` in the words that started it, for its usage and its errors."""
+    by_script = Path(sys.argv[0]).stem == "esd-splat"
+    return f"esd-splat {name}" if by_script else f"python -m esd_splat.{name}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,20 +30,23 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(
-    command: Callable[[], None], name: str = "esd_splat", *, interrupted: str = "interrupted"
+    command: Callable[[], int | None],
+    name: str = "esd_splat",
+    *,
+    interrupted: str = "interrupted",
 ) -> int:
     """Carry out ``command`` and return the exit status.
 
-    That is 0 for done, 2 for a wrong request, 130 for interrupted, and 141 where the reader of
-    stdout has left, as that of ``--help | head`` may.
+    The status is the one that ``command`` returns, where ``None`` means 0, done. It is 2 for a
+    wrong request, 130 after Ctrl-C, and 141 if the reader of stdout has left, as ``head`` does.
 
     Args:
-        command: prints what it has to say to stdout.
+        command: prints its results to stdout.
         name: what the line on stderr begins with.
-        interrupted: what it says after Ctrl-C.
+        interrupted: what that line says after Ctrl-C.
     """
     try:
-        command()
+        status = command()
         sys.stdout.flush()
     except EsdSplatError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -54,4 +64,4 @@ def run(
             raise
         print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
         return WRONG_REQUEST
-    return DONE
+    return status or DONE

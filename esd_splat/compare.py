@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
     parser = command.Parser(
-        prog="python -m esd_splat.compare",
+        prog=command.prog("compare"),
         description="Writes one page that opens offline: the scenes of several runs, turned "
         "together, with their measures and the settings that differ.",
     )

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> command.Parser:
     kinds = ", ".join(f".{key}" for key in sorted(EXPORTERS))
     parser = command.Parser(
-        prog="python -m esd_splat.export",
+        prog=command.prog("export"),
         description="Converts a scene file, and says what was lost. The names say the formats.",
         allow_abbrev=False,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from esd_splat.config import Config
 
 USAGE = """\
-usage: python -m esd_splat.fit [--config FILE] prompt="a red owl" [key=value ...]
+usage: {prog} [--config FILE] prompt="a red owl" [key=value ...]
 
 Makes the Gaussian splat that a prompt describes, and writes it to out=.
 
@@ -60,7 +60,8 @@ def _main(argv: Sequence[str] | None) -> None:
     arguments, overrides = _parser().parse_known_args(argv)
     if arguments.help:
         configs = ", ".join(sorted(config_files.shipped_configs()))
-        print(USAGE.format(configs=configs, keys=help_text(_schema())))
+        keys = help_text(_schema())
+        print(USAGE.format(prog=command.prog("fit"), configs=configs, keys=keys))
         return
     if arguments.version:
         print(__version__)
@@ -102,7 +103,7 @@ def _schema(*, fresh: bool = False) -> Mapping[str, Any]:
 
 
 def _parser() -> command.Parser:
-    parser = command.Parser(prog="python -m esd_splat.fit", add_help=False, allow_abbrev=False)
+    parser = command.Parser(prog=command.prog("fit"), add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c", action="append", default=[])
     for flag in ("--print-config", "--print-schema", "--quiet", "--version"):
         parser.add_argument(flag, action="store_true")

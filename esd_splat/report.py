@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
     parser = command.Parser(
-        prog="python -m esd_splat.report",
+        prog=command.prog("report"),
         description=f"Writes {REPORT} into the folder of each run: prompt, measures, pictures, "
         "curves and config in one file.",
     )

@@ -27,6 +27,7 @@ ROOMS = [  # a module may import from its own room and from any room above it
     {"run"},
     {"show"},
     {"fit", "export", "report", "compare", "toy"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 

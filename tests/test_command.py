@@ -14,7 +14,7 @@ from esd_splat.errors import SceneError
 from esd_splat.export import main as export
 from esd_splat.fit import main as fit
 from esd_splat.report import main as report
-from esd_splat.toy.cli import main as toy
+from esd_splat.toy import main as toy
 
 
 def _raise(error: BaseException) -> Callable[[], None]:

@@ -1,8 +1,5 @@
 """SDS, VSD and ESD on Gaussians whose scores are known exactly, from the command line.
 
-    python -m toy.gaussians --method esd --lambda_coeff 1.0
-    python -m toy.gaussians --compare
-
 The fitted Gaussian stands for the 3D scene, its samples for renderings, where each came from for
 the camera, and the target for the teacher. SDS and VSD move every sample towards the target's
 mode, so the fit collapses; ESD at lambda 1 fits the whole distribution. With ``--paper`` the run
@@ -10,7 +7,6 @@ repeats the paper's own script, whose flags are all accepted.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -26,11 +22,16 @@ from esd_splat.toy.fit import fit
 from esd_splat.toy.results import check_folder, contents, describe, write
 from esd_splat.toy.settings import Settings
 
+EXAMPLES = """\
+examples:
+  %(prog)s --method esd --lambda_coeff 1.0
+  %(prog)s --compare"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status, see ``command.run``."""
     nothing = "interrupted; nothing was written"
-    return command.run(lambda: _main(argv), "toy.gaussians", interrupted=nothing)
+    return command.run(lambda: _main(argv), interrupted=nothing)
 
 
 def _main(argv: Sequence[str] | None) -> None:
@@ -70,8 +71,9 @@ def parse(argv: Sequence[str] | None) -> Settings:
 def _parser() -> command.Parser:
     """A flag for each field of ``Settings``; only the given ones come back."""
     parser = command.Parser(
-        "python -m toy.gaussians",
+        prog=command.prog("toy"),
         description=__doc__,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
@@ -102,7 +104,3 @@ def check_device(settings: Settings) -> None:
     if settings.torch_device in usable:
         return
     raise BackendError(f"--device {settings.device}: not here; there is {', '.join(usable)}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The flags of ``python -m toy.gaussians``: names, meanings, defaults and ranges."""
+"""The flags of ``esd-splat toy``: names, meanings, defaults and ranges."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""``python -m toy.gaussians``: what it leaves, what it accepts, and how it refuses."""
+"""``esd-splat toy``: what it leaves, what it accepts, and how it refuses."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from esd_splat.errors import OutputError
-from esd_splat.toy.cli import main
+from esd_splat.toy import main
 from esd_splat.toy.results import write
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_refuses_in_one_line_and_writes_nothing(
     assert main(["--output_dir", str(out), *flags.split()]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.removesuffix("\n").startswith(f"toy.gaussians: {message}")
+    assert printed.err.removesuffix("\n").startswith(f"esd_splat: {message}")
     assert printed.err.count("\n") == 1
     assert not out.exists()
 
@@ -166,7 +166,7 @@ def test_refuses_a_folder_before_any_work(
     before = sorted(tmp_path.rglob("*"))
     assert main(["--method", "esd", "--output_dir", str(out)]) == 2
     printed = capsys.readouterr()
-    assert printed.err == f"toy.gaussians: --output_dir {out}: {message}\n"
+    assert printed.err == f"esd_splat: --output_dir {out}: {message}\n"
     assert printed.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -195,11 +195,12 @@ def test_a_disk_that_fills_up_leaves_nothing_half_done(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_runs_as_a_module(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["esd_splat.toy", "toy.gaussians"])
+def test_runs_as_a_module(module: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = [*SHORT, "--method", "sds", "--output_dir", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    call = [sys.executable, "-m", "esd_splat.toy.cli", *flags]
+    call = [sys.executable, "-W", "error", "-m", module, *flags]
     done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"wrote {out}\n")
