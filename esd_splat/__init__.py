@@ -17,9 +17,7 @@ Conventions, stated once; every module inherits them.
 Importing the package loads nothing heavy: each public name is loaded when it is first asked for.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,42 +59,11 @@ _MODULES = {
 }
 
 
-_CALLABLE = ("fit",)
-"""Functions that have their module's name: whichever is imported first, both are reached by it."""
-
-
-class _CallableModule(ModuleType):
-    """A module that, when called, calls the function of its own name."""
-
-    @property
-    def __wrapped__(self) -> Any:
-        """What it calls, and ``inspect.signature`` shows."""
-        return getattr(self, self.__name__.rpartition(".")[2])
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__wrapped__(*args, **kwargs)
-
-    def __reduce__(self) -> Any:
-        return import_module, (self.__name__,)
-
-
-class _Package(ModuleType):
-    """Python sets a submodule as an attribute once it is loaded: the moment to make it callable."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _CALLABLE and type(value) is ModuleType:
-            value.__class__ = _CallableModule
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(f"esd_splat.{_MODULES[name]}"), name)
-    if name in _CALLABLE:
-        return import_module(f"esd_splat.{name}")
+    if name == "fit":  # the module, which can be called as its function
+        return import_module("esd_splat.fit")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

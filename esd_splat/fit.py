@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from esd_splat import __version__, command, config_files
@@ -110,6 +112,21 @@ def _parser() -> command.Parser:
     parser.add_argument("--help", "-h", action="store_true")
     return parser
 
+
+class _CallableModule(ModuleType):
+    """This module has the name of its function, so ``esd_splat.fit`` may mean either."""
+
+    __wrapped__ = staticmethod(fit)
+    """What ``inspect.signature`` shows."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return fit(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return import_module, (self.__name__,)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     sys.exit(main())
