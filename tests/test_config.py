@@ -19,6 +19,7 @@ from esd_splat.settings import help_text, keys_of, load, to_yaml
 from esd_splat.settings.schema import json_schema
 
 ROOT = Path(__file__).parent.parent
+RUN = r"(\S*python3? -m esd_splat\.fit|esd-splat fit)\b"
 SHIPPED = ["esd", "esd_paper", "esd_sd", "sds", "vsd"]
 
 
@@ -29,11 +30,11 @@ def problems(*overrides: str) -> dict[str, str]:
 
 
 def readme_commands() -> list[str]:
-    """The lines of README.md that run ``esd_splat.fit``, but for those with placeholders."""
+    """The lines of README.md that start a run, except for those with placeholders."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     lines = [line.strip().removeprefix("$ ") for line in text.replace("\\\n", " ").splitlines()]
-    commands = [line for line in lines if re.match(r"\S*python3? -m esd_splat\.fit\b", line)]
+    commands = [line for line in lines if re.match(RUN, line)]
     return [line for line in commands if "[" not in line]
 
 
@@ -67,7 +68,6 @@ def test_the_configs_of_the_embedded_teacher_differ_in_their_loss_alone(name: st
 @pytest.mark.parametrize("command", readme_commands())
 def test_readme_commands_parse(command: str) -> None:
     words = shlex.split(command, comments=True)
-    words = words[words.index("esd_splat.fit") + 1 :]
     path = words[words.index("--config") + 1] if "--config" in words else None
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     if overrides:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import pytest
 
+from esd_splat.__main__ import COMMANDS
 from esd_splat.distill.losses import LOSSES, Esd, ScoreDistillation
 from esd_splat.errors import ConfigError
 from esd_splat.settings import load
@@ -50,3 +51,9 @@ def test_the_pictures_and_pages_are_there() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if not target.startswith("http"):
             assert (Path(__file__).parent.parent / target).exists(), target
+
+
+def test_every_command_that_it_names_exists() -> None:
+    named = re.findall(r"(?:\besd-splat |\bpython -m esd_splat\.)([a-z]+)\b", README)
+    assert set(named) <= set(COMMANDS)
+    assert {"fit", "doctor"} <= set(named)
