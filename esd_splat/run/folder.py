@@ -1,11 +1,11 @@
 """A run's folder: who may write to it, and which files in it are a run's. Knows names only."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from esd_splat.config import Config
 from esd_splat.errors import BusyError, OutputError
@@ -22,6 +22,8 @@ TENSORBOARD = "tensorboard"
 TURNTABLES = ("turntable.mp4", "turntable.gif")
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 SCENES = tuple(f"scene.{name}" for name in EXPORTERS)
+LOCK = ".lock"
+"""Held by the run that writes to the folder, and removed when that run ends."""
 MARK = b"# esd_splat "
 """What a run's ``config.yaml`` begins with."""
 OURS = (CONFIG, *SCENES, *TURNTABLES, SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT, CHECKPOINT)
@@ -30,6 +32,10 @@ OURS = (CONFIG, *SCENES, *TURNTABLES, SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPO
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Keep ``folder`` from other runs; it is made if need be, and goes again if it stays empty.
+
+    The operating system drops the lock of a process that is killed. Where nothing can be locked,
+    the folder is not kept: in one that can only be read, which ``check_writable`` refuses, and on
+    some network file systems.
 
     Raises:
         BusyError: another run has it.
@@ -40,19 +46,29 @@ def claimed(folder: Path) -> Iterator[None]:
         if not made and not folder.is_dir():
             raise OutputError(f"out: {folder} is a file; choose another folder with out=")
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise output_error(folder, error) from error
+    # The soft lock that filelock can fall back to is a file that outlives a killed process.
+    lock = FileLock(folder / LOCK, blocking=False, fallback_to_soft=False)
     try:
-        _lock(descriptor, folder)
-        try:
-            yield
-        finally:
-            if made:
-                with suppress(OSError):
-                    folder.rmdir()
+        lock.acquire()
+    except (Timeout, FileNotFoundError) as error:  # held, or the folder was empty and is gone again
+        raise BusyError(
+            f"out: another run is writing to {folder}; choose another folder with out="
+        ) from error
+    except OSError:
+        pass
+    try:
+        yield
     finally:
-        os.close(descriptor)
+        # While it is still held: once released, it may already be the lock of another run. Windows
+        # removes no open file; there, filelock itself removes it after the release.
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        lock.release()
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def check_folder(config: Config) -> None:
@@ -64,7 +80,7 @@ def check_folder(config: Config) -> None:
     """
     folder = config.folder
     try:
-        used, run = any(folder.iterdir()), _holds_run(folder)
+        used, run = any(path.name != LOCK for path in folder.iterdir()), _holds_run(folder)
     except OSError as error:
         raise output_error(folder, error) from error
     if not used or config.overwrite or (run and config.resume):
@@ -123,17 +139,3 @@ def _holds_run(folder: Path) -> bool:
         return False
     with (folder / CONFIG).open("rb") as file:
         return file.read(len(MARK)) == MARK
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Until ``descriptor`` is closed, or this process ends however it does."""
-    busy = f"out: another run is writing to {folder}; choose another folder with out="
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BusyError(busy) from error
-    except OSError:
-        return  # a network's file system may have no locks for folders
-    # Another run may have removed it, empty, since it was opened.
-    if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
-        raise BusyError(busy)

@@ -1,16 +1,20 @@
 """A run's folder: nothing goes before there is something better, and what is not ours stays."""
 
+import errno
+import fcntl
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.errors import BusyError, CheckpointError, OutputError, RunError
 from esd_splat.run import trainer
-from esd_splat.run.folder import CHECKPOINT, claimed
+from esd_splat.run.folder import CHECKPOINT, LOCK, claimed
 from tests.tiny import tiny_config
 
 
@@ -136,7 +140,70 @@ def test_a_claim_ends_with_the_run(tmp_path: Path) -> None:
         (out / "file").touch()
     with claimed(out):
         pass
-    assert (out / "file").exists()
+    assert [path.name for path in out.iterdir()] == ["file"]
+
+
+def test_who_claims_it_the_moment_it_is_free_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, waiting = FileLock.release, [claimed(tmp_path)]
+    with ExitStack() as next_run:
+
+        def release_to_the_next(lock: FileLock) -> None:
+            release(lock)
+            if waiting:
+                next_run.enter_context(waiting.pop())
+
+        monkeypatch.setattr(FileLock, "release", release_to_the_next)
+        with claimed(tmp_path):
+            pass
+        with pytest.raises(BusyError), claimed(tmp_path):
+            raise AssertionError("claimed twice")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_file_removed_since_it_was_opened_is_worth_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        (tmp_path / LOCK).unlink(missing_ok=True)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(BusyError), claimed(tmp_path):
+        raise AssertionError("claimed what another run can claim too")
+
+
+def test_a_killed_run_leaves_a_lock_file_that_stops_nobody(model: Path, tmp_path: Path) -> None:
+    """It may have been killed before it wrote anything else."""
+    (tmp_path / LOCK).touch()
+    assert trainer.run(_config(model, tmp_path), quiet=True)["steps"] == 2
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_written_to_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claimed(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_that_can_only_be_read_is_still_finished(
+    model: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(lock: FileLock) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "5", "\udcff"])
