@@ -10,7 +10,7 @@ from typing import Any
 from esd_splat import __version__
 from esd_splat.errors import EsdSplatError
 from esd_splat.run.folder import SHEET
-from esd_splat.run.measure import BETTER
+from esd_splat.run.measure import MEASURES
 from esd_splat.show.pages import (
     AZIMUTHS,
     CAMERAS,
@@ -168,10 +168,14 @@ def _measures(entries: Sequence[_Entry], differing: dict[str, list[str]]) -> Ite
     yield f'<p class="note">{" ".join(notes)}</p>'
 
 
+def _better(name: str) -> str | int | None:
+    return MEASURES[name].better if name in MEASURES else None
+
+
 def _goal(name: str) -> str:
     """A measure with what is best of it."""
-    goal = BETTER.get(name)
-    return name + {"higher": " ↑", "lower": " ↓", None: ""}.get(goal, f" → {goal}")
+    goal = _better(name)
+    return name + {"higher": " ↑", "lower": " ↓", None: ""}.get(goal, f" → {value(goal)}")
 
 
 def _best(name: str, values: Sequence[Any]) -> set[int]:
@@ -179,7 +183,7 @@ def _best(name: str, values: Sequence[Any]) -> set[int]:
 
     Nowhere if none is better than another, or one is ``None``: IG is so where it would be largest.
     """
-    goal = BETTER.get(name)
+    goal = _better(name)
     if goal is None or None in values:
         return set()
     numbers = {i: what for i, what in enumerate(values) if what != ""}

@@ -6,7 +6,7 @@ Possible for figurines only, whose every view is known exactly.
 from esd_splat.run.measure.looks import side_shares
 from esd_splat.run.measure.posterior import pose_measures
 from esd_splat.run.measure.scene import (
-    BETTER,
+    MEASURES,
     measure_scene,
     measure_views,
     pose_entropies,
@@ -14,7 +14,7 @@ from esd_splat.run.measure.scene import (
 from esd_splat.run.measure.scores import mixture_eps, view_information
 
 __all__ = [
-    "BETTER",
+    "MEASURES",
     "measure_scene",
     "measure_views",
     "mixture_eps",

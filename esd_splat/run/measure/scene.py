@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -10,7 +12,7 @@ from torch import Tensor
 from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS, KINDS, parse
 from esd_splat.run.measure.faces import JANUS_SHARE, count_faces, front_share
-from esd_splat.run.measure.posterior import FINER, pose_measures, pose_posterior
+from esd_splat.run.measure.posterior import FINER, SURE, pose_measures, pose_posterior
 from esd_splat.run.measure.truth import BACKGROUND, Truth, templates
 from esd_splat.scene.cameras import Cameras, Orbit
 from esd_splat.types import Images
@@ -21,13 +23,73 @@ HALVINGS = 5
 """Of a template's step, in the search for the rotation: ends within 0.4 degrees at 16 views."""
 BEST_DB = 100.0
 """Reported where the views equal the truth exactly."""
-BETTER: dict[str, str | int] = {
-    **{"IQ": "lower", "IV": "higher", "IG": "higher", "MI": "higher"},
-    **{"faces": 1, "janus": "lower", "psnr_aligned": "higher", "recognised": "higher"},
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a measure tells."""
+
+    better: Literal["higher", "lower"] | int | None
+    """Which value is the better one: a number is the truth's, and nearer to it is better; ``None``
+    where no value is better than another."""
+    text: str
+    """For the reader of a report: what it is, its unit and range, and which value is good."""
+
+
+_NATS = "in nats, from 0 to ln(views), which is 2.77 for 16 views"
+MEASURES = {
+    "IQ": Meaning(
+        "lower",
+        "How unclear it is which side of the object a single view shows: the entropy of its pose, "
+        f"averaged over the views, {_NATS}. Lower is better.",
+    ),
+    "IV": Meaning(
+        "higher",
+        "How evenly the views together show all sides of the object: the entropy of the pose over "
+        f"all views, {_NATS}. Higher is better.",
+    ),
+    "IG": Meaning(
+        "higher",
+        "MI divided by IQ: a number without a unit, from 0 upwards. Higher is better. It is left "
+        f"out where IQ is below {SURE:g}, as the side is then clear in every view.",
+    ),
+    "MI": Meaning(
+        "higher",
+        "How much a view tells about the side that it was taken from: the mutual information "
+        f"IV - IQ, {_NATS}. Higher is better; 0 means that all views look alike.",
+    ),
+    "faces": Meaning(
+        1,
+        "How many separate fronts there are around the object: a whole number. 1 is right; 0 means "
+        "that it has no front at all.",
+    ),
+    "front_share": Meaning(
+        None,
+        "How many views look like the front, divided by how many do around the true object: from 0 "
+        "to 4. 1 or slightly more is right; 4 means that every view looks like the front.",
+    ),
+    "janus": Meaning(
+        False,
+        "Whether the object has the Janus problem: yes if faces is not 1 or front_share is above "
+        f"{JANUS_SHARE:g}. The right answer is no.",
+    ),
+    "psnr_aligned": Meaning(
+        "higher",
+        "How close the views are to those of the true object, turned so that they fit best: the "
+        f"peak signal-to-noise ratio in dB, at most {BEST_DB:g}. Higher is better.",
+    ),
+    "recognised": Meaning(
+        "higher",
+        "The share of views that look more like the object of the prompt than like a figurine of "
+        "any other kind or colour: from 0 to 1. Higher is better.",
+    ),
+    "rotation_deg": Meaning(
+        None,
+        "Where the front of the object is: its azimuth in degrees, from -180 to 180. No value is "
+        "better than another, as the prompt does not say where the front should be.",
+    ),
 }
-"""Which value of a measure is the better one; a number is the truth's, and nearer to it is better.
-Not among them are ``rotation_deg``, as a scene may face any way, and ``front_share``, of which the
-truth's is 1 or a view more, by the way it faces."""
+"""Every measure, in the order in which they are reported."""
 
 
 def measure_scene(

@@ -8,7 +8,7 @@ import torch
 
 from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS, KINDS, trace
-from esd_splat.run.measure import BETTER, measure_scene, measure_views, pose_entropies
+from esd_splat.run.measure import MEASURES, measure_scene, measure_views, pose_entropies
 from esd_splat.run.measure.truth import TEMPLATE_SIZE, templates
 from esd_splat.scene.cameras import Cameras, Orbit
 from tests.run.measure import worlds
@@ -184,12 +184,20 @@ def test_ranges_are_checked_all_at_once() -> None:
 @pytest.mark.parametrize("wrong", [worlds.front_all_round(), worlds.faced(2)])
 def test_in_no_measure_is_a_wrong_scene_better_than_the_truth(wrong: torch.Tensor) -> None:
     truth, wrong_one = _measure(worlds.turned(0.0)), _measure(wrong)
-    assert truth.keys() - BETTER.keys() == {"rotation_deg", "front_share"}
-    for name, goal in BETTER.items():
-        pair = truth[name], wrong_one[name]
-        if None in pair:  # IG, where the pose is certain
+    assert list(truth) == list(MEASURES)
+    for name, meaning in MEASURES.items():
+        pair, goal = (truth[name], wrong_one[name]), meaning.better
+        if goal is None or None in pair:  # IG is None where the pose is certain
             continue
         ours, other = (abs(x - goal) if isinstance(goal, int) else x for x in pair)
         if goal == "higher":
             ours, other = -ours, -other
         assert ours <= other + 1e-3, name
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_words_for_a_measure_say_which_value_is_better(name: str) -> None:
+    meaning = MEASURES[name]
+    words = {"higher": "Higher is better", "lower": "Lower is better", 1: "1 is right"}
+    said = {goal for goal, text in words.items() if text in meaning.text}
+    assert said == {meaning.better} & words.keys()
