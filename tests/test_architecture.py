@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 ROOMS = [  # a module may import from its own room and from any room above it
     {"errors", "types", "plugins"},
-    {"files", "command", "settings", "config_files"},
+    {"files", "jinja", "command", "settings", "config_files"},
     {"scene"},
     {"formats"},
     {"init", "teacher"},
@@ -52,6 +52,7 @@ DOORS = {  # the only places that may import a heavy third-party package
     "lightning": {"run"},
     "viser": {"show/live"},
     "matplotlib": {"show/pages"},
+    "jinja2": {"jinja"},
 }
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

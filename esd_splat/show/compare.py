@@ -1,9 +1,8 @@
 """The page that compares runs: side by side, and turned together."""
 
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,17 @@ from esd_splat.run.folder import SHEET
 from esd_splat.run.measure import MEASURES
 from esd_splat.show.pages import (
     AZIMUTHS,
-    CAMERAS,
-    ELEVATIONS,
+    NOTHING,
     Frames,
+    Media,
     Run,
-    controls,
+    Scenes,
     page,
     photograph,
     picture,
     read_run,
     read_scene,
-    stage,
-    table,
     value,
-    view,
 )
 
 GENERATOR = "esd_splat.compare"
@@ -51,10 +47,27 @@ class _Entry:
     run: Run
     gaussians: int
     frames: Frames
+    told: list[tuple[str, str]]
+    """Settings that its caption names."""
+    untold: int
+    """How many more differ from those of another run."""
 
     @property
     def name(self) -> str:
         return f"({self.letter}) {self.run.method}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A measure of all runs."""
+
+    name: str
+    goal: str
+    """Which value is best, as a sign."""
+    numbers: list[Any]
+    """Of each run; an empty text for one that was not measured."""
+    best: set[int]
+    """Which of them are marked."""
 
 
 def compare(folders: Sequence[Path]) -> str:
@@ -70,102 +83,69 @@ def compare(folders: Sequence[Path]) -> str:
             raise EsdSplatError(f"{folder}: given twice; leave one out")
     runs = [read_run(folder) for folder in folders]
     scenes = [read_scene(run) for run in runs]  # all are read before one is drawn
-    entries = [
-        _Entry(letter, run, len(scene), photograph(scene))
-        for letter, run, scene in zip(LETTERS, runs, scenes, strict=False)
-    ]
     differing = _differing(runs)
-    title = runs[0].prompt if "prompt" not in differing else f"{len(runs)} runs"
-    body = [*_scenes(entries, differing), *_views(entries), *_measures(entries, differing)]
-    body += [*_settings(entries, differing), *_training(entries), _small_print()]
-    return page(title, body, GENERATOR)
+    entries = [
+        _Entry(letter, run, len(scene), photograph(scene), *_captioned(index, run, differing))
+        for index, (letter, run, scene) in enumerate(zip(LETTERS, runs, scenes, strict=False))
+    ]
+    rows = -(-len(entries) // MOST_COLUMNS)
+    alike = not any(key.startswith("measure.") for key in differing)
+    return page(
+        "compare.html.j2",
+        title=runs[0].prompt if "prompt" not in differing else f"{len(runs)} runs",
+        generator=GENERATOR,
+        version=__version__,
+        entries=entries,
+        columns=-(-len(entries) // rows),
+        scenes=Scenes(
+            [entry.frames for entry in entries],
+            [run.measures.get("rotation_deg") for run in runs],
+        ),
+        turns=range(0, AZIMUTHS, AZIMUTHS // VIEWS),
+        measures=_measures(runs, mark=alike),
+        alike=alike,
+        differing=differing,
+        sheets=_sheets(entries),
+    )
 
 
 def _differing(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The settings that are not the same in all runs, as written, by key; a dash for none."""
+    """The settings that are not the same in all runs, as written, by key."""
     keys = dict.fromkeys(key for run in runs for key in run.settings if key not in BOOKKEEPING)
     written = {key: [_written(run.settings, key) for run in runs] for key in keys}
     return {key: values for key, values in written.items() if len(set(values)) > 1}
 
 
 def _written(settings: dict[str, Any], key: str) -> str:
-    """A setting as it is typed, in HTML."""
+    """A setting as it is typed."""
     if key not in settings:
-        return "&ndash;"
+        return NOTHING
     what = settings[key]
     if what is None or isinstance(what, bool):
         return {None: "null", True: "true", False: "false"}[what]
-    return escape(str(what))
+    return str(what)
 
 
-def _scenes(entries: Sequence[_Entry], differing: dict[str, list[str]]) -> Iterator[str]:
-    """The scenes from one camera, which the reader moves."""
-    rows = -(-len(entries) // MOST_COLUMNS)
-    yield f'<div class="scenes" style="--columns: {-(-len(entries) // rows)}">'
-    for index, entry in enumerate(entries):
-        shown = stage(entry.frames, index, f"{entry.name}: {entry.run.prompt}")
-        caption = _caption(index, entry, differing)
-        yield f'<figure>{shown}<figcaption contenteditable="true">{caption}</figcaption></figure>'
-    yield "</div>"
-    fronts = [entry.run.measures.get("rotation_deg") for entry in entries]
-    yield controls([entry.frames for entry in entries], fronts)
+def _captioned(
+    index: int, run: Run, differing: dict[str, list[str]]
+) -> tuple[list[tuple[str, str]], int]:
+    """The settings that differ, as far as a caption has room for them, and how many more there are.
 
-
-def _caption(index: int, entry: _Entry, differing: dict[str, list[str]]) -> str:
-    """Method, prompt and the settings that differ, as far as there is room."""
-    lines = [f"<b>{escape(entry.name)}</b>"]
-    if "prompt" in differing:
-        lines.append(escape(entry.run.prompt))
-    keys = [k for k in differing if not k.startswith(UNCAPTIONED) and k in entry.run.settings]
+    Those of the loss come first.
+    """
+    keys = [k for k in differing if not k.startswith(UNCAPTIONED) and k in run.settings]
     keys.sort(key=lambda key: not key.startswith("loss."))
-    told = [f"{key}=<wbr>{differing[key][index]}" for key in keys[:CAPTIONED]]
-    if len(keys) > CAPTIONED:
-        told.append(f"and {len(keys) - CAPTIONED} more")
-    if not entry.run.summary:
-        told.append(escape(entry.run.progress))
-    return "<br>".join([*lines, *(f"<small>{text}</small>" for text in told)])
+    told = [(key, differing[key][index]) for key in keys[:CAPTIONED]]
+    return told, len(keys) - len(told)
 
 
-def _views(entries: Sequence[_Entry]) -> Iterator[str]:
-    """Each scene from all around, a line each."""
-    yield "<h2>From all around</h2>"
-    turns = range(0, AZIMUTHS, AZIMUTHS // VIEWS)
-    header = ["", *(f"{360 * turn / AZIMUTHS:g}°" for turn in turns)]
-    rows = (
-        [entry.name, *(view(entry.frames, index, turn) for turn in turns)]
-        for index, entry in enumerate(entries)
-    )
-    yield f'<div class="views">{table(header, rows)}</div>'
-
-
-def _measures(entries: Sequence[_Entry], differing: dict[str, list[str]]) -> Iterator[str]:
-    """A line of numbers for each run, the best of each measure marked if they can be compared."""
-    names = list(dict.fromkeys(name for entry in entries for name in entry.run.measures))
-    alike = not any(key.startswith("measure.") for key in differing)
-    columns = {name: [entry.run.measures.get(name, "") for entry in entries] for name in names}
-    best = {name: _best(name, values) if alike else set() for name, values in columns.items()}
-    rows = []
-    for index, entry in enumerate(entries):
-        summary = entry.run.summary
-        cells = [value(summary.get("steps")) if summary else escape(entry.run.progress)]
-        cells += [value(summary.get("seconds")), value(entry.gaussians)]
-        for name in names:
-            text = value(columns[name][index])
-            cells.append(f"<b>{text}</b>" if index in best[name] else text)
-        rows.append([entry.name, *cells])
-    yield "<h2>Measures</h2>"
-    yield table(["", "steps", "seconds", "Gaussians", *map(_goal, names)], rows)
-    notes = ["Each line is one run: another seed gives other numbers."]
-    if any(best.values()):
-        notes.append("Bold is the best of its column.")
-    if names and "prompt" in differing:
-        notes.append("With the prompt differs the truth that a scene is held to.")
-    if names and not alike:
-        notes.append("None is marked best, as they were measured in different ways (measure).")
-    if unmeasured := [f"({entry.letter})" for entry in entries if not entry.run.measures]:
-        why = "only a finished run of one figurine is held to the truth"
-        notes.append(f"Not measured: {', '.join(unmeasured)}; {why}.")
-    yield f'<p class="note">{" ".join(notes)}</p>'
+def _measures(runs: Sequence[Run], *, mark: bool) -> list[_Column]:
+    """Every measure that any run has; the best are marked only if they can be compared."""
+    columns = []
+    for name in dict.fromkeys(name for run in runs for name in run.measures):
+        numbers = [run.measures.get(name, "") for run in runs]
+        columns.append(_Column(name, _goal(name), numbers, _best(name, numbers) if mark else set()))
+    return columns
 
 
 def _better(name: str) -> str | int | None:
@@ -173,9 +153,9 @@ def _better(name: str) -> str | int | None:
 
 
 def _goal(name: str) -> str:
-    """A measure with what is best of it."""
-    goal = _better(name)
-    return name + {"higher": " ↑", "lower": " ↓", None: ""}.get(goal, f" → {value(goal)}")
+    """Which value of a measure is best, as a sign."""
+    better = _better(name)
+    return {"higher": "↑", "lower": "↓", None: ""}.get(better, f"→ {value(better)}")
 
 
 def _best(name: str, values: Sequence[Any]) -> set[int]:
@@ -195,36 +175,8 @@ def _best(name: str, values: Sequence[Any]) -> set[int]:
     return {i for i, distance in off.items() if distance == least < most}
 
 
-def _settings(entries: Sequence[_Entry], differing: dict[str, list[str]]) -> Iterator[str]:
-    """What the runs do not have in common, and where their scenes are."""
-    rows = [[key, *values] for key, values in differing.items()]
-    versions = [escape(entry.run.versions) for entry in entries]
-    if len(set(versions)) > 1:
-        rows.append(["made with", *versions])
-    rows.append(["scene", *(escape(str(entry.run.scene_file)) for entry in entries)])
-    yield "<h2>Settings that differ</h2>" if len(entries) > 1 else "<h2>Settings</h2>"
-    yield f'<div class="settings">{table(["", *(entry.name for entry in entries)], rows)}</div>'
-
-
-def _training(entries: Sequence[_Entry]) -> Iterator[str]:
+def _sheets(entries: Sequence[_Entry]) -> list[tuple[_Entry, Media]]:
     """The contact sheets of the runs that drew some on their way."""
-    sheets = [
-        (entry, entry.run.folder / SHEET)
-        for entry in entries
-        if entry.run.settings.get("log.sheet_every")
-    ]
-    shown = [(entry, sheet) for entry, sheet in sheets if sheet.exists()]
-    if shown:
-        yield "<h2>In training</h2>"
-    for entry, sheet in shown:
-        caption = f"<figcaption>{escape(entry.name)}</figcaption>"
-        yield f"<figure>{caption}{picture(sheet, f'{entry.name} in training')}</figure>"
-
-
-def _small_print() -> str:
-    elevations = " and ".join(f"{angle:g}°" for angle in ELEVATIONS)
-    return (
-        f'<p class="note">The same cameras for all: {AZIMUTHS} azimuths at elevations of '
-        f"{elevations}, distance {CAMERAS.distance[0]:g}, field of view {CAMERAS.fov[0]:g}°; over "
-        f"white. Drawn by esd_splat {__version__}.</p>"
-    )
+    drawn = [entry for entry in entries if entry.run.settings.get("log.sheet_every")]
+    files = [(entry, entry.run.folder / SHEET) for entry in drawn]
+    return [(entry, picture(file)) for entry, file in files if file.exists()]

@@ -11,7 +11,7 @@ from esd_splat.compare import main
 from esd_splat.show import compare as module
 from esd_splat.show.compare import compare
 from esd_splat.show.images import write_png
-from esd_splat.show.pages import AZIMUTHS
+from esd_splat.show.pages import AZIMUTHS, NOTHING
 from tests.runs import make_run
 from tests.show.pages.pictures import middle, small_frames
 
@@ -82,7 +82,7 @@ def test_only_what_differs_is_listed(page: str, runs: list[Path]) -> None:
     assert settings == {
         "": ["(a) vsd", "(b) esd", "(c) esd"],
         "loss.name": ["vsd", "esd", "esd"],
-        "loss.entropy_weight": ["&ndash;", "0.5", "&lt;b&gt;"],
+        "loss.entropy_weight": [NOTHING, "0.5", "&lt;b&gt;"],
         "scene": [str(run / "scene.ply") for run in runs],
     }
     assert "<small>loss.entropy_weight=<wbr>0.5</small>" in page
@@ -103,7 +103,7 @@ def test_the_best_of_each_measure_is_marked(page: str) -> None:
     assert second["janus"] == "<b>no</b>"
     assert first["seconds"] == "61.25"
     assert third["steps"] == "unfinished: step 120 of 500"
-    assert third["faces"] == "&ndash;"
+    assert third["faces"] == NOTHING
     assert "Not measured: (c); only a finished run of one figurine" in page
 
 
@@ -116,7 +116,7 @@ def test_measures_taken_in_different_ways_are_not_compared(tmp_path: Path) -> No
     ]
     page = compare(folders)
     assert not any("<b>" in cell for row in _rows(page, "Measures").values() for cell in row)
-    assert "None is marked best, as they were measured in different ways" in page
+    assert "None is marked as the best, because the runs were measured in different ways" in page
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -71,7 +71,10 @@ def test_a_gif_takes_the_place_of_a_video(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_and_words_that_look_like_html(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", "prompt: <b>&\nsteps: 500", finished=False, scene=None)
+    run = make_run(tmp_path / "run", "prompt: <b>&\nsteps: 500", finished=False)
+    with small_frames():
+        assert 'alt="&lt;b&gt;&amp;, from the front"' in report(run)
+    (run / "scene.ply").unlink()
     page = report(run)
     assert "unfinished: step 120 of 500" in page
     assert "<h1>&lt;b&gt;&amp;</h1>" in page

@@ -4,26 +4,18 @@ A page is one file that asks no network for anything, so it can be mailed, and o
 """
 
 from esd_splat.show.pages.curves import curves
-from esd_splat.show.pages.html import moving_picture, page, picture, row, table, value
-from esd_splat.show.pages.orbit import (
-    AZIMUTHS,
-    CAMERAS,
-    ELEVATIONS,
-    Frames,
-    controls,
-    photograph,
-    stage,
-    view,
-)
+from esd_splat.show.pages.html import NOTHING, Media, moving_picture, page, picture, value
+from esd_splat.show.pages.orbit import AZIMUTHS, ELEVATIONS, Frames, Scenes, photograph
 from esd_splat.show.pages.run import Run, read_run, read_scene
 
 __all__ = [
     "AZIMUTHS",
-    "CAMERAS",
     "ELEVATIONS",
+    "NOTHING",
     "Frames",
+    "Media",
     "Run",
-    "controls",
+    "Scenes",
     "curves",
     "moving_picture",
     "page",
@@ -31,9 +23,5 @@ __all__ = [
     "picture",
     "read_run",
     "read_scene",
-    "row",
-    "stage",
-    "table",
     "value",
-    "view",
 ]

@@ -2,9 +2,9 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from esd_splat.show.pages.html import row
 from esd_splat.show.pages.run import Rows
 
 PLOT_INCHES = (3.3, 2.1)
@@ -21,8 +21,18 @@ STYLE: dict[Any, Any] = {
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def curves(rows: Rows, lines: str | None = None) -> str:
-    """A small plot over ``step`` for each other column, side by side as far as the page is wide.
+@dataclass(frozen=True)
+class Curves:
+    """Small plots that share a legend."""
+
+    plots: list[str]
+    """SVG elements."""
+    legend: list[tuple[str, str]]
+    """Colour and meaning of each line; empty if every plot has one line only."""
+
+
+def curves(rows: Rows, lines: str | None = None) -> Curves:
+    """A small plot over ``step`` for each other column.
 
     Args:
         rows: with a column ``step``.
@@ -45,12 +55,12 @@ def curves(rows: Rows, lines: str | None = None) -> str:
             parts.append(([row["step"] for row in mine], [row[name] for row in mine]))
         with rc_context(STYLE):
             plots.append(_plot(name, parts, colors))
-    legend = "".join(
-        f'<span style="color: {color}">&#9632;</span> <span>{lines} = {level:g}</span> '
+    legend = [
+        (color, f"{lines} = {level:g}")
         for color, level in zip(colors, levels, strict=True)
         if level is not None
-    )
-    return (f"<p>{legend}</p>\n" if legend else "") + row(plots)
+    ]
+    return Curves(plots, legend)
 
 
 def _plot(
@@ -67,6 +77,7 @@ def _plot(
     if 0 < LOG_FROM * min(together) < max(together):
         ax.set_yscale("log")
     ax.set_title(name)
+    ax.set_xlabel("step")
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=NO_METADATA)
     # Before the element are an XML declaration and a link to the definition of SVG.

@@ -4,9 +4,9 @@ So a page shows exactly what was trained, the same in every browser, and needs n
 of all pages are seen by the same cameras.
 """
 
-import json
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -14,7 +14,7 @@ from esd_splat.scene.cameras import Orbit
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.scene.rasterize import rasterize, resolve_backend
 from esd_splat.show.images import to_webp
-from esd_splat.show.pages.html import data_url, part
+from esd_splat.show.pages.html import data_url
 
 AZIMUTHS = 40
 """Frames of a turn, nine degrees apart; the first is the front."""
@@ -45,47 +45,19 @@ def photograph(scene: Gaussians) -> Frames:
     return frames
 
 
-def stage(frames: Frames, orbit: int, says: str) -> str:
-    """The picture that ``controls`` turns; the front view where there is no JavaScript.
+@dataclass(frozen=True)
+class Scenes:
+    """The scenes of a page, which are all turned together."""
 
-    Args:
-        frames: of the scene.
-        orbit: its place among those that ``controls`` is given.
-        says: what is seen, for those who cannot see it.
-    """
-    size = f'width="{CAMERAS.size}" height="{CAMERAS.size}"'
-    marks = f'class="scene" data-orbit="{orbit}" tabindex="0" draggable="false" {size}'
-    return f'<img {marks} alt="{escape(says)}" src="{frames[0]}">'
+    orbits: Sequence[Frames]
+    """The frames of each scene."""
+    fronts_deg: Sequence[float | None] = ()
+    """The azimuth that the front of each scene faces, where it is known."""
+    azimuths: ClassVar = AZIMUTHS
+    elevations: ClassVar = ELEVATIONS
+    cameras: ClassVar = CAMERAS
 
-
-def view(frames: Frames, orbit: int, turn: int) -> str:
-    """A picture that stays at its azimuth, ``turn`` frames from the front."""
-    marks = f'class="view" data-orbit="{orbit}" data-turn="{turn}"'
-    return f'<img {marks} alt="" src="{frames[turn]}">'
-
-
-def controls(orbits: Sequence[Frames], fronts: Sequence[float | None] = ()) -> str:
-    """What turns all scenes of the page together: sliders, drags and arrow keys.
-
-    Args:
-        orbits: of the page's stages, after which this is to stand, once in a page.
-        fronts: azimuth that each scene's front faces, degrees, where it is known: the reader can
-            choose to have the scenes turned by it, to face the same way.
-    """
-    known = [round((front or 0) / 360 * AZIMUTHS) % AZIMUTHS for front in fronts]
-    data = {"elevations": ELEVATIONS, "azimuths": AZIMUTHS, "fronts": known, "orbits": orbits}
-    inputs = [
-        f'<label>{name} <input type="range" autocomplete="off" min="0" max="{count - 1}" '
-        f'value="0" name="{name}"><output></output></label>'
-        for name, count in (("azimuth", AZIMUTHS), ("elevation", len(ELEVATIONS)))
-    ]
-    if any(known):
-        box = '<input type="checkbox" autocomplete="off" name="align">'
-        inputs.append(
-            f'<label title="each turned by its rotation_deg">{box} fronts aligned</label>'
-        )
-    return (
-        f'<form class="orbit">{"".join(inputs)}</form>\n'
-        f'<script type="application/json" id="orbits">{json.dumps(data)}</script>\n'
-        f"<script>\n{part('orbit.js')}</script>"
-    )
+    @property
+    def fronts(self) -> list[int]:
+        """How many frames each scene is to be turned by, so that all scenes face the same way."""
+        return [round((front or 0) / 360 * AZIMUTHS) % AZIMUTHS for front in self.fronts_deg]
