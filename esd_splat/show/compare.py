@@ -104,6 +104,7 @@ def compare(folders: Sequence[Path]) -> str:
         turns=range(0, AZIMUTHS, AZIMUTHS // VIEWS),
         measures=_measures(runs, mark=alike),
         alike=alike,
+        meanings=MEASURES,
         differing=differing,
         sheets=_sheets(entries),
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from esd_splat.errors import EsdSplatError
 from esd_splat.files import write_text
 from esd_splat.run.folder import DIAGNOSTICS, METRICS, REPORT, SHEET, TURNTABLES
+from esd_splat.run.measure import MEASURES
 from esd_splat.show.pages import (
     Scenes,
     curves,
@@ -40,6 +41,7 @@ def report(folder: Path) -> str:
         turntable=moving_picture(turntables[0]) if turntables else None,
         viewer=VIEWER if (folder / VIEWER).exists() else None,
         sheet=picture(folder / SHEET) if (folder / SHEET).exists() else None,
+        meanings=MEASURES,
         curves_of={
             METRICS: curves(run.metrics),
             DIAGNOSTICS: curves(run.diagnoses, lines="t"),

@@ -1,13 +1,14 @@
 """The page that compares runs: what it says of them, and what it refuses."""
 
 import re
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import pytest
 import torch
 
 from esd_splat.compare import main
+from esd_splat.run.measure import MEASURES as MEANINGS
 from esd_splat.show import compare as module
 from esd_splat.show.compare import compare
 from esd_splat.show.images import write_png
@@ -104,6 +105,8 @@ def test_the_best_of_each_measure_is_marked(page: str) -> None:
     assert first["seconds"] == "61.25"
     assert third["steps"] == "unfinished: step 120 of 500"
     assert third["faces"] == NOTHING
+    for name in MEASURES:
+        assert f"<dt>{name}:</dt> <dd>{escape(MEANINGS[name].text)}</dd>" in page
     assert "Not measured: (c); only a finished run of one figurine" in page
 
 

@@ -3,6 +3,7 @@
 import base64
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from esd_splat.config import load_config
 from esd_splat.report import main
 from esd_splat.run import diagnostics, trainer
+from esd_splat.run.measure import MEASURES
+from esd_splat.show.pages import NOTHING
 from esd_splat.show.report import report
 from tests.runs import make_run
 from tests.show.pages.pictures import decoded, small_frames
@@ -68,6 +71,17 @@ def test_a_gif_takes_the_place_of_a_video(tmp_path: Path) -> None:
     page = report(run)
     assert "data:image/gif;base64," in page
     assert "<video" not in page
+
+
+def test_beside_each_measure_stands_what_it_means(tmp_path: Path) -> None:
+    """Of a run by another version there may be measures that this one does not know."""
+    measures = {"janus": False, "psnr_aligned": 31.4159, "IG": None, "charm": 7}
+    page = report(make_run(tmp_path / "run", measures=measures, scene=None))
+    shown = {"janus": "no", "psnr_aligned": "31.42", "IG": NOTHING, "charm": "7"}
+    for name, number in shown.items():
+        meaning = MEASURES[name].text if name in MEASURES else ""
+        line = f'<tr><th>{name}</th><td>{number}</td><td class="note">{escape(meaning)}</td></tr>'
+        assert line in page
 
 
 def test_an_unfinished_run_and_words_that_look_like_html(tmp_path: Path) -> None:
