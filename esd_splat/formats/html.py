@@ -1,15 +1,12 @@
 """A scene as one web page that shows it: opened from a disk, with no network, on a phone too.
 
-The page is ``viewer/page.html``. What runs in it, ``viewer.js``, is built from ``main.mjs`` and the
-SuperSplat viewer on the PlayCanvas engine, whose licences stand in ``LICENSES.txt``.
+The page is ``viewer/page.html.j2``. What runs in it, ``viewer.js``, is built from ``main.mjs`` and
+the SuperSplat viewer on the PlayCanvas engine, whose licences stand in ``LICENSES.txt``.
 """
 
 import base64
-import json
 import math
-import string
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +16,7 @@ from typing_extensions import override
 from esd_splat.formats.base import Exporter
 from esd_splat.formats.sog import Sog
 from esd_splat.formats.splat import MAX_LOG_SCALE
+from esd_splat.jinja import fill
 from esd_splat.scene.gaussians import Gaussians
 
 BACKGROUND = (24, 25, 28)
@@ -60,12 +58,12 @@ class Html(Exporter):
             "camera": _camera(scene),
             "background": [level / 255 for level in BACKGROUND],
         }
-        template = string.Template((_PARTS / "page.html").read_text(encoding="utf-8"))
-        page = template.substitute(
-            title=escape(title),
-            numbers=" ".join(f"<span>{escape(n)}</span>" for n in [count, degree, *numbers]),
+        page = fill(
+            _PARTS / "page.html.j2",
+            title=title,
+            numbers=[count, degree, *numbers],
             background="#{:02x}{:02x}{:02x}".format(*BACKGROUND),
-            scene=json.dumps(shown),
+            scene=shown,
             script=(_PARTS / "viewer.js").read_text(encoding="utf-8"),
         )
         return page.encode("utf-8", "replace")

@@ -24,7 +24,7 @@ HOSTILE = [
     "</title><h1>mine</h1>",
     "<!-- \"an owl's\" & 'quoted' &amp; <b>bold</b> -->",
     "ein rötlicher Käuz, 赤いフクロウ, بومة حمراء, 🦉",
-    "$title ${scene} $$ {0} \\1 \\u003c",
+    "{{ title }} {% raw %} {# $title ${scene} $$ {0} \\1 \\u003c",
 ]
 
 
