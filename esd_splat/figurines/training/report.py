@@ -25,9 +25,9 @@ from esd_splat import command
 from esd_splat.figurines import COLOURS, HARD_KINDS, HELD_OUT, KINDS, caption
 from esd_splat.figurines.training.data import PAIRS, draw_azimuths, photograph, view_of
 from esd_splat.figurines.training.looks import Looker, Looks
-from esd_splat.figurines.training.page import page
 from esd_splat.figurines.training.sample import Sampler
 from esd_splat.files import atomic_path, write_text
+from esd_splat.jinja import fill
 from esd_splat.scene.cameras import Orbit, wrap_deg
 from esd_splat.scene.denormals import denormals_flushed
 from esd_splat.types import Images
@@ -36,6 +36,8 @@ PROMPTS = [(kind, colour) for kind in KINDS for colour in COLOURS]
 VIEWS = ("front", "side", "back")
 BIN_DEG = 30
 """Of the pose histogram; the first bin is centred on the front."""
+PAGE = Path(__file__).parent / "page.md.j2"
+"""Of the ``README.md`` beside the weights."""
 CHECKED = 400
 """True photographs shown to the judge, whose own mistakes bound what can be said."""
 
@@ -93,7 +95,7 @@ def _report(args: argparse.Namespace, arguments: str) -> None:
     }
     measured["seconds"] = round(time.time() - started)
     write_text(args.model / "measured.json", json.dumps(measured, indent=1) + "\n")
-    write_text(args.model / "README.md", page(measured))
+    write_text(args.model / "README.md", fill(PAGE, **measured))
     _write_grid(grid, args.model / "samples.png")
     print(f"wrote {args.model}: README.md, measured.json, samples.png")
 
