@@ -19,7 +19,7 @@ from esd_splat.run.folder import CHECKPOINT, check_folder, check_writable, claim
 from esd_splat.run.out_of_memory import short_of_memory
 from esd_splat.run.progress import progress
 from esd_splat.run.record import Record, check_exports
-from esd_splat.run.start import finished, settle, texts
+from esd_splat.run.resume import finished, settle, texts
 from esd_splat.scene.denormals import denormals_flushed
 from esd_splat.settings import to_yaml
 from esd_splat.show.live import View, open_view

@@ -18,11 +18,11 @@ from viser import uplot
 
 from esd_splat.config import Config
 from esd_splat.errors import ViewError
+from esd_splat.run.controls import Controls
 from esd_splat.scene.cameras import BALL_RADIUS
 from esd_splat.scene.gaussians import SH_C0, Gaussians
 from esd_splat.show.contact_sheet import contact_sheet
 from esd_splat.show.images import to_bytes
-from esd_splat.show.live.controls import Controls
 from esd_splat.types import Images
 
 HOST = "127.0.0.1"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.microbatch import Seen
+from esd_splat.run.controls import Controls
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.show.live.controls import Controls
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from esd_splat.config import load_config
+from esd_splat.run.controls import Controls
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.show.live import Controls
 from esd_splat.show.live.page import Page
 from tests.browser import PATIENCE_MS, picture
 from tests.show.live import worlds

@@ -10,8 +10,9 @@ import torch
 
 from esd_splat.config import Config, load_config
 from esd_splat.errors import ViewError
+from esd_splat.run.controls import Controls
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.show.live import Controls, open_view
+from esd_splat.show.live import open_view
 from esd_splat.show.live.page import Page
 from tests.show.live import worlds
 

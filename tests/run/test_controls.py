@@ -3,7 +3,7 @@
 import threading
 import time
 
-from esd_splat.show.live import Controls
+from esd_splat.run.controls import Controls
 
 
 def test_a_run_that_nobody_paused_attends_once_and_goes_on() -> None:
