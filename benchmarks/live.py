@@ -25,9 +25,10 @@ from websockets.typing import Subprotocol
 
 from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.run.controls import Controls
 from esd_splat.scene.denormals import denormals_flushed
 from esd_splat.scene.rasterize import resolve_backend
-from esd_splat.show.live import View, open_view
+from esd_splat.show.live import View
 from esd_splat.show.live.seen import prepare
 
 RESULT = Path(__file__).parent / "results" / "live.md"
@@ -100,7 +101,7 @@ def _steps(run: Distillation, seconds: float, view: View | None) -> tuple[float,
     while (took := time.perf_counter() - start) < seconds:
         logged = run.step()
         if view is not None:
-            view.controls.rest(lambda logged=logged: view.show(run, logged, None))
+            view.controls.rest(lambda logged=logged: view.between_steps(run, logged, None))
     steps = run.done - before
     return took / steps, (time.process_time() - burnt) / steps
 
@@ -125,7 +126,8 @@ def measure(config: Config, rounds: int, seconds: float) -> dict[str, list[tuple
         for name in ratios:
             if name in CLIENTS:
                 said: list[str] = []
-                with open_view(config, said.append) as view, CLIENTS[name](_port(said[0])):
+                view = View(config)
+                with view.during(Controls(), said.append), CLIENTS[name](_port(said[0])):
                     _steps(run, 2.0, view)  # until what is there at once was sent
                     took = _steps(run, seconds, view)
             else:

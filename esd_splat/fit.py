@@ -14,6 +14,7 @@ from esd_splat.settings import Reader, help_text, load, to_yaml
 
 if TYPE_CHECKING:
     from esd_splat.config import Config
+    from esd_splat.run.observer import Observer
 
 USAGE = """\
 usage: {prog} [--config FILE] prompt="a red owl" [key=value ...]
@@ -35,12 +36,14 @@ keys, as key=value on the command line or as YAML in the file; the command line 
 {keys}"""
 
 
-def fit(config: "Config", *, quiet: bool = False) -> dict[str, Any]:
+def fit(config: "Config", *, quiet: bool = False, until: int | None = None) -> dict[str, Any]:
     """Run ``config`` to its end and return what ``summary.json`` in its folder holds.
 
     Args:
         config: as from ``load_config``.
         quiet: print nothing but errors.
+        until: stop after this many steps, with a checkpoint and a scene; ``resume=true`` goes on.
+            The summary is then empty.
 
     Raises:
         EsdSplatError: the run cannot start or go on; one line says why, and the way out.
@@ -48,7 +51,20 @@ def fit(config: "Config", *, quiet: bool = False) -> dict[str, Any]:
     """
     from esd_splat.run import trainer  # with torch, Lightning and diffusers: seconds
 
-    return trainer.run(config, quiet=quiet)
+    return trainer.run(config, _observers(config), quiet=quiet, until=until)
+
+
+def _observers(config: "Config") -> "list[Observer]":
+    """Everything that accompanies a run, as far as ``config`` asks for it."""
+    from esd_splat.show.live import View
+    from esd_splat.show.observers import Pictures, Report
+
+    observers: list[Observer] = [Pictures(config)]
+    if config.view:
+        observers.append(View(config))
+    if config.export.report:
+        observers.append(Report(config.folder))
+    return observers
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,8 +34,6 @@ LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 KNOTS = {  # still to be untied
     "distill/predictions.py": {"config"},
     "distill/distillation.py": {"config"},
-    "run/trainer.py": {"show"},
-    "run/record.py": {"show"},
 }
 
 DOORS = {  # the only places that may import a heavy third-party package

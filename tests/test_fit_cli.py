@@ -4,6 +4,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,18 +17,24 @@ import esd_splat.run
 from esd_splat.config import Config, load_config
 from esd_splat.errors import RunError
 from esd_splat.fit import main
+from esd_splat.run.observer import Observer
 from esd_splat.settings import load
 
 PROMPT = "prompt=a red owl"
+Asked = tuple[Config, bool, set[str]]
+"""A config, whether to be quiet, and the names of the observers."""
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, bool]]:
-    """What the trainer was asked to run, by a stand-in for it."""
-    asked: list[tuple[Config, bool]] = []
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """What the trainer was asked to run, by a stand-in that runs nothing."""
+    asked: list[Asked] = []
 
-    def run(config: Config, quiet: bool = False) -> dict[str, Any]:
-        asked.append((config, quiet))
+    def run(
+        config: Config, observers: Sequence[Observer], quiet: bool, until: int | None
+    ) -> dict[str, Any]:
+        assert until is None
+        asked.append((config, quiet, {type(observer).__name__ for observer in observers}))
         if config.prompt == "nan":
             raise RunError("step 7: the loss is NaN; lower optim.means")
         if config.prompt == "ctrl-c":
@@ -47,16 +54,24 @@ def python(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedPro
     )
 
 
-def test_a_run(runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run(runs: list[Asked], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "esd", PROMPT, "steps=3"]) == 0
     assert main([PROMPT, "--quiet", "seed=4"]) == 0
-    (first, loud), (second, quiet) = runs
+    (first, loud, _), (second, quiet, _) = runs
     assert (first, loud) == (load_config("esd", [PROMPT, "steps=3"]), False)
     assert (second.seed, quiet) == (4, True)
     assert capsys.readouterr() == ("", "")
 
 
-def test_options_stand_anywhere(runs: list[tuple[Config, bool]]) -> None:
+def test_a_run_is_accompanied_by_what_it_asks_for(
+    runs: list[Asked],
+) -> None:
+    assert main([PROMPT]) == 0
+    assert main([PROMPT, "view=true", "export.report=false"]) == 0
+    assert [observers for _, _, observers in runs] == [{"Pictures", "Report"}, {"Pictures", "View"}]
+
+
+def test_options_stand_anywhere(runs: list[Asked]) -> None:
     assert main([PROMPT, "--config", "sds", "steps=3"]) == 0
     assert main([PROMPT, "steps=3", "--config=sds"]) == 0
     assert main(["-c", "sds", PROMPT, "steps=3"]) == 0
@@ -64,7 +79,7 @@ def test_options_stand_anywhere(runs: list[tuple[Config, bool]]) -> None:
 
 
 def test_problems_are_one_block_on_stderr_and_nothing_runs(
-    runs: list[tuple[Config, bool]],
+    runs: list[Asked],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,15 +101,13 @@ def test_problems_are_one_block_on_stderr_and_nothing_runs(
 
 
 def test_errors_of_a_run_are_one_line(
-    runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
+    runs: list[Asked], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prompt=nan"]) == 2
     assert capsys.readouterr().err == "esd_splat: step 7: the loss is NaN; lower optim.means\n"
 
 
-def test_ctrl_c_says_how_to_go_on(
-    runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_says_how_to_go_on(runs: list[Asked], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompt=ctrl-c"]) == 130
     message = "esd_splat: interrupted; the same command with resume=true, not overwrite, goes on\n"
     assert capsys.readouterr().err == message
@@ -106,7 +119,7 @@ def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == f"esd_splat: {message}"
 
 
-def test_two_configs(runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_configs(runs: list[Asked], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "esd", PROMPT, "-c", "sds"]) == 2
     assert capsys.readouterr().err == (
         "esd_splat: --config: is given 2 times (esd, sds); give one\n"
@@ -129,7 +142,7 @@ runpy.run_module('esd_splat.fit', run_name='__main__')"""
 
 
 def test_print_config_stops_before_the_run_and_can_be_read_back(
-    runs: list[tuple[Config, bool]], capsys: pytest.CaptureFixture[str]
+    runs: list[Asked], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--config", "esd", "prompt=2001: a cat", "out=null", "--print-config"]) == 0
     text = capsys.readouterr().out
@@ -177,9 +190,10 @@ def test_fit_is_a_function_whatever_was_imported_first(imports: str) -> None:
     code = f"""{imports}
 import sys, types, esd_splat, esd_splat.run
 trainer = types.ModuleType("esd_splat.run.trainer")
-trainer.run = lambda config, quiet: (config, quiet)
+trainer.run = lambda config, observers, quiet, until: (config, quiet)
 sys.modules["esd_splat.run.trainer"] = esd_splat.run.trainer = trainer
-assert fit("config", quiet=True) == ("config", True)
+config = esd_splat.load_config(None, ["prompt=a red owl"])
+assert fit(config, quiet=True) == (config, True)
 import esd_splat.fit as module
 assert module.main and callable(esd_splat.fit)
 """

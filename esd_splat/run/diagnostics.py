@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.config import Config
 from esd_splat.distill.distillation import PLAIN_BACKGROUNDS, Distillation
 from esd_splat.distill.losses import Esd
 from esd_splat.distill.predictions import PARTICLE_INPUTS, Noised
@@ -41,14 +42,15 @@ Grid = Float[Tensor, "cameras backgrounds c hl wl"]
 
 
 @torch.no_grad()
-def diagnose(run: Distillation) -> list[dict[str, float]]:
+def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
     """The particle, the teacher and the loss against the exact distribution of the run's views.
 
-    A function of the run's state alone, which it leaves as it is: what is drawn here comes from a
-    generator of its own, seeded by seed and step. Differences are mean squares per latent value,
-    of noise predictions; the exact one given the camera knows as much as the particle is told, so
-    not the background. "Exact" is for a grid of views, 10 degrees apart, at the middle of the
-    ranges of distance and field of view; at low noise, closer neighbours would blur it a little.
+    It depends on nothing but the run's state and ``config``, and leaves the state as it is: what is
+    drawn here comes from a generator of its own, seeded by seed and step. Differences are mean
+    squares per latent value, of noise predictions; the exact one given the camera knows as much as
+    the particle is told, so not the background. "Exact" is for a grid of views, 10 degrees apart,
+    at the middle of the ranges of distance and field of view; at low noise, closer neighbours would
+    blur it a little.
 
     Returns:
         One row for each of ``LEVELS``, without what the run has not:
@@ -70,9 +72,9 @@ def diagnose(run: Distillation) -> list[dict[str, float]]:
         - ``teacher_front``, ``teacher_side``, ``teacher_back``: sides that the teacher, at
           guidance 1 without view words, sees in the noised views; figurines only.
     """
-    cameras, grid = _look_around(run)
+    cameras, grid = _look_around(run, config)
     wide = grid.double()  # at low noise the exponents are differences of large numbers
-    generator = torch.Generator().manual_seed(_seed(run.config.seed, run.done))
+    generator = torch.Generator().manual_seed(_seed(config.seed, run.done))
     backgrounds = grid.shape[1]
     picks = torch.randperm(len(cameras) * backgrounds, generator=generator)[:DRAWN]
     noise = torch.randn((DRAWN, *grid.shape[2:]), generator=generator).to(run.device)
@@ -83,14 +85,14 @@ def diagnose(run: Distillation) -> list[dict[str, float]]:
     rows = []
     for level in LEVELS:
         t = torch.full((DRAWN,), min(round(level * T), T - 1), device=run.device)
-        found = _at(run, wide, own, clean, noise, t, seen.to(run.device))
+        found = _at(run, config, wide, own, clean, noise, t, seen.to(run.device))
         rows.append({"step": float(run.done), "t": level, **found})
     return rows
 
 
-def _look_around(run: Distillation) -> tuple[Cameras, Grid]:
+def _look_around(run: Distillation, config: Config) -> tuple[Cameras, Grid]:
     """Cameras all around, at the middle of the ranges of distance and field of view."""
-    orbit, asked = run.config.cameras, run.config.background
+    orbit, asked = config.cameras, config.background
     low, high = orbit.elevation
     elevations = dict.fromkeys(low + (high - low) * node for node in NODES)
     turns = [360 * index / AZIMUTHS for index in range(AZIMUTHS)]
@@ -104,12 +106,13 @@ def _look_around(run: Distillation) -> tuple[Cameras, Grid]:
     for index in torch.arange(len(cameras)).split(1):
         render = rasterize(run.scene, cameras[index].to(run.device), black, run.backend)
         over = render.images + (1 - render.alphas)[:, None] * behind
-        latents.append(run.encode(over, (run.done - 1) / run.config.steps))
+        latents.append(run.encode(over, (run.done - 1) / config.steps))
     return cameras, torch.stack(latents)
 
 
 def _at(
     run: Distillation,
+    config: Config,
     grid: Grid,
     own: Tensor,
     clean: Latents,
@@ -118,9 +121,9 @@ def _at(
     cameras: Cameras,
 ) -> dict[str, float]:
     """The columns of one noise level; ``own`` are the rows of ``grid`` that ``clean`` is of."""
-    known, loss = run.teacher.alphas_cumprod, run.config.loss
+    known, loss = run.teacher.alphas_cumprod, config.loss
     noisy = add_noise(clean, noise, known, t)
-    found = _predictions(run, noisy, noise, t, cameras)
+    found = _predictions(run, loss.needs, noisy, noise, t, cameras)
     alpha, sigma = (scale.double().item() for scale in alpha_sigma(known, t[:1]))
     wide = noisy.double()
     null = mixture_eps(wide, grid.flatten(0, 1), alpha, sigma)
@@ -145,14 +148,20 @@ def _at(
             loss.entropy_weight, found["teacher"], camera, null
         )
     row["view_information"] = view_information(wide, grid, alpha, sigma)
-    return row | _teacher_sides(run, run.teacher.predict_clean(noisy, found["plain"].float(), t))
+    plain = run.teacher.predict_clean(noisy, found["plain"].float(), t)
+    return row | _teacher_sides(run, config, plain)
 
 
 def _predictions(
-    run: Distillation, noisy: Latents, noise: Latents, t: Timesteps, cameras: Cameras
+    run: Distillation,
+    needs: frozenset[str],
+    noisy: Latents,
+    noise: Latents,
+    t: Timesteps,
+    cameras: Cameras,
 ) -> dict[str, Latents]:
     """What the loss asks for, both sides of the particle, and the teacher's ``plain`` one."""
-    needs = run.config.loss.needs - {"inverted"}
+    needs = needs - {"inverted"}
     if run.particle is not None:
         needs |= frozenset(PARTICLE_INPUTS)
     if run.recent is None:
@@ -167,11 +176,11 @@ def _predictions(
     return {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
 
 
-def _teacher_sides(run: Distillation, clean: Latents) -> dict[str, float]:
-    if not run.config.teacher.vocabulary:
+def _teacher_sides(run: Distillation, config: Config, clean: Latents) -> dict[str, float]:
+    if not config.teacher.vocabulary:
         return {}
     images = torch.cat([run.teacher.decode(part) for part in clean.split(CHUNK)])
-    shares = side_shares(images, run.config.prompt, run.config.cameras) or {}
+    shares = side_shares(images, config.prompt, config.cameras) or {}
     return {f"teacher_{side}": share for side, share in shares.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: rows of numbers, contact sheets, a turntable, a summary."""
+"""What every run leaves in its folder: the scene, rows of numbers, a summary."""
 
 import csv
 import importlib.metadata
@@ -8,16 +8,15 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from esd_splat import __version__
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
-from esd_splat.errors import OutputError
 from esd_splat.files import write_text
 from esd_splat.formats import EXPORTERS
 from esd_splat.run.diagnostics import diagnose
@@ -25,42 +24,18 @@ from esd_splat.run.folder import (
     CONFIG,
     DIAGNOSTICS,
     METRICS,
-    SHEET,
     SUMMARY,
     TENSORBOARD,
     make_room,
 )
 from esd_splat.run.measure import measure_scene
-from esd_splat.scene.cameras import Cameras
+from esd_splat.run.observer import Observer
 from esd_splat.settings import to_yaml
-from esd_splat.show.contact_sheet import contact_sheet
-from esd_splat.show.images import write_png
-from esd_splat.show.video import check_video, write_video
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-VIDEOS = {"mp4": (".mp4",), "gif": (".gif",), "both": (".mp4", ".gif")}
-"""Suffixes of the turntables of each ``export.video``."""
 PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
-
-
-def check_exports(config: Config) -> None:
-    """Refuse a run whose video could not be written in the end.
-
-    Raises:
-        OutputError: there is no ffmpeg, or it lacks the encoder.
-    """
-    for suffix in _videos(config):
-        try:
-            check_video(suffix)
-        except OutputError as error:
-            raise OutputError(f"export.video: {error}; export.frames=0 makes no video") from error
-
-
-def _videos(config: Config) -> tuple[str, ...]:
-    """Suffixes of the turntables that ``config`` asks for."""
-    return VIDEOS[config.export.video] if config.export.frames else ()
 
 
 def _write_config(config: Config) -> None:
@@ -72,13 +47,12 @@ def _write_config(config: Config) -> None:
 
 
 class Record:
-    """The growing record of one run. Its state belongs into the checkpoint."""
+    """The growing record of one run, and of its observers. Its state belongs in the checkpoint."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, observers: Sequence[Observer] = ()) -> None:
+        self.config, self.observers = config, observers
         self.rows: list[dict[str, float]] = []
         self.diagnoses: list[dict[str, float]] = []
-        self.sheets: list[Tensor] = []
         self.seconds = 0.0
         self.saved_at: int | None = None
         """Steps done at the last checkpoint."""
@@ -92,7 +66,8 @@ class Record:
     def begin(self) -> None:
         """Make room for what is to come, and write the config.
 
-        Not before a step was made, or none is left: what cannot start must not cost anything.
+        Nothing is written before a step is done, or none is left to do, as a run that cannot start
+        must cost nothing.
         """
         if not self.begun:
             make_room(self.config)
@@ -100,7 +75,7 @@ class Record:
             self.begun = True
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
-        """Note a step's numbers, and draw the scene, when their time has come."""
+        """Note a step's numbers, when they are due, and show the step to the observers."""
         self.begin()
         log, last = self.config.log, run.done == self.config.steps
         if run.done % log.every == 0 or last:
@@ -109,10 +84,9 @@ class Record:
             if log.tensorboard:
                 self._plot(run.done, row)
         if log.diagnose_every and (run.done % log.diagnose_every == 0 or last):
-            self.diagnoses += diagnose(run)
-        if log.sheet_every and run.done % log.sheet_every == 0:
-            self.sheets.append(_bytes(self._sheet_row(run)))
-            self._write_sheets(self.sheets)
+            self.diagnoses += diagnose(run, self.config)
+        for observer in self.observers:
+            observer.after_step(run)
 
     def write_rows(self) -> None:
         """``metrics.csv`` and, if there were diagnoses, ``diagnostics.csv``, whole."""
@@ -136,23 +110,13 @@ class Record:
         return paths
 
     def finish(self, run: Distillation) -> dict[str, Any]:
-        """Write the scene, the pictures and, last of all, the summary."""
-        folder, export = self.config.folder, self.config.export
+        """Write the scene, whatever the observers add to it and, last of all, the summary."""
         self.write_rows()
         seconds = self._clock()
         measures = self._measures(run)
         self.write_scene(run, measures)
-        sheets = self.sheets
-        if not sheets or self.config.steps % self.config.log.sheet_every:
-            sheets = [*sheets, _bytes(self._sheet_row(run))]
-        self._write_sheets(sheets)
-        if suffixes := _videos(self.config):
-            cameras = self._cameras(export.frames)
-            for suffix in suffixes:
-                # Drawn as they are written: all at once they may be more than there is memory.
-                each = torch.arange(len(cameras)).split(1)
-                frames = (self._from(run, cameras[one])[0] for one in each)
-                write_video(frames, folder / f"turntable{suffix}", fps=export.fps)
+        for observer in self.observers:
+            observer.before_summary(run)
         summary: dict[str, Any] = {
             "prompt": self.config.prompt,
             "seed": self.config.seed,
@@ -165,7 +129,7 @@ class Record:
             "device": str(run.device),
             "measures": measures,
         }
-        write_text(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        write_text(self.config.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary
 
     def close(self) -> None:
@@ -174,19 +138,19 @@ class Record:
             self._board.close()
 
     def state(self) -> dict[str, Any]:
-        """What has been noted so far."""
-        return {
-            "rows": self.rows,
-            "diagnoses": self.diagnoses,
-            "sheets": self.sheets,
-            "seconds": self._clock(),
-        }
+        """What has been noted so far, also by the observers."""
+        kept = {"rows": self.rows, "diagnoses": self.diagnoses, "seconds": self._clock()}
+        for observer in self.observers:
+            kept |= observer.state()
+        return kept
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
-        self.rows, self.sheets = list(state["rows"]), list(state["sheets"])
+        self.rows = list(state["rows"])
         self.diagnoses = list(state.get("diagnoses", ()))  # older files have none
         self.seconds, self._since = state["seconds"], time.monotonic()
+        for observer in self.observers:
+            observer.restore(state)
 
     def _plot(self, step: int, row: dict[str, float]) -> None:
         """The row for TensorBoard."""
@@ -197,15 +161,6 @@ class Record:
             self._board = SummaryWriter(str(self.config.folder / TENSORBOARD), purge_step=step)
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
-
-    def _write_sheets(self, sheets: list[Tensor]) -> None:
-        """Azimuths across, training time down."""
-        views, last = self.config.export.sheet_views, self.config.steps
-        every = self.config.log.sheet_every or last
-        across = [f"{360 * view / views:.4g}°" for view in range(views)]
-        down = [f"step {min(every * row, last)}" for row in range(1, len(sheets) + 1)]
-        sheet = contact_sheet(torch.cat(sheets).float() / 255, views, across, down)
-        write_png(sheet, self.config.folder / SHEET)
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:
         """Of figurines only: what another teacher makes of the prompt has no known truth."""
@@ -218,17 +173,6 @@ class Record:
         """Seconds this run has taken, over all its parts, but for pauses."""
         return self.seconds + time.monotonic() - self._since - self.rested
 
-    def _cameras(self, count: int) -> Cameras:
-        export = self.config.export
-        return self.config.cameras.turntable(count, export.elevation, export.size)
-
-    def _sheet_row(self, run: Distillation) -> Tensor:
-        return self._from(run, self._cameras(self.config.export.sheet_views))
-
-    @staticmethod
-    def _from(run: Distillation, cameras: Cameras) -> Tensor:
-        return run.views(cameras, torch.ones(len(cameras), 3))
-
 
 def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     """One line for each of ``rows``; where it has no number for a column, nothing."""
@@ -238,10 +182,6 @@ def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in rows)
     write_text(path, text.getvalue())
-
-
-def _bytes(images: Tensor) -> Tensor:
-    return (images * 255).round().byte()
 
 
 def _peak_memory() -> int:

@@ -1,36 +1,29 @@
-"""What is decided before the first step: where to compute, what to go on from, what is told."""
+"""Going on with a run: whether anything is left to do, from which state and with which settings."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from esd_splat.config import Config, load_config
-from esd_splat.errors import BackendError, CheckpointError, NewerCheckpointError
+from esd_splat.errors import CheckpointError, NewerCheckpointError
 from esd_splat.run.checkpoint import load_checkpoint
+from esd_splat.run.device import DECIDED
 from esd_splat.run.folder import CHECKPOINT, CONFIG, SUMMARY
-from esd_splat.scene import kernels
-from esd_splat.scene.rasterize import resolve_backend
 from esd_splat.settings import load, read_flat, to_yaml
-from esd_splat.teacher.view_prompts import VIEWS
 
 REQUIRED = ("config", "run", "record")
 FREE_TO_CHANGE = {
     *("out", "resume", "overwrite", "view", "view_port", "checkpoint_every", "measure", "export"),
     "memory",
 }
-"""Keys that may differ between the parts of a run, as they do not touch the scene."""
+"""Keys that may differ from one part of a run to the next, as the scene does not depend on them."""
 MOST_NAMED = 5
-"""Values of another run that an error tells, at most."""
-DECIDED = ("device", "backend")
-"""Keys whose ``auto`` is decided once, before the first step."""
+"""The most values of the earlier run that an error message names."""
 
 
 def finished(config: Config) -> dict[str, Any] | None:
-    """The summary of the run in the folder, where ``resume=true`` has nothing left to do for it.
+    """The summary of the run in the folder, if ``resume=true`` has nothing left to do for it.
 
     Raises:
         CheckpointError: the run had other settings.
@@ -43,19 +36,21 @@ def finished(config: Config) -> dict[str, Any] | None:
     try:
         summary = dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return None  # damaged: to be written anew
+        return None  # damaged, so it is written again
     same = (config.export, config.measure) == (before.export, before.measure)
     return summary if same else None
 
 
-def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str, Any] | None]:
-    """``config`` with nothing left to decide in it, and the checkpoint to go on from, if any.
+def earlier_part(
+    config: Config, say: Callable[[str], None]
+) -> tuple[Config, dict[str, Any] | None]:
+    """The settings of the run that ``config`` goes on with, and its latest checkpoint.
 
-    ``auto`` means what it meant before, or else means now.
+    Returns:
+        ``config`` itself for a new run, and ``None`` where there is no checkpoint to go on from.
 
     Raises:
-        CheckpointError: the run had other settings, or is of a newer version.
-        BackendError: what was asked for cannot compute here.
+        CheckpointError: the run had other settings, or the checkpoint is of a newer version.
     """
     saved = _saved_state(config, say) if config.resume else None
     before = config
@@ -63,25 +58,17 @@ def settle(config: Config, say: Callable[[str], None]) -> tuple[Config, dict[str
         before = load(Config, saved["config"], source=CHECKPOINT.name)
     elif config.resume and (config.folder / CONFIG).exists():
         before = load_config(config.folder / CONFIG)
-    refuse_changes(config, before, begun=bool(saved and saved["record"]["sheets"]))
-    asked = {
-        name: getattr(before if getattr(config, name) == "auto" else config, name)
-        for name in DECIDED
-    }
-    device = _device(asked["device"], begun=saved is not None)
-    backend = resolve_backend(asked["backend"], device.type)
-    if backend == "reference" and device.type == "cpu" and kernels.MISSING:
-        say(f"no compiled kernels, so PyTorch draws, more slowly; {kernels.COMPILE}")
-    if device.type == "cuda" and not kernels.has("grow", torch.empty(0, device=device)):
-        say(f"no kernels for CUDA, so PyTorch densifies, more slowly; {kernels.COMPILE}")
-    return dataclasses.replace(config, device=device.type, backend=backend), saved
+    refuse_changes(config, before, drawn=bool(saved and saved["record"].get("sheets")))
+    return before, saved
 
 
 def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] | None:
     """The checkpoint to go on from, or ``None`` where there is none that can be used.
 
     Raises:
-        CheckpointError: so it is, and the run was finished: what it made is not made again unasked.
+        CheckpointError: a finished run has no usable checkpoint. Starting it again from step 0
+            would replace what it made, and must be asked for.
+        NewerCheckpointError: the checkpoint is of a newer version.
     """
     path, ended = config.folder / CHECKPOINT, (config.folder / SUMMARY).exists()
     if not path.exists() and not ended:
@@ -97,16 +84,21 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
                 f"resume: {error}, and what was asked for besides is made from it; ask for what "
                 f"{CONFIG} has, or overwrite=true makes the run again"
             ) from error
-        # Even of a quiet run: all that it had done is lost.
+        # Said even by a quiet run, as all that it had done is lost.
         print(f"{error}; starting from step 0", file=sys.stderr, flush=True)
         return None
 
 
-def refuse_changes(config: Config, before: Config, *, begun: bool = False) -> None:
+def refuse_changes(config: Config, before: Config, *, drawn: bool = False) -> None:
     """A run goes on with the settings it began with, or not at all.
 
     Args:
-        begun: whether it has drawn rows of its contact sheet, which the others must match.
+        config: what was asked for.
+        before: what the run began with.
+        drawn: whether its checkpoint holds rows of a contact sheet, which later rows must match.
+
+    Raises:
+        CheckpointError: a setting differs that may not.
     """
     asked, had = vars(config), vars(before)
     changed = [
@@ -116,9 +108,9 @@ def refuse_changes(config: Config, before: Config, *, begun: bool = False) -> No
         and value != had[name]
         and not (name in DECIDED and value == "auto")
     ]
-    if begun:
-        wanted, drawn = _sheet_row(config), _sheet_row(before)
-        changed += [f"export.{name}" for name in drawn if wanted[name] != drawn[name]]
+    if drawn:
+        wanted, had = _sheet_row(config), _sheet_row(before)
+        changed += [f"export.{name}" for name in had if wanted[name] != had[name]]
     if changed:
         raise CheckpointError(
             f"resume: the run in {config.folder} had other settings for {', '.join(changed)} "
@@ -128,7 +120,7 @@ def refuse_changes(config: Config, before: Config, *, begun: bool = False) -> No
 
 
 def _differing(before: Config, asked: Config, names: list[str]) -> str:
-    """The values that ``before`` had of the keys ``names``, or of some of what is in them."""
+    """The values in ``before`` that differ from those asked for, among the keys ``names``."""
     had, wanted = (read_flat(to_yaml(config), CONFIG) for config in (before, asked))
     sections = tuple(f"{name}." for name in names)
     values = [
@@ -140,30 +132,7 @@ def _differing(before: Config, asked: Config, names: list[str]) -> str:
 
 
 def _sheet_row(config: Config) -> dict[str, float]:
-    """What of ``export`` the rows of a contact sheet hang on."""
+    """The settings of ``export`` that the rows of a contact sheet depend on."""
     export = config.export
     size = export.size or config.cameras.size
     return {"size": size, "elevation": export.elevation, "sheet_views": export.sheet_views}
-
-
-def texts(config: Config) -> dict[str, str]:
-    """All that the teacher will be told, by the key to change if it cannot understand."""
-    views = config.teacher.views
-    told = {"prompt": config.prompt, "negative_prompt": config.negative_prompt}
-    said = views.texts(config.prompt, highest=config.cameras.elevation[1])
-    return told | {
-        f"teacher.views ({view} view)": text for view, text in zip(VIEWS, said, strict=True)
-    }
-
-
-def _device(name: str, *, begun: bool) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        # Not the CPU for a run that has begun: there it would be another one.
-        other = "go on with the run where it began" if begun else "use device=cpu"
-        raise BackendError(
-            f"device: cuda was asked for and torch finds no CUDA device; {other}, or install a "
-            "CUDA build of torch and a driver"
-        )
-    return torch.device(name)

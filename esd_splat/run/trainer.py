@@ -3,8 +3,8 @@
 import logging
 import signal
 import warnings
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,27 +13,37 @@ from torch.utils.data import DataLoader
 
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
-from esd_splat.errors import EsdSplatError, OutputError, RunError
+from esd_splat.errors import OutputError, RunError
 from esd_splat.run.checkpoint import save_checkpoint
+from esd_splat.run.controls import Controls
+from esd_splat.run.device import settle
 from esd_splat.run.folder import CHECKPOINT, check_folder, check_writable, claimed, written
+from esd_splat.run.observer import Observer
 from esd_splat.run.out_of_memory import short_of_memory
 from esd_splat.run.progress import progress
-from esd_splat.run.record import Record, check_exports
-from esd_splat.run.resume import finished, settle, texts
+from esd_splat.run.record import Record
+from esd_splat.run.resume import earlier_part, finished
 from esd_splat.scene.denormals import denormals_flushed
 from esd_splat.settings import to_yaml
-from esd_splat.show.live import View, open_view
-from esd_splat.show.report import write_report
+from esd_splat.teacher.view_prompts import VIEWS
 
 DTYPES = {"32": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 @denormals_flushed()
-def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dict[str, Any]:
-    """Fit a scene as ``config`` says and write its folder.
+def run(
+    config: Config,
+    observers: Sequence[Observer] = (),
+    *,
+    quiet: bool = False,
+    until: int | None = None,
+) -> dict[str, Any]:
+    """Fit a scene as ``config`` says and write its folder: scene, rows of numbers, summary.
 
     Args:
         config: as from ``load_config``.
+        observers: accompany the run. They are what draws pictures, writes the report and shows the
+            run in a browser; see ``esd_splat.fit`` for the usual ones.
         quiet: print nothing but errors.
         until: stop after this many steps, as an interrupt would, with a checkpoint and a scene.
 
@@ -46,25 +56,31 @@ def run(config: Config, *, quiet: bool = False, until: int | None = None) -> dic
     """
     # Flushed: in a log, what was said comes before the progress of what it announced.
     say = partial(print, flush=True) if not quiet else lambda line: None
-    config.teacher.check(texts(config))
+    config.teacher.check(_texts(config))
     with claimed(config.folder):
         check_folder(config)
         if (summary := finished(config)) is not None:
             say(f"{config.folder} holds a finished run: nothing left to do")
             return summary
         check_writable(config.folder)
-        config, saved = settle(config, say)
-        check_exports(config)
+        before, saved = earlier_part(config, say)
+        config = settle(config, before, say, resumed=saved is not None)
+        for observer in observers:
+            observer.check()
         if saved is None:
             config.init.check()
-        with open_view(config, say) as view:
-            return _fit(config, saved, view, say, quiet, until)
+        controls = Controls()
+        with ExitStack() as around:
+            for observer in observers:
+                around.enter_context(observer.during(controls, say))
+            return _fit(config, saved, observers, controls, say, quiet, until)
 
 
 def _fit(
     config: Config,
     saved: dict[str, Any] | None,
-    view: View,
+    observers: Sequence[Observer],
+    controls: Controls,
     say: Callable[[str], None],
     quiet: bool,
     until: int | None,
@@ -76,7 +92,7 @@ def _fit(
         for note in teacher.notes:
             say(note)
         distillation = Distillation(config, teacher, backend, saved and saved["run"])
-    record = Record(config)
+    record = Record(config, observers)
     if saved is not None:
         record.restore(saved["record"])
         record.saved_at = distillation.done
@@ -88,7 +104,7 @@ def _fit(
         say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
     try:
         with short_of_memory(config, joint=teacher.joint):
-            stopped = _loop(config, distillation, record, view, quiet, until)
+            stopped = _loop(config, distillation, record, controls, quiet, until)
     except RunError as error:
         if record.begun:
             record.write_rows()
@@ -109,12 +125,8 @@ def _fit(
     except (OutputError, RunError) as error:
         rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
         raise type(error)(f"{error}; {rest}") from error
-    if config.export.report:
-        try:
-            write_report(config.folder)
-        except EsdSplatError as error:
-            rest = f"all but the report is there, and python -m esd_splat.report {config.folder}"
-            raise OutputError(f"{error}; {rest} writes it") from error
+    for observer in observers:
+        observer.after_summary()
     _report(summary, config, say)
     return summary
 
@@ -123,7 +135,7 @@ def _loop(
     config: Config,
     distillation: Distillation,
     record: Record,
-    view: View,
+    controls: Controls,
     quiet: bool,
     until: int | None,
 ) -> bool:
@@ -158,9 +170,10 @@ def _loop(
             _save(config, distillation, record)
             record.write_scene(distillation)
             controls.saving = False
-        view.show(distillation, logged, record.saved_at)
+        for observer in record.observers:
+            observer.between_steps(distillation, logged, record.saved_at)
 
-    controls, left = view.controls, config.steps - distillation.done
+    left = config.steps - distillation.done
     if until is not None and distillation.done >= until:
         return True
     watched = progress(distillation.done, config.steps, quiet=quiet)
@@ -201,6 +214,15 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
     else:
         say("not measured: only for one figurine, by a teacher of figurines, is the truth known")
     say(f"wrote {config.folder}: " + ", ".join(written(config.folder)))
+
+
+def _texts(config: Config) -> dict[str, str]:
+    """All that the teacher will be told, by the key to change if it does not understand."""
+    views = config.teacher.views
+    said = views.texts(config.prompt, highest=config.cameras.elevation[1])
+    return {"prompt": config.prompt, "negative_prompt": config.negative_prompt} | {
+        f"teacher.views ({view} view)": text for view, text in zip(VIEWS, said, strict=True)
+    }
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esd_splat.config import load_config
+from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.pool import Pool
 from esd_splat.distill.predictions import Noised
@@ -45,19 +45,19 @@ def _keys(model: Path, *more: str) -> list[str]:
     return [*keys, "steps=10", "init.count=20", "particle.rank=2", "particle.lr=0.01", *more]
 
 
-def _start(model: Path, *more: str, steps: int = 0) -> Distillation:
+def _start(model: Path, *more: str, steps: int = 0) -> tuple[Distillation, Config]:
     config = load_config(None, _keys(model, *more))
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
     run = Distillation(config, teacher, "reference")
     for _ in range(steps):
         run.step()
-    return run
+    return run, config
 
 
 @torch.no_grad()
-def _views(run: Distillation) -> tuple[Cameras, Tensor]:
+def _views(run: Distillation, config: Config) -> tuple[Cameras, Tensor]:
     """The grid again, drawn over each background instead of put together."""
-    low, high = run.config.cameras.elevation
+    low, high = config.cameras.elevation
     raised = [low + (high - low) * node for node in NODES]
     azimuth = torch.arange(AZIMUTHS).double().repeat_interleave(2) * 360 / AZIMUTHS
     elevation = torch.tensor(raised).double().repeat(AZIMUTHS)
@@ -77,9 +77,9 @@ def _views(run: Distillation) -> tuple[Cameras, Tensor]:
     return cameras, torch.stack(latents).double()
 
 
-def _exact(run: Distillation) -> Callable[..., dict[str, Tensor]]:
+def _exact(run: Distillation, config: Config) -> Callable[..., dict[str, Tensor]]:
     """Stands in for ``predict``: what a perfect particle would say, by the pool's closed form."""
-    cameras, points = _views(run)
+    cameras, points = _views(run, config)
     pool, known = Pool(bandwidth=0.0), run.teacher.alphas_cumprod.double()
     predict = run.predictor.predict
 
@@ -96,9 +96,9 @@ def _exact(run: Distillation) -> Callable[..., dict[str, Tensor]]:
 
 
 def test_a_perfect_particle_has_no_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = _start(model, "loss.entropy_weight=0.5", steps=3)
-    monkeypatch.setattr(run.predictor, "predict", _exact(run))
-    rows = diagnose(run)
+    run, config = _start(model, "loss.entropy_weight=0.5", steps=3)
+    monkeypatch.setattr(run.predictor, "predict", _exact(run, config))
+    rows = diagnose(run, config)
     assert [row["t"] for row in rows] == list(LEVELS)
     for row in rows:
         assert row["camera_error"] == pytest.approx(0, abs=1e-9)
@@ -113,18 +113,18 @@ def test_a_perfect_particle_has_no_error(model: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_untrained_particle_is_the_teacher(model: Path) -> None:
-    for row in diagnose(_start(model)):
+    for row in diagnose(*_start(model)):
         assert row["camera_error"] == pytest.approx(row["camera_error_teacher"], rel=1e-5)
         assert row["null_error"] == pytest.approx(row["null_error_teacher"], rel=1e-5)
         assert row["gap"] == pytest.approx(0, abs=1e-10)
-    trained = diagnose(_start(model, "particle.warmup=0", steps=3))[0]
+    trained = diagnose(*_start(model, "particle.warmup=0", steps=3))[0]
     assert trained["camera_error"] != pytest.approx(trained["camera_error_teacher"], rel=1e-4)
 
 
 def test_a_scene_that_cannot_be_seen_tells_nothing_of_its_cameras(model: Path) -> None:
-    run = _start(model)
+    run, config = _start(model)
     run.scene.opacity_logits.data.fill_(-20)
-    for row in diagnose(run):
+    for row in diagnose(run, config):
         assert row["view_information"] == pytest.approx(0, abs=1e-6)
         assert row["gap_exact"] == pytest.approx(0, abs=1e-9)
         assert row["entropy_share_exact"] == pytest.approx(0, abs=1e-4)
@@ -149,13 +149,14 @@ def test_a_scene_that_cannot_be_seen_tells_nothing_of_its_cameras(model: Path) -
     ],
 )
 def test_what_a_run_has_not_is_left_out(model: Path, more: list[str], columns: set[str]) -> None:
-    for row in diagnose(_start(model, "background=grey", *more, steps=1)):
+    for row in diagnose(*_start(model, "background=grey", *more, steps=1)):
         assert row.keys() == ALWAYS | columns
 
 
 def test_no_entropy_weight_is_no_share_and_no_pool_yet_no_error_of_it(model: Path) -> None:
-    assert {row["entropy_share"] for row in diagnose(_start(model, "loss.entropy_weight=0"))} == {0}
-    rows = diagnose(_start(model, "loss.entropy_weight=1", "loss.marginal=pool"))
+    rows = diagnose(*_start(model, "loss.entropy_weight=0"))
+    assert {row["entropy_share"] for row in rows} == {0}
+    rows = diagnose(*_start(model, "loss.entropy_weight=1", "loss.marginal=pool"))
     assert all(row.keys() == ALWAYS for row in rows)
 
 
@@ -168,32 +169,32 @@ def test_the_share_by_hand() -> None:
 
 def test_at_one_background_a_view_is_a_point(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a perfect particle that is told the camera predicts the noise that was drawn."""
-    run = _start(model, "loss=vsd", "background=white")
-    cameras, grid = diagnostics._look_around(run)
+    run, config = _start(model, "loss=vsd", "background=white")
+    cameras, grid = diagnostics._look_around(run, config)
     assert grid.shape[:2] == (len(cameras), 1) == (2 * AZIMUTHS, 1)
     predict = run.predictor.predict
     monkeypatch.setattr(
         run.predictor, "predict", lambda x, *rest: predict(x, *rest) | {"particle": x.noise}
     )
-    for row in diagnose(run):
+    for row in diagnose(run, config):
         assert row["camera_error"] == pytest.approx(0, abs=1e-9)
 
 
 def test_elevations_that_agree_are_one(model: Path) -> None:
-    cameras, _ = diagnostics._look_around(_start(model, "cameras.elevation=[10, 10]"))
+    cameras, _ = diagnostics._look_around(*_start(model, "cameras.elevation=[10, 10]"))
     assert len(cameras) == AZIMUTHS
     torch.testing.assert_close(cameras.elevation_deg, torch.full((AZIMUTHS,), 10.0))
 
 
 def test_views_are_encoded_as_those_of_the_latest_step_were(model: Path) -> None:
-    run = _start(model, "latent_warmup=0.3", "background=black", steps=3)
+    run, config = _start(model, "latent_warmup=0.3", "background=black", steps=3)
     assert run.linear is not None
-    cameras, grid = diagnostics._look_around(run)
+    cameras, grid = diagnostics._look_around(run, config)
     shown = run.views(cameras, torch.zeros(len(cameras), 3))
     torch.testing.assert_close(grid.flatten(0, 1), run.linear.encode(shown))
     run.step()
     shown = run.views(cameras, torch.zeros(len(cameras), 3))
-    _, grid = diagnostics._look_around(run)
+    _, grid = diagnostics._look_around(run, config)
     torch.testing.assert_close(grid.flatten(0, 1), run.teacher.encode(shown), atol=1e-5, rtol=1e-4)
 
 
@@ -201,19 +202,19 @@ def test_the_teachers_own_view_is_counted(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = {"words": ["a", "red", "owl", ","], "kinds": ["owl"], "colours": ["red"]}
-    run = _start(save_tiny(tmp_path / "model"))
-    assert "teacher_front" not in diagnose(run)[0], "no teacher of figurines"
+    run, config = _start(save_tiny(tmp_path / "model"))
+    assert "teacher_front" not in diagnose(run, config)[0], "no teacher of figurines"
     (tmp_path / "model" / "vocabulary.json").write_text(json.dumps(words))
     front = worlds.looking_like(torch.zeros(1).double())
     monkeypatch.setattr(run.teacher, "decode", lambda latents: front.repeat(len(latents), 1, 1, 1))
-    for row in diagnose(run):
+    for row in diagnose(run, config):
         assert (row["teacher_front"], row["teacher_side"], row["teacher_back"]) == (1, 0, 0)
 
 
 def test_a_diagnosis_is_a_function_of_the_state(model: Path) -> None:
-    run, other = _start(model, steps=2), _start(model, steps=2)
+    (run, config), (other, _) = _start(model, steps=2), _start(model, steps=2)
     before = torch.get_rng_state()
-    assert diagnose(run) == diagnose(run)
+    assert diagnose(run, config) == diagnose(run, config)
     assert torch.equal(before, torch.get_rng_state())
     assert run.step() == other.step()
     assert torch.equal(run.scene.means, other.scene.means)

@@ -13,7 +13,7 @@ from filelock import FileLock
 from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.errors import BusyError, CheckpointError, OutputError, RunError
-from esd_splat.run import trainer
+from esd_splat.fit import fit
 from esd_splat.run.folder import CHECKPOINT, LOCK, claimed
 from tests.tiny import tiny_config
 
@@ -21,7 +21,7 @@ from tests.tiny import tiny_config
 @pytest.fixture(scope="module")
 def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
-    trainer.run(_config(model, out), quiet=True)
+    fit(_config(model, out), quiet=True)
     return out
 
 
@@ -49,10 +49,10 @@ def test_a_run_that_makes_no_step_costs_none_that_did(
     monkeypatch.setattr(Distillation, "step", step)
     before = _content(out)
     with pytest.raises(type(error)):
-        trainer.run(_config(model, out, "overwrite=true"), quiet=True)
+        fit(_config(model, out, "overwrite=true"), quiet=True)
     assert _content(out) == before
     with pytest.raises(type(error)):
-        trainer.run(_config(model, out.with_name("new")), quiet=True)
+        fit(_config(model, out.with_name("new")), quiet=True)
     assert not out.with_name("new").exists()
 
 
@@ -61,7 +61,7 @@ def test_overwriting_removes_what_a_run_left_and_nothing_else(model: Path, out: 
     for path, content in mine.items():
         path.write_bytes(content)
     (out / "turntable.gif").write_text("of an older run")
-    trainer.run(_config(model, out, "overwrite=true"), quiet=True, until=1)
+    fit(_config(model, out, "overwrite=true"), quiet=True, until=1)
     left = _content(out)
     assert mine.items() <= left.items()
     names = {"config.yaml", "metrics.csv", "scene.ply", "last.ckpt"}
@@ -74,10 +74,10 @@ def test_files_of_others_are_left_alone(model: Path, tmp_path: Path, key: str) -
     (tmp_path / "config.yaml").write_text("of: another program")
     before = _content(tmp_path)
     with pytest.raises(OutputError, match=r"holds other files, and no run to go on with; out= "):
-        trainer.run(_config(model, tmp_path, key), quiet=True)
+        fit(_config(model, tmp_path, key), quiet=True)
     assert _content(tmp_path) == before
     with pytest.raises(OutputError, match="is a file; choose another folder"):
-        trainer.run(_config(model, tmp_path / "thesis.tex", key), quiet=True)
+        fit(_config(model, tmp_path / "thesis.tex", key), quiet=True)
 
 
 def test_among_files_of_others_only_those_of_the_same_names_are_lost(
@@ -85,7 +85,7 @@ def test_among_files_of_others_only_those_of_the_same_names_are_lost(
 ) -> None:
     for name in ("report.html", "config.yaml", "tensorboard"):
         (tmp_path / name).write_text("of another program")
-    trainer.run(_config(model, tmp_path, "overwrite=true"), quiet=True)
+    fit(_config(model, tmp_path, "overwrite=true"), quiet=True)
     assert load_config(tmp_path / "config.yaml").steps == 2
     for name in ("report.html", "tensorboard"):
         assert (tmp_path / name).read_text() == "of another program"
@@ -103,7 +103,7 @@ def test_what_led_to_a_failure_is_on_record(
 
     monkeypatch.setattr(Distillation, "step", step)
     with pytest.raises(RunError, match="NaN; no checkpoint was due yet"):
-        trainer.run(_config(model, tmp_path / "run", "steps=4", "log.every=1"), quiet=True)
+        fit(_config(model, tmp_path / "run", "steps=4", "log.every=1"), quiet=True)
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
 
 
@@ -115,16 +115,16 @@ def test_a_run_without_a_checkpoint_goes_on_from_the_start_as_it_began(
         if path.name != "config.yaml":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(CheckpointError, match="other settings for batch"):
-        trainer.run(_config(model, out, "resume=true", "batch=3"), quiet=True)
-    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
+        fit(_config(model, out, "resume=true", "batch=3"), quiet=True)
+    assert fit(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
 
 
 def test_one_run_at_a_time(model: Path, out: Path) -> None:
     before = _content(out)
     with claimed(out), pytest.raises(BusyError, match="another run is writing to"):
-        trainer.run(_config(model, out, "overwrite=true"), quiet=True)
+        fit(_config(model, out, "overwrite=true"), quiet=True)
     assert _content(out) == before
-    trainer.run(_config(model, out, "overwrite=true", "steps=1"), quiet=True)
+    fit(_config(model, out, "overwrite=true", "steps=1"), quiet=True)
     assert json.loads((out / "summary.json").read_text())["steps"] == 1
 
 
@@ -213,7 +213,7 @@ def test_a_damaged_summary_is_written_anew(
     known = json.loads((out / "summary.json").read_text())
     (out / "summary.json").write_bytes(damage.encode(errors="surrogateescape"))
     monkeypatch.delattr(Distillation, "step")
-    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == known["steps"]
+    assert fit(_config(model, out, "resume=true"), quiet=True)["steps"] == known["steps"]
     assert json.loads((out / "summary.json").read_text()).keys() == known.keys()
 
 
@@ -225,10 +225,10 @@ def test_a_finished_run_without_its_checkpoint_is_not_made_again(
     if damaged:
         (out / CHECKPOINT).write_text("cut short")
     before = _content(out)
-    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
+    assert fit(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
     words = r"last\.ckpt: no.* checkpoint.*; ask for what config\.yaml has, or overwrite=true"
     with pytest.raises(CheckpointError, match=words):
-        trainer.run(_config(model, out, "resume=true", "export.fps=12"), quiet=True)
+        fit(_config(model, out, "resume=true", "export.fps=12"), quiet=True)
     assert _content(out) == before
 
 
@@ -246,11 +246,11 @@ def test_a_finished_run_writes_what_it_is_asked_for_later(
         raise OutputError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("esd_splat.run.record.write_video", full)
+        patch.setattr("esd_splat.show.observers.write_video", full)
         with pytest.raises(OutputError, match=r"no space left.*resume=true writes the rest"):
-            trainer.run(_config(model, out, *more), quiet=True)
+            fit(_config(model, out, *more), quiet=True)
     assert not (out / "turntable.gif").exists()
-    trainer.run(_config(model, out, *more), quiet=True)
+    fit(_config(model, out, *more), quiet=True)
     assert {"scene.spz", "turntable.gif", "config.yaml"} <= {p.name for p in out.iterdir()}
     assert (out / "scene.ply").read_bytes() == scene
     assert load_config(out / "config.yaml").export.frames == 2

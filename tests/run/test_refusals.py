@@ -19,8 +19,8 @@ from esd_splat.errors import (
     SceneError,
     TeacherError,
 )
+from esd_splat.fit import fit
 from esd_splat.formats import load_scene
-from esd_splat.run import trainer
 from esd_splat.run.checkpoint import MAGIC, load_checkpoint, save_checkpoint
 from esd_splat.scene import kernels
 from tests.formats.scenes import FORMATS
@@ -39,12 +39,12 @@ def test_what_cannot_start_costs_nothing(
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(error):
-        trainer.run(tiny_config(model, out, *more), quiet=True)
+        fit(tiny_config(model, out, *more), quiet=True)
     assert not out.exists()
-    trainer.run(tiny_config(model, out), quiet=True)
+    fit(tiny_config(model, out), quiet=True)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(error):
-        trainer.run(tiny_config(model, out, "overwrite=true", *more), quiet=True)
+        fit(tiny_config(model, out, "overwrite=true", *more), quiet=True)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
@@ -59,9 +59,9 @@ def test_a_video_that_cannot_be_made_is_known_before_the_run(
     with pytest.raises(
         OutputError, match=r"^export\.video: .*pip install.*export\.frames=0 makes no"
     ):
-        trainer.run(config, quiet=True)
+        fit(config, quiet=True)
     assert not (tmp_path / "run").exists()
-    trainer.run(tiny_config(model, tmp_path / "run", "export.frames=0"), quiet=True)
+    fit(tiny_config(model, tmp_path / "run", "export.frames=0"), quiet=True)
 
 
 def test_a_report_that_fails_leaves_a_finished_run(
@@ -70,11 +70,11 @@ def test_a_report_that_fails_leaves_a_finished_run(
     def full(folder: Path) -> None:
         raise OutputError("report.html: no space left")
 
-    monkeypatch.setattr(trainer, "write_report", full)
+    monkeypatch.setattr("esd_splat.show.observers.write_report", full)
     out = tmp_path / "run"
     with pytest.raises(OutputError, match=r"no space left; all but the report is there, and pyt"):
-        trainer.run(tiny_config(model, out, "export.report=true"), quiet=True)
-    assert trainer.run(tiny_config(model, out, "resume=true"), quiet=True)["steps"] == 3
+        fit(tiny_config(model, out, "export.report=true"), quiet=True)
+    assert fit(tiny_config(model, out, "resume=true"), quiet=True)["steps"] == 3
 
 
 def test_a_video_that_fails_in_the_end_costs_no_scene(
@@ -84,12 +84,12 @@ def test_a_video_that_fails_in_the_end_costs_no_scene(
     keys = ("export.video=both", "log.every=1")
     with monkeypatch.context() as patch:
         patch.setattr("esd_splat.show.video.QUALITY_CRF", "worst")
-        patch.setattr("esd_splat.run.record.check_video", lambda suffix: None)
+        patch.setattr("esd_splat.show.observers.check_video", lambda suffix: None)
         with pytest.raises(OutputError, match=r"turntable\.mp4: .*resume=true writes the rest"):
-            trainer.run(tiny_config(model, out, *keys), quiet=True)
+            fit(tiny_config(model, out, *keys), quiet=True)
     left = {name: (out / name).read_bytes() for name in ("scene.ply", "contact_sheet.png")}
     assert {p.name for p in out.iterdir()} == {*left, "config.yaml", "metrics.csv", "checkpoints"}
-    assert trainer.run(tiny_config(model, out, *keys, "resume=true"), quiet=True)["steps"] == 3
+    assert fit(tiny_config(model, out, *keys, "resume=true"), quiet=True)["steps"] == 3
     assert {p.name for p in out.glob("turntable.*")} == {"turntable.mp4", "turntable.gif"}
     assert left == {name: (out / name).read_bytes() for name in left}
     assert len((out / "metrics.csv").read_text().splitlines()) == 4, "no step was done again"
@@ -111,7 +111,7 @@ def test_a_scene_that_vanishes_stops_the_run(
     keys = ("steps=20", "densify=none", "checkpoint_every=1", "log.every=1", *more)
     words = r"step \d+: all 30 Gaussians vanished.*(no checkpoint|last\.ckpt holds step \d+)"
     with pytest.raises(RunError, match=words):
-        trainer.run(tiny_config(model, out, *keys), quiet=True)
+        fit(tiny_config(model, out, *keys), quiet=True)
     assert not (out / "summary.json").exists()
 
 
@@ -119,11 +119,11 @@ def test_a_run_writes_the_formats_it_is_asked_for(model: Path, tmp_path: Path) -
     """And replacing it removes those of before."""
     out, names = tmp_path / "run", sorted(FORMATS)
     formats = f"export.formats=[{','.join(names)}]"
-    trainer.run(tiny_config(model, out, "steps=1", formats), quiet=True)
+    fit(tiny_config(model, out, "steps=1", formats), quiet=True)
     assert sorted(path.name for path in out.glob("scene.*")) == [f"scene.{n}" for n in names]
     whole = load_scene(out / "scene.ply")
     assert {len(load_scene(path)) for path in out.glob("scene.*")} == {len(whole)}
-    trainer.run(tiny_config(model, out, "steps=1", "overwrite=true"), quiet=True)
+    fit(tiny_config(model, out, "steps=1", "overwrite=true"), quiet=True)
     assert [path.name for path in out.glob("scene.*")] == ["scene.ply"]
 
 
@@ -132,16 +132,16 @@ def test_auto_is_decided_once(model: Path, tmp_path: Path, monkeypatch: pytest.M
     if kernels.MISSING:
         pytest.skip(f"no kernels: {kernels.MISSING}")
     out = tmp_path / "run"
-    trainer.run(tiny_config(model, out), quiet=True, until=1)
+    fit(tiny_config(model, out), quiet=True, until=1)
     settled = load_config(out / "config.yaml")
     assert (settled.backend, settled.device) == ("cpu", "cpu")
     with monkeypatch.context() as without:
         without.setattr(kernels, "MISSING", "as if")
         with pytest.raises(BackendError, match="backend=cpu needs the compiled kernels"):
-            trainer.run(tiny_config(model, out, "resume=true"), quiet=True)
+            fit(tiny_config(model, out, "resume=true"), quiet=True)
     with pytest.raises(CheckpointError, match="other settings for backend"):
-        trainer.run(tiny_config(model, out, "resume=true", "backend=reference"), quiet=True)
-    assert trainer.run(tiny_config(model, out, "resume=true"), quiet=True)["backend"] == "cpu"
+        fit(tiny_config(model, out, "resume=true", "backend=reference"), quiet=True)
+    assert fit(tiny_config(model, out, "resume=true"), quiet=True)["backend"] == "cpu"
 
 
 def test_a_run_of_a_gpu_stays_there(model: Path, tmp_path: Path) -> None:
@@ -149,38 +149,38 @@ def test_a_run_of_a_gpu_stays_there(model: Path, tmp_path: Path) -> None:
         pytest.skip("there is one")
     out = tmp_path / "run"
     with pytest.raises(BackendError, match="no CUDA device; use device=cpu, or install"):
-        trainer.run(tiny_config(model, out, "device=cuda"), quiet=True)
-    trainer.run(tiny_config(model, out), quiet=True, until=1)
+        fit(tiny_config(model, out, "device=cuda"), quiet=True)
+    fit(tiny_config(model, out), quiet=True, until=1)
     path = out / "checkpoints" / "last.ckpt"
     state = load_checkpoint(path)
     state["config"] = state["config"].replace("device: cpu", "device: cuda")
     save_checkpoint(path, state)
     with pytest.raises(BackendError, match="no CUDA device; go on with the run where it began, or"):
-        trainer.run(tiny_config(model, out, "resume=true"), quiet=True)
+        fit(tiny_config(model, out, "resume=true"), quiet=True)
 
 
 def test_a_newer_checkpoint_is_kept(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trainer.run(tiny_config(model, out), quiet=True, until=1)
+    fit(tiny_config(model, out), quiet=True, until=1)
     path = out / "checkpoints" / "last.ckpt"
     newer = MAGIC + b"9\n" + path.read_bytes().partition(b"\n")[2]
     path.write_bytes(newer)
     with pytest.raises(NewerCheckpointError, match=r"has version 9 .* update esd_splat"):
-        trainer.run(tiny_config(model, out, "resume=true"), quiet=True)
+        fit(tiny_config(model, out, "resume=true"), quiet=True)
     assert path.read_bytes() == newer
 
 
 def test_a_finished_run_of_something_else_is_not_this_one(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trainer.run(tiny_config(model, out), quiet=True)
+    fit(tiny_config(model, out), quiet=True)
     with pytest.raises(CheckpointError, match='prompt \\(prompt="a red owl"\\); use'):
-        trainer.run(tiny_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
+        fit(tiny_config(model, out, "resume=true", "prompt=a blue cat"), quiet=True)
 
 
 def test_sheets_and_numbers_are_there_while_it_runs(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     keys = ("log.sheet_every=1", "log.every=1", "checkpoint_every=1")
-    trainer.run(tiny_config(model, out, *keys), quiet=True, until=2)
+    fit(tiny_config(model, out, *keys), quiet=True, until=2)
     assert (out / "contact_sheet.png").exists()
     assert len((out / "metrics.csv").read_text().splitlines()) == 3
 
@@ -196,4 +196,4 @@ def test_unknown_words_are_named_with_the_key_they_came_by(model: Path, tmp_path
         ("teacher.views.enabled=true", r"teacher\.views \(front view\)", "'front', 'view'"),
     ):
         with pytest.raises(PromptError, match=f"^{key}: .*does not know {said}"):
-            trainer.run(tiny_config(model, tmp_path / "run", more), quiet=True)
+            fit(tiny_config(model, tmp_path / "run", more), quiet=True)

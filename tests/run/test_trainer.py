@@ -22,7 +22,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.losses import LOSSES, ScoreDistillation
 from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError, SceneError
-from esd_splat.run import trainer
+from esd_splat.fit import fit
 from esd_splat.run.checkpoint import load_checkpoint
 from esd_splat.run.record import Record
 from esd_splat.scene import kernels
@@ -62,7 +62,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without a cut."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    trainer.run(_config(model, out), quiet=True)
+    fit(_config(model, out), quiet=True)
     return out
 
 
@@ -91,7 +91,7 @@ def test_scene_files_say_what_they_show(
         found = {"MI": 1.7349, "faces": faces}
         monkeypatch.setattr(Record, "_measures", lambda *_, found=found: found)
         out = tmp_path / said
-        assert trainer.run(_config(model, out, *keys), quiet=True)["measures"] == found
+        assert fit(_config(model, out, *keys), quiet=True)["measures"] == found
         comments = plyfile.PlyData.read(str(out / "scene.ply")).comments
         assert comments[1:] == ["a red owl", "MI 1.73 nats", said]
         page = (out / "scene.html").read_text(encoding="utf-8")
@@ -105,9 +105,9 @@ def test_a_run_leaves_its_caller_denormals(whole: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bits(model: Path, whole: Path, tmp_path: Path) -> None:
-    trainer.run(_config(model, tmp_path / "again"), quiet=True)
+    fit(_config(model, tmp_path / "again"), quiet=True)
     assert _bytes(tmp_path / "again") == _bytes(whole)
-    trainer.run(_config(model, tmp_path / "other", "seed=1"), quiet=True)
+    fit(_config(model, tmp_path / "other", "seed=1"), quiet=True)
     assert _bytes(tmp_path / "other")["scene.ply"] != _bytes(whole)["scene.ply"]
 
 
@@ -116,10 +116,10 @@ def test_resumed_runs_end_in_the_same_bits(
     model: Path, whole: Path, tmp_path: Path, until: int
 ) -> None:
     out = tmp_path / "cut"
-    assert trainer.run(_config(model, out), quiet=True, until=until) == {}
+    assert fit(_config(model, out), quiet=True, until=until) == {}
     assert (out / "scene.ply").exists(), "an interrupted run leaves a scene"
     assert not (out / "summary.json").exists()
-    trainer.run(_config(model, out, "resume=true"), quiet=True)
+    fit(_config(model, out, "resume=true"), quiet=True)
     assert _bytes(out) == _bytes(whole)
     steps = [row.split(",")[0] for row in (out / "metrics.csv").read_text().splitlines()]
     assert steps == ["step", *map(str, range(5, 41, 5))]
@@ -128,9 +128,9 @@ def test_resumed_runs_end_in_the_same_bits(
 def test_the_pooled_views_are_part_of_what_resumes(model: Path, tmp_path: Path) -> None:
     """More views than a cut leaves behind, and fewer than the run draws."""
     keys = ("loss.marginal=pool", "loss.camera=noise", "pool.views=50")
-    trainer.run(_config(model, tmp_path / "whole", *keys), quiet=True)
-    trainer.run(_config(model, tmp_path / "cut", *keys), quiet=True, until=20)
-    trainer.run(_config(model, tmp_path / "cut", *keys, "resume=true"), quiet=True)
+    fit(_config(model, tmp_path / "whole", *keys), quiet=True)
+    fit(_config(model, tmp_path / "cut", *keys), quiet=True, until=20)
+    fit(_config(model, tmp_path / "cut", *keys, "resume=true"), quiet=True)
     assert _bytes(tmp_path / "cut") == _bytes(tmp_path / "whole")
 
 
@@ -156,13 +156,13 @@ def _wait_for(path: Path) -> None:
 def test_a_killed_run_resumes(model: Path, tmp_path: Path) -> None:
     """Cut while it checkpoints at every step, so that the kill may hit a write."""
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    trainer.run(_config(model, whole, "steps=15", "checkpoint_every=1"), quiet=True)
+    fit(_config(model, whole, "steps=15", "checkpoint_every=1"), quiet=True)
     process = _start(model, out, "steps=15", "checkpoint_every=1")
     _wait_for(out / "checkpoints" / "last.ckpt")
     process.kill()
     process.communicate()
     assert not (out / "summary.json").exists()
-    trainer.run(_config(model, out, "steps=15", "checkpoint_every=1", "resume=true"), quiet=True)
+    fit(_config(model, out, "steps=15", "checkpoint_every=1", "resume=true"), quiet=True)
     assert _bytes(out) == _bytes(whole)
 
 
@@ -191,7 +191,7 @@ def test_a_second_ctrl_c_ends_the_step_and_is_still_an_interrupt(
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            trainer.run(_config(model, tmp_path / "run"), quiet=True)
+            fit(_config(model, tmp_path / "run"), quiet=True)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, outside)
@@ -202,8 +202,8 @@ def test_folders_are_not_overwritten_unasked(
 ) -> None:
     before = _bytes(whole)
     with pytest.raises(OutputError, match="holds a finished run; overwrite=true replaces it"):
-        trainer.run(_config(model, whole), quiet=True)
-    summary = trainer.run(_config(model, whole, "resume=true"))
+        fit(_config(model, whole), quiet=True)
+    summary = fit(_config(model, whole, "resume=true"))
     assert "nothing left to do" in capsys.readouterr().out
     assert summary["steps"] == 40
     assert _bytes(whole) == before
@@ -211,22 +211,22 @@ def test_folders_are_not_overwritten_unasked(
 
 def test_resuming_with_other_settings_is_refused(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trainer.run(_config(model, out), quiet=True, until=2)
+    fit(_config(model, out), quiet=True, until=2)
     with pytest.raises(
         CheckpointError, match=r"for batch, optim \(batch=\d+, optim.sh0=0.0\d+\); use"
     ):
-        trainer.run(_config(model, out, "resume=true", "batch=3", "optim.sh0=0.5"), quiet=True)
+        fit(_config(model, out, "resume=true", "batch=3", "optim.sh0=0.5"), quiet=True)
 
 
 def test_rows_of_a_contact_sheet_must_match(model: Path, tmp_path: Path) -> None:
     out, keys = tmp_path / "run", ("steps=4", "log.sheet_every=2", "resume=true")
     change = ("export.sheet_views=4", "export.elevation=5")
-    trainer.run(_config(model, out, *keys), quiet=True, until=1)
-    assert trainer.run(_config(model, out, *keys, *change), quiet=True, until=2) == {}
+    fit(_config(model, out, *keys), quiet=True, until=1)
+    assert fit(_config(model, out, *keys, *change), quiet=True, until=2) == {}
     with pytest.raises(CheckpointError, match=r"settings for export.elevation, export.sheet_views"):
-        trainer.run(_config(model, out, *keys), quiet=True)
+        fit(_config(model, out, *keys), quiet=True)
     same = (*change, f"export.size={IMAGE_SIZE}", "export.frames=0")
-    assert trainer.run(_config(model, out, *keys, *same), quiet=True)["steps"] == 4
+    assert fit(_config(model, out, *keys, *same), quiet=True)["steps"] == 4
 
 
 def test_a_scene_that_was_started_from_is_not_needed_to_resume(
@@ -236,24 +236,24 @@ def test_a_scene_that_was_started_from_is_not_needed_to_resume(
     keys = ("steps=4", "init=ply", f"init.path={start}")
     config = load_config(None, [k for k in _keys(model, out, *keys) if "init.count" not in k])
     with pytest.raises(SceneError, match="No such file"):
-        trainer.run(config, quiet=True)
+        fit(config, quiet=True)
     assert not out.exists()
     shutil.copy(whole / "scene.ply", start)
-    trainer.run(config, quiet=True, until=2)
+    fit(config, quiet=True, until=2)
     start.unlink()
-    assert trainer.run(dataclasses.replace(config, resume=True), quiet=True)["steps"] == 4
+    assert fit(dataclasses.replace(config, resume=True), quiet=True)["steps"] == 4
 
 
 def test_tensorboard_has_the_rows_of_the_table_however_often_a_run_is_cut(
     model: Path, tmp_path: Path
 ) -> None:
     out, keys = tmp_path / "run", ("steps=12", "log.every=2", "log.tensorboard=true")
-    trainer.run(_config(model, out, *keys), quiet=True, until=6)
+    fit(_config(model, out, *keys), quiet=True, until=6)
     shutil.copy(out / "checkpoints" / "last.ckpt", tmp_path / "kept")
-    trainer.run(_config(model, out, *keys, "resume=true"), quiet=True, until=10)
+    fit(_config(model, out, *keys, "resume=true"), quiet=True, until=10)
     # As if it had been killed at step 10 with nothing saved since 6.
     shutil.copy(tmp_path / "kept", out / "checkpoints" / "last.ckpt")
-    trainer.run(_config(model, out, *keys, "resume=true"), quiet=True)
+    fit(_config(model, out, *keys, "resume=true"), quiet=True)
     board = EventAccumulator(str(out / "tensorboard"))
     board.Reload()
     with (out / "metrics.csv").open() as lines:
@@ -269,10 +269,10 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    trainer.run(_config(model, out, "steps=3"), quiet=True, until=2)
+    fit(_config(model, out, "steps=3"), quiet=True, until=2)
     checkpoint = out / "checkpoints" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
-    trainer.run(_config(model, out, "steps=3", "resume=true"), quiet=True)
+    fit(_config(model, out, "steps=3", "resume=true"), quiet=True)
     said = capsys.readouterr().err
     assert "cut short or damaged" in said
     assert "starting from step 0" in said
@@ -294,7 +294,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
     config = _config(model, tmp_path / "run", "checkpoint_every=1")
     config = dataclasses.replace(config, loss=Breaks())
     with pytest.raises(RunError, match=r"step 3: direction, .*NaN"):
-        trainer.run(config, quiet=True)
+        fit(config, quiet=True)
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert state["run"]["done"] == 2
     assert all(v.isfinite().all() for v in state["run"]["optimizer"]["scene"].values())
@@ -304,7 +304,7 @@ def test_cuda_asked_for_and_absent(model: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(BackendError, match="no CUDA device; use device=cpu"):
-        trainer.run(_config(model, tmp_path / "run", "device=cuda"), quiet=True)
+        fit(_config(model, tmp_path / "run", "device=cuda"), quiet=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -328,7 +328,7 @@ def test_a_new_loss_is_one_class_and_one_line(
     monkeypatch.setattr("esd_splat.distill.lora.Particle.attach", lambda *a: attached.append(a))
     config = _config(model, tmp_path / "run", "steps=2")
     config = dataclasses.replace(config, loss=Halfway(strength=0.1))
-    assert trainer.run(config, quiet=True)["steps"] == 2
+    assert fit(config, quiet=True)["steps"] == 2
     assert attached == []
 
 
@@ -349,5 +349,5 @@ def test_the_kernels_of_densification_change_no_run(
 
         monkeypatch.setattr(kernels, "has", has)
         out = tmp_path / f"with{len(left)}"
-        assert trainer.run(_config(model, out, *keys), quiet=True)["gaussians"] == 80
+        assert fit(_config(model, out, *keys), quiet=True)["gaussians"] == 80
     assert _bytes(tmp_path / "with0") == _bytes(tmp_path / "with3")

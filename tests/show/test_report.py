@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from esd_splat.config import load_config
+from esd_splat.fit import fit
 from esd_splat.report import main
-from esd_splat.run import diagnostics, trainer
+from esd_splat.run import diagnostics
 from esd_splat.run.measure import MEASURES
 from esd_splat.show.pages import NOTHING
 from esd_splat.show.report import report
@@ -31,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, small_frames():
         for name, value in (("LEVELS", (0.2, 0.7)), ("AZIMUTHS", 4), ("DRAWN", 4)):
             patch.setattr(diagnostics, name, value)
-        trainer.run(load_config(None, keys), quiet=True)
+        fit(load_config(None, keys), quiet=True)
     return out
 
 

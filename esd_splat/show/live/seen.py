@@ -68,14 +68,14 @@ def prepare(config: Config) -> None:
 
 
 @torch.no_grad()
-def entropies(run: Distillation, scene: Gaussians) -> dict[str, float]:
+def entropies(run: Distillation, scene: Gaussians, config: Config) -> dict[str, float]:
     """How much the views of ``scene`` differ, in nats, at most ``log(measure.views)``.
 
     Where the truth is known, ``IV`` and ``IQ``, see ``pose_measures``. Elsewhere nobody can tell
     which pose a view shows, and ``I`` is what a noised view tells about its camera. That is the
     term which entropic distillation adds, without a classifier; any difference raises it.
     """
-    config, device, known = run.config, run.device, run.teacher.alphas_cumprod
+    device, known = run.device, run.teacher.alphas_cumprod
     measure, orbit = config.measure, config.cameras
 
     def render(cameras: Cameras, backgrounds: Float[Tensor, "b 3"]) -> Images:

@@ -1,18 +1,25 @@
-"""The page's side of the live view: a thread that asks for snapshots and shows them."""
+"""The live view of a run: the run hands over snapshots, and a thread shows them on a page."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
+from typing_extensions import override
+
 from esd_splat.config import Config
+from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.microbatch import Seen
 from esd_splat.errors import ViewError
+from esd_splat.run.controls import Controls
+from esd_splat.run.observer import Observer
 from esd_splat.scene.denormals import denormals_flushed
+from esd_splat.scene.gaussians import Gaussians
 from esd_splat.show.live.seen import entropies, explained, noise_levels, pictures, prepare
-from esd_splat.show.live.view import Snapshot, View
 
 Page = Any
 """The type of that name, whose module needs viser."""
@@ -23,39 +30,83 @@ SHARE = 0.015
 after each they wait for as long as that asks. All else that is shown takes a millisecond or two."""
 
 
-@contextmanager
-def open_view(config: Config, say: Callable[[str], None]) -> Iterator[View]:
-    """The view of a run, with a page while the context lasts if ``config.view`` asks for one.
+@dataclass(frozen=True)
+class Snapshot:
+    """A run between two steps, of which nothing changes any more."""
 
-    Args:
-        config: of the run.
-        say: is told, in one line, where the page is.
+    config: Config
+    run: Distillation
+    """For its networks and its device; its state goes on."""
+    step: int
+    """Steps done."""
+    seconds: float
+    """When, by a clock that stands still while the run is paused."""
+    logged: dict[str, float]
+    """What the step logged."""
+    scene: Gaussians
+    seen: Seen | None
+    saved_at: int | None
+    """Step of the latest checkpoint."""
 
-    Raises:
-        ViewError: viser is not installed, or the port cannot be had.
-    """
-    view = View(config)
-    if not config.view:
-        yield view
-        return
-    try:
-        from esd_splat.show.live.page import Page
-    except ImportError as error:
-        raise ViewError(
-            f'view: needs viser ({error}); python -m pip install "viser>=1.1,<2", or view=false'
-        ) from error
-    page = Page(config, view.controls)
-    say(f"to be seen at {page.url}; from elsewhere after ssh -L {page.port}:127.0.0.1:{page.port}")
-    closing = threading.Event()
-    thread = threading.Thread(target=watch, args=(view, page, closing), name="view", daemon=True)
-    thread.start()
-    try:
-        yield view
-    finally:
-        closing.set()
-        view.handed.put(None)
-        thread.join()
-        page.close()
+
+class View(Observer):
+    """Shows a run in a browser. It never makes the run wait; only ``controls`` can."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.controls = Controls()
+        """The run's own, as soon as it has begun."""
+        self.wanted = False
+        """Whether ``between_steps`` should hand over a snapshot; whoever wants one says so."""
+        self.ended = False
+        """Whether the last snapshot was handed over."""
+        self.handed: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
+        """What was handed over; ``None`` after the last."""
+
+    @override
+    @contextmanager
+    def during(self, controls: Controls, say: Callable[[str], None]) -> Iterator[None]:
+        """A page for as long as the context lasts; ``say`` is told where it is.
+
+        Raises:
+            ViewError: viser is not installed, or the port cannot be had.
+        """
+        try:
+            from esd_splat.show.live.page import Page
+        except ImportError as error:
+            raise ViewError(
+                f'view: needs viser ({error}); python -m pip install "viser>=1.1,<2", or view=false'
+            ) from error
+        self.controls = controls
+        page = Page(self.config, controls)
+        there = f"127.0.0.1:{page.port}"
+        say(f"to be seen at {page.url}; from elsewhere after ssh -L {page.port}:{there}")
+        closing = threading.Event()
+        thread = threading.Thread(
+            target=watch, args=(self, page, closing), name="view", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            closing.set()
+            self.handed.put(None)
+            thread.join()
+            page.close()
+
+    @override
+    def between_steps(
+        self, run: Distillation, logged: dict[str, float], saved_at: int | None
+    ) -> None:
+        """Hand over how things stand, if that is wanted or if there is no next step."""
+        ends = run.done == self.config.steps or self.controls.stopped
+        if not (self.wanted or (ends and not self.ended)):
+            return
+        self.wanted, self.ended = False, ends
+        scene = run.scene.map(lambda value: value.detach().clone())
+        seconds = time.monotonic() - self.controls.rested
+        snapshot = Snapshot(self.config, run, run.done, seconds, logged, scene, run.seen, saved_at)
+        self.handed.put(snapshot)
 
 
 @denormals_flushed()
@@ -105,5 +156,5 @@ def _show_pictures(page: Page, now: Snapshot) -> None:
 
 
 def _show_entropies(page: Page, now: Snapshot) -> None:
-    found = entropies(now.run, now.scene)
-    page.show_entropies(now.step, found, explained(now.run.config, found))
+    found = entropies(now.run, now.scene, now.config)
+    page.show_entropies(now.step, found, explained(now.config, found))

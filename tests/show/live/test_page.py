@@ -12,7 +12,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.errors import ViewError
 from esd_splat.run.controls import Controls
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.show.live import open_view
+from esd_splat.show.live import View
 from esd_splat.show.live.page import Page
 from tests.show.live import worlds
 
@@ -58,9 +58,9 @@ def test_a_port_in_use_is_one_clear_line(port: int) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         match = rf"view_port: {port} cannot be had \(.*in use\); choose another port, 0 for any"
-        with pytest.raises(ViewError, match=match), open_view(_config(port), print):
+        with pytest.raises(ViewError, match=match), View(_config(port)).during(Controls(), print):
             pass
-    with open_view(_config(port), print):
+    with View(_config(port)).during(Controls(), print):
         pass
 
 
@@ -79,7 +79,7 @@ def test_without_viser_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "viser", None)
     monkeypatch.delitem(sys.modules, "esd_splat.show.live.page")
     way_out = r'view: needs viser \(.*\); python -m pip install "viser>=1.1,<2", or view=false'
-    with pytest.raises(ViewError, match=way_out), open_view(_config(), print):
+    with pytest.raises(ViewError, match=way_out), View(_config()).during(Controls(), print):
         pass
 
 
@@ -90,7 +90,7 @@ def test_the_way_out_installs_what_the_package_asks_for() -> None:
 
 def test_where_it_is_is_said_once_and_nothing_else_is(capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
-    with open_view(_config(), said.append):
+    with View(_config()).during(Controls(), said.append):
         pass
     (line,) = said
     assert "http://127.0.0.1:" in line

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from esd_splat.distill.distillation import Distillation
-from esd_splat.fit import main
-from esd_splat.run import trainer
+from esd_splat.fit import fit, main
 from esd_splat.run.checkpoint import load_checkpoint
 from esd_splat.show.live import View, watch
 from esd_splat.show.live.page import Page
@@ -29,7 +28,7 @@ STEPS = 20
 def unseen(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run when nobody can look."""
     out = tmp_path_factory.mktemp("unseen") / "run"
-    trainer.run(worlds.config(model, out, "view=false"), quiet=True)
+    fit(worlds.config(model, out, "view=false"), quiet=True)
     return out
 
 
@@ -101,7 +100,7 @@ def test_looking_changes_no_bit(
     more: tuple[str, ...],
 ) -> None:
     """Somebody looks all along, and every step is shown with pictures or entropies."""
-    trainer.run(worlds.config(model, tmp_path / "unseen", "view=false", *more), quiet=True)
+    fit(worlds.config(model, tmp_path / "unseen", "view=false", *more), quiet=True)
     shown: dict[str, int] = {}
     for name in ("show_scene", "show_pictures", "show_entropies"):
         show = getattr(Page, name)
@@ -111,13 +110,13 @@ def test_looking_changes_no_bit(
             shown[name] = shown.get(name, 0) + 1
 
         monkeypatch.setattr(Page, name, counted)
-    show = View.show
+    show = View.between_steps
 
     def once_wanted(self: View, *args: Any) -> None:
         worlds.eventually(lambda: self.wanted)
         show(self, *args)
 
-    monkeypatch.setattr(View, "show", once_wanted)
+    monkeypatch.setattr(View, "between_steps", once_wanted)
     with ExitStack() as stack:
 
         def act(done: int) -> None:
@@ -125,7 +124,7 @@ def test_looking_changes_no_bit(
                 stack.enter_context(worlds.client(pages[0].port))
 
         _after_steps(monkeypatch, act)
-        trainer.run(worlds.config(model, tmp_path / "seen", *more), quiet=True)
+        fit(worlds.config(model, tmp_path / "seen", *more), quiet=True)
     assert shown == {"show_scene": STEPS, "show_pictures": STEPS // 2, "show_entropies": STEPS // 2}
     _same(tmp_path / "seen", tmp_path / "unseen")
 
@@ -153,7 +152,7 @@ def test_a_paused_run_stands_still_saves_and_goes_on(
 
     with monkeypatch.context() as during:
         _after_steps(during, act)
-        summary = trainer.run(worlds.config(model, out, "checkpoint_every=0"), quiet=True)
+        summary = fit(worlds.config(model, out, "checkpoint_every=0"), quiet=True)
     took = time.monotonic() - start
     assert seen == {"files": True, "step": 7}
     assert summary["seconds"] < took - pages[0].controls.rested, "a pause is no part of them"
@@ -189,11 +188,11 @@ def test_a_stopped_run_leaves_a_scene_and_goes_on_to_the_same_bits(
     with monkeypatch.context() as during:
         _after_steps(during, act)
         with pytest.raises(KeyboardInterrupt):
-            trainer.run(worlds.config(model, out), quiet=True)
+            fit(worlds.config(model, out), quiet=True)
     assert (out / "scene.ply").exists()
     assert not (out / "summary.json").exists()
     assert load_checkpoint(out / "checkpoints" / "last.ckpt")["run"]["done"] == 5
-    trainer.run(worlds.config(model, out, "resume=true", "view=false"), quiet=True)
+    fit(worlds.config(model, out, "resume=true", "view=false"), quiet=True)
     _same(out, unseen)
 
 
@@ -208,7 +207,7 @@ def test_a_browser_that_is_killed_is_not_missed(
 
     with monkeypatch.context() as during:
         _after_steps(during, act)
-        trainer.run(worlds.config(model, tmp_path / "run"), quiet=True)
+        fit(worlds.config(model, tmp_path / "run"), quiet=True)
     _same(tmp_path / "run", unseen)
 
 
@@ -234,7 +233,7 @@ def test_a_run_that_fails_takes_its_page_down(
 ) -> None:
     _after_steps(monkeypatch, lambda done: {}[done])
     with pytest.raises(KeyError):
-        trainer.run(worlds.config(model, tmp_path / "run"), quiet=True)
+        fit(worlds.config(model, tmp_path / "run"), quiet=True)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", pages[0].port)) != 0
     assert not any(thread.name == "view" for thread in threading.enumerate())

@@ -2,23 +2,34 @@
 
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.show.live import View, watch
-from esd_splat.show.live.view import Snapshot
+from esd_splat.show.live.watch import Snapshot
 from tests.show.live import worlds
 from tests.tiny import save_tiny
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Distillation]:
     folder = tmp_path_factory.mktemp("tiny")
     return worlds.begun(worlds.config(save_tiny(folder / "model"), folder / "run"))
+
+
+@pytest.fixture
+def run(begun: tuple[Config, Distillation]) -> Distillation:
+    return begun[1]
+
+
+@pytest.fixture
+def view(begun: tuple[Config, Distillation]) -> View:
+    """Of that run, with nobody at it yet."""
+    return View(begun[0])
 
 
 class FakePage:
@@ -52,20 +63,18 @@ def _watched(
     return clock() - start
 
 
-def test_nothing_is_handed_over_that_nobody_wants(run: Distillation) -> None:
-    view = View(run.config)
-    view.show(run, {}, None)
+def test_nothing_is_handed_over_that_nobody_wants(run: Distillation, view: View) -> None:
+    view.between_steps(run, {}, None)
     assert view.handed.empty()
     view.wanted = True
-    view.show(run, {}, None)
-    view.show(run, {}, None)
+    view.between_steps(run, {}, None)
+    view.between_steps(run, {}, None)
     assert view.handed.qsize() == 1
 
 
-def test_a_snapshot_stays_as_it_was(run: Distillation) -> None:
-    view = View(run.config)
+def test_a_snapshot_stays_as_it_was(run: Distillation, view: View) -> None:
     view.wanted = True
-    view.show(run, {"direction": 1.0}, None)
+    view.between_steps(run, {"direction": 1.0}, None)
     snapshot = view.handed.get()
     assert snapshot is not None
     before = [value.clone() for value in vars(snapshot.scene).values()]
@@ -81,27 +90,22 @@ def test_a_snapshot_stays_as_it_was(run: Distillation) -> None:
 
 @pytest.mark.parametrize("end", ["the last step", "stopped"])
 def test_how_a_run_ends_is_shown_unasked(
-    run: Distillation, end: str, monkeypatch: pytest.MonkeyPatch
+    run: Distillation, view: View, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = View(run.config)
     if end == "stopped":
         view.controls.stop()
     else:
-        monkeypatch.setattr(run, "done", run.config.steps)
-    view.show(run, {}, None)
-    view.show(run, {}, None)
+        monkeypatch.setattr(run, "done", view.config.steps)
+    view.between_steps(run, {}, None)
+    view.between_steps(run, {}, None)
     assert view.handed.qsize() == 1, "a pause after the last step hands over no second one"
-    unseen = View(worlds.config(Path("nowhere"), Path("nowhere"), "view=false"))
-    unseen.controls.stop()
-    unseen.show(run, {}, None)
-    assert unseen.handed.empty()
 
 
-def test_snapshots_are_no_more_than_the_rate_allows(run: Distillation) -> None:
-    view, page = View(run.config), FakePage(watched=True)
+def test_snapshots_are_no_more_than_the_rate_allows(run: Distillation, view: View) -> None:
+    page = FakePage(watched=True)
 
     def feed() -> None:
-        view.show(run, {"gaussians": 1.0}, None)
+        view.between_steps(run, {"gaussians": 1.0}, None)
         time.sleep(1e-3)
 
     def shown() -> int:
@@ -111,14 +115,14 @@ def test_snapshots_are_no_more_than_the_rate_allows(run: Distillation) -> None:
     assert 3 <= shown() <= seconds / watch.EVERY + 1
 
 
-def test_nobody_looks_and_nothing_is_handed_over(run: Distillation) -> None:
-    view, page = View(run.config), FakePage(watched=False)
-    _watched(view, page, lambda: view.show(run, {}, None), 1.2)
+def test_nobody_looks_and_nothing_is_handed_over(run: Distillation, view: View) -> None:
+    page = FakePage(watched=False)
+    _watched(view, page, lambda: view.between_steps(run, {}, None), 1.2)
     assert page.shown == []
 
 
 def test_pictures_and_entropies_stay_in_their_share(
-    run: Distillation, monkeypatch: pytest.MonkeyPatch
+    run: Distillation, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is made to burn 10 ms of the processor, and every snapshot is of another step."""
     burnt: list[str] = []
@@ -135,12 +139,12 @@ def test_pictures_and_entropies_stay_in_their_share(
     monkeypatch.setattr(watch, "_show_pictures", burn("pictures"))
     monkeypatch.setattr(watch, "_show_entropies", burn("entropies"))
     monkeypatch.setattr(watch, "EVERY", 0.01)
-    view, page = View(run.config), FakePage(watched=True)
+    page = FakePage(watched=True)
     monkeypatch.setattr(run, "done", -100_000)
 
     def feed() -> None:
         run.done += 1
-        view.show(run, {}, None)
+        view.between_steps(run, {}, None)
 
     seconds = _watched(view, page, feed, 2.0, time.process_time, lambda: len(burnt) >= 2)
     assert burnt[:2] == ["pictures", "entropies"], "they take turns"
@@ -148,17 +152,17 @@ def test_pictures_and_entropies_stay_in_their_share(
 
 
 def test_what_cannot_be_shown_takes_neither_page_nor_run_down(
-    run: Distillation, monkeypatch: pytest.MonkeyPatch
+    run: Distillation, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(page: FakePage, now: Snapshot) -> None:
         raise torch.OutOfMemoryError("the device is full")
 
     monkeypatch.setattr(watch, "_show_pictures", full)
     monkeypatch.setattr(watch, "EVERY", 0.01)
-    view, page = View(run.config), FakePage(watched=True)
+    page = FakePage(watched=True)
 
     def feed() -> None:
-        view.show(run, {"gaussians": 1.0}, None)
+        view.between_steps(run, {"gaussians": 1.0}, None)
         time.sleep(1e-3)
 
     _watched(view, page, feed, 0.0, enough=lambda: page.shown.count("show_scene") >= 3)

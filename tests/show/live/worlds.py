@@ -58,13 +58,13 @@ def config(model: Path, out: Path, *more: str) -> Config:
     return load_config(None, keys(model, out, *more))
 
 
-def begun(config: Config, steps: int = 1) -> Distillation:
-    """A run that has gone some steps."""
+def begun(config: Config, steps: int = 1) -> tuple[Config, Distillation]:
+    """A run that has gone some steps, and its settings."""
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
     run = Distillation(config, teacher, resolve_backend("auto", "cpu"))
     for _ in range(steps):
         run.step()
-    return run
+    return config, run
 
 
 @contextmanager
