@@ -73,7 +73,8 @@ class Export:
     fps: int = Field(default=24, ge=1, le=120)
     """Frames per second of the turntable video."""
     size: int | None = Field(default=None, ge=8, le=4096)
-    """Width and height of turntable and contact sheet views, in pixels; null takes cameras.size."""
+    """Width and height of the turntable and of the contact sheet's last row, in pixels; null takes
+    512, or cameras.size if that is larger. Earlier rows have cameras.size."""
     elevation: float = Field(default=15.0, ge=-89, le=89)
     """Elevation of the cameras of turntable and contact sheet above the horizon, in degrees."""
     report: bool = True

@@ -25,6 +25,7 @@ def tiny_config(model: Path, out: Path, *more: str) -> Config:
         "batch": 2,
         "cameras.size": IMAGE_SIZE,
         "export.frames": 2,
+        "export.size": IMAGE_SIZE,
         "export.report": "false",
         "measure.views": 8,
         "init": "{name: ball, count: 30}",

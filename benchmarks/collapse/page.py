@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.collapse import plots
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
-from benchmarks.collapse.plan import Experiment
+from benchmarks.collapse.plan import VIEW, Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
 from benchmarks.collapse.stats import measured
 from esd_splat.config import Measure
@@ -39,8 +39,8 @@ DIAGNOSES = HERE / "diagnoses"
 STRIPS = "strips"
 """Folder of the pictures of single runs, beside the page."""
 DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information")
-VIEW, VIEWS = 64, 8
-"""Pixels a view on the contact sheets, and views in a row."""
+VIEWS = 8
+"""Views in a row of the contact sheets."""
 
 
 def write_page(folder: Path) -> None:

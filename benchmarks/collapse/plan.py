@@ -28,7 +28,12 @@ FINAL_SEEDS = (0, 1, 2, 3)
 QUICK = tuple(prompt for prompt in FINAL[::2] if not prompt.endswith(("duck", "car")))
 """Of six kinds: with all eight, a slow machine needs more than a quarter of an hour."""
 
-DRAWN = ("export.frames=0", "export.report=false", "log.sheet_every=0", "checkpoint_every=0")
+VIEW = 64
+"""Pixels a view on the contact sheets."""
+DRAWN = (
+    *("export.frames=0", "export.report=false", "log.sheet_every=0", "checkpoint_every=0"),
+    f"export.size={VIEW}",
+)
 """Of the pictures only the last contact sheet is drawn: the page shows some of those."""
 UNRELATED = ("prompt", "seed", "out", "resume", "overwrite", "export", "log", "checkpoint_every")
 """Keys that do not change what a run finds."""

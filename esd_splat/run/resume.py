@@ -18,6 +18,9 @@ FREE_TO_CHANGE = {
     "memory",
 }
 """Keys that may differ from one part of a run to the next, as the scene does not depend on them."""
+SHEET_KEYS = ("elevation", "sheet_views")
+"""Keys of ``export`` that may no longer change once rows of a contact sheet have been drawn, as all
+pictures in a column show the scene from one side."""
 MOST_NAMED = 5
 """The most values of the earlier run that an error message names."""
 
@@ -109,8 +112,8 @@ def refuse_changes(config: Config, before: Config, *, drawn: bool = False) -> No
         and not (name in DECIDED and value == "auto")
     ]
     if drawn:
-        wanted, had = _sheet_row(config), _sheet_row(before)
-        changed += [f"export.{name}" for name in had if wanted[name] != had[name]]
+        wanted, had = vars(config.export), vars(before.export)
+        changed += [f"export.{name}" for name in SHEET_KEYS if wanted[name] != had[name]]
     if changed:
         raise CheckpointError(
             f"resume: the run in {config.folder} had other settings for {', '.join(changed)} "
@@ -129,10 +132,3 @@ def _differing(before: Config, asked: Config, names: list[str]) -> str:
         if f"{key}.".startswith(sections) and wanted.get(key, ...) != value
     ]
     return ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
-
-
-def _sheet_row(config: Config) -> dict[str, float]:
-    """The settings of ``export`` that the rows of a contact sheet depend on."""
-    export = config.export
-    size = export.size or config.cameras.size
-    return {"size": size, "elevation": export.elevation, "sheet_views": export.sheet_views}

@@ -7,54 +7,62 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.types import Images
-
 GAP = 2
 """Pixels of white between the pictures of a contact sheet."""
-LABEL_PX = (8, 24)
+LABEL_PX = (8, 48)
 """Least and greatest height of its letters: a sixth of a picture's, where that lies between."""
+Row = Float[Tensor, "_ 3 _ _"]
+"""Pictures of one size, RGB in [0, 1]; other rows may have other sizes."""
 
 
 def contact_sheet(
-    images: Images, columns: int, across: Sequence[str] = (), down: Sequence[str] = ()
+    rows: Sequence[Row], across: Sequence[str] = (), down: Sequence[str] = ()
 ) -> Float[Tensor, "3 H W"]:
-    """Pictures side by side, in reading order, ``GAP`` pixels of white between them.
+    """Rows of pictures as one picture, ``GAP`` pixels of white between them.
+
+    Columns are as wide as the widest picture, and a smaller one stands in the middle of its column.
+    It is enlarged, each pixel to a square of pixels, up to half of the column's width: so it can be
+    compared with the large ones, but is not taken for one.
 
     Args:
-        images: at least one.
-        columns: pictures in a row.
+        rows: at least one, each of at least one picture.
         across: what stands above each column. Labels make a white margin at the top and at the
             left: the last picture ends in the sheet's lower right corner, with them or without.
         down: what stands left of each row.
 
     Example:
         >>> import torch
-        >>> contact_sheet(torch.zeros(5, 3, 10, 10), columns=3).shape
-        torch.Size([3, 22, 34])
+        >>> small, large = torch.zeros(3, 3, 4, 4), torch.zeros(3, 3, 16, 16)
+        >>> contact_sheet([small, large]).shape  # the small ones as 8 x 8 pixels
+        torch.Size([3, 26, 52])
     """
     from PIL import Image, ImageDraw, ImageFont  # here, so that importing the package stays light
 
-    n, _, height, width = images.shape
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    font = ImageFont.load_default(min(max(height / 6, LABEL_PX[0]), LABEL_PX[1]))
+    width = max(row.shape[3] for row in rows)
+    rows = [_enlarged(row, max(1, width // 2 // row.shape[3])) for row in rows]
+    tallest = max(row.shape[2] for row in rows)
+    font = ImageFont.load_default(min(max(tallest / 6, LABEL_PX[0]), LABEL_PX[1]))
     left = max((math.ceil(font.getlength(text)) + 2 * GAP for text in down), default=0)
     top = math.ceil(font.getbbox("0")[3]) + GAP if across else 0
+    columns = [left + column * (width + GAP) for column in range(max(map(len, rows)))]
+    tops = [top]
+    for row in rows:
+        tops.append(tops[-1] + row.shape[2] + GAP)
 
-    def corner(index: int) -> tuple[int, int]:
-        row, column = divmod(index, columns)
-        return left + column * (width + GAP), top + row * (height + GAP)
-
-    right, bottom = corner(rows * columns - 1)
-    canvas = Image.new("L", (right + width, bottom + height), "white")
+    canvas = Image.new("L", (columns[-1] + width, tops[-1] - GAP), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, text in enumerate(across[:columns]):
-        draw.text((corner(column)[0] + width / 2, top / 2), text, font=font, anchor="mm")
-    for row, text in enumerate(down[:rows]):
-        middle = corner(row * columns)[1] + height / 2
-        draw.text((left - GAP, middle), text, font=font, anchor="rm")
-    sheet = images.new_tensor(np.asarray(canvas)).div(255).repeat(3, 1, 1)
-    for index, image in enumerate(images):
-        x, y = corner(index)
-        sheet[:, y : y + height, x : x + width] = image
+    for x, text in zip(columns, across, strict=False):
+        draw.text((x + width / 2, top / 2), text, font=font, anchor="mm")
+    for y, row, text in zip(tops, rows, down, strict=False):
+        draw.text((left - GAP, y + row.shape[2] / 2), text, font=font, anchor="rm")
+    sheet = rows[0].new_tensor(np.asarray(canvas)).div(255).repeat(3, 1, 1)
+    for y, row in zip(tops, rows, strict=False):
+        height, shown = row.shape[2:]
+        for x, image in zip(columns, row, strict=False):
+            x += (width - shown) // 2
+            sheet[:, y : y + height, x : x + shown] = image
     return sheet
+
+
+def _enlarged(images: Row, times: int) -> Row:
+    return images.repeat_interleave(times, 2).repeat_interleave(times, 3)

@@ -65,5 +65,5 @@ def png_to_webp(path: Path, most_px: tuple[int, int], quality: int) -> bytes:
 
 def to_bytes(images: Images) -> npt.NDArray[np.uint8]:
     """``[n, h, w, 3]`` bytes, rounded to nearest; outside [0, 1] is clamped."""
-    levels = images.detach().float().clamp(0, 1).mul(255).round()
+    levels = images.detach().float().clamp(0, 1).mul_(255).round_()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -14,11 +14,14 @@ from esd_splat.errors import EsdSplatError, OutputError
 from esd_splat.run.folder import SHEET
 from esd_splat.run.observer import Observer
 from esd_splat.scene.cameras import Cameras
-from esd_splat.show.contact_sheet import contact_sheet
+from esd_splat.show.contact_sheet import Row, contact_sheet
 from esd_splat.show.images import write_png
 from esd_splat.show.report import write_report
 from esd_splat.show.video import check_video, write_video
 
+LEAST_PX = 512
+"""Width and height of the finished scene's pictures where ``export.size`` is null, or those of the
+run's own views if they are larger: a small teacher's views are stamps to a person."""
 VIDEOS = {"mp4": (".mp4",), "gif": (".gif",), "both": (".mp4", ".gif")}
 """Suffixes of the turntables of each ``export.video``."""
 
@@ -30,8 +33,11 @@ class Pictures(Observer):
         self.config = config
         self.suffixes = VIDEOS[config.export.video] if config.export.frames else ()
         """Of the turntables that are asked for."""
-        self.sheets: list[Tensor] = []
-        """Rows of the contact sheet, in bytes."""
+        self.size = config.export.size or max(LEAST_PX, config.cameras.size)
+        """Width and height of the finished scene's pictures."""
+        self.rows: list[Tensor] = []
+        """Rows of the contact sheet, one for every ``log.sheet_every`` steps. As checkpoints keep
+        them, they are bytes, and only as large as the views of the run."""
 
     @override
     def check(self) -> None:
@@ -44,49 +50,53 @@ class Pictures(Observer):
 
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.sheets = list(state.get("sheets", ()))
+        self.rows = list(state.get("sheets", ()))
 
     @override
     def after_step(self, run: Distillation) -> None:
         every = self.config.log.sheet_every
         if every and run.done % every == 0:
-            self.sheets.append(self._row(run))
-            self._write_sheet(self.sheets)
+            self.rows.append((self._row(run, self.config.cameras.size) * 255).round().byte())
+            self._write_sheet(self._labelled(run.done))
 
     @override
     def state(self) -> dict[str, Any]:
-        return {"sheets": self.sheets}
+        return {"sheets": self.rows}
 
     @override
     def before_summary(self, run: Distillation) -> None:
-        sheets = self.sheets
-        if not sheets or self.config.steps % self.config.log.sheet_every:
-            sheets = [*sheets, self._row(run)]
-        self._write_sheet(sheets)
+        earlier = {step: row for step, row in self._labelled(run.done).items() if step < run.done}
+        self._write_sheet(earlier | {run.done: self._row(run, self.size)})
         export = self.config.export
         for suffix in self.suffixes:
-            cameras = self._cameras(export.frames)
+            cameras = self._cameras(export.frames, self.size)
             # Drawn as they are written: all at once they may be more than there is memory.
             each = torch.arange(len(cameras)).split(1)
             frames = (_drawn(run, cameras[one])[0] for one in each)
             write_video(frames, self.config.folder / f"turntable{suffix}", fps=export.fps)
 
-    def _row(self, run: Distillation) -> Tensor:
-        images = _drawn(run, self._cameras(self.config.export.sheet_views))
-        return (images * 255).round().byte()
+    def _labelled(self, done: int) -> dict[int, Row]:
+        """The rows so far, by the step that each was drawn at.
 
-    def _write_sheet(self, sheets: list[Tensor]) -> None:
+        Counted back from the latest row, as a run that began without observers lacks the first.
+        """
+        every = self.config.log.sheet_every
+        latest = done // every if every else 0
+        first = latest - len(self.rows) + 1
+        return {every * (first + i): row.float() / 255 for i, row in enumerate(self.rows)}
+
+    def _row(self, run: Distillation, size: int) -> Row:
+        return _drawn(run, self._cameras(self.config.export.sheet_views, size))
+
+    def _write_sheet(self, rows: Mapping[int, Row]) -> None:
         """Azimuths across, training time down."""
-        views, last = self.config.export.sheet_views, self.config.steps
-        every = self.config.log.sheet_every or last
+        views = self.config.export.sheet_views
         across = [f"{360 * view / views:.4g}°" for view in range(views)]
-        down = [f"step {min(every * row, last)}" for row in range(1, len(sheets) + 1)]
-        sheet = contact_sheet(torch.cat(sheets).float() / 255, views, across, down)
+        sheet = contact_sheet([*rows.values()], across, [f"step {step}" for step in rows])
         write_png(sheet, self.config.folder / SHEET)
 
-    def _cameras(self, count: int) -> Cameras:
-        export = self.config.export
-        return self.config.cameras.turntable(count, export.elevation, export.size)
+    def _cameras(self, count: int, size: int) -> Cameras:
+        return self.config.cameras.turntable(count, self.config.export.elevation, size)
 
 
 class Report(Observer):
@@ -104,6 +114,6 @@ class Report(Observer):
             raise OutputError(f"{error}; {rest} writes it") from error
 
 
-def _drawn(run: Distillation, cameras: Cameras) -> Tensor:
+def _drawn(run: Distillation, cameras: Cameras) -> Row:
     """The scene over white."""
     return run.views(cameras, torch.ones(len(cameras), 3))

@@ -12,14 +12,26 @@ import torch
 from benchmarks.collapse import runs
 from benchmarks.collapse.__main__ import main
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
-from benchmarks.collapse.page import STRIPS, VIEW, sheets, strip, table, write_page
-from benchmarks.collapse.plan import DEVELOPMENT, FINAL, HARD, Experiment, Job, Past, Setting
+from benchmarks.collapse.page import STRIPS, sheets, strip, table, write_page
+from benchmarks.collapse.plan import (
+    DEVELOPMENT,
+    DRAWN,
+    FINAL,
+    HARD,
+    VIEW,
+    Experiment,
+    Job,
+    Past,
+    Setting,
+)
 from benchmarks.collapse.plots import factor, objects
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
 from benchmarks.collapse.stats import interval
+from esd_splat.config import load_config
 from esd_splat.figurines import KINDS, parse
 from esd_splat.show.contact_sheet import contact_sheet
 from esd_splat.show.images import write_png
+from esd_splat.show.observers import Pictures
 
 
 def _row(setting: Setting, prompt: str = "a red owl", seed: int = 0, **found: object) -> runs.Row:
@@ -232,11 +244,13 @@ def test_a_plot_shows_only_its_own_runs(plot: Callable[..., None], tmp_path: Pat
 def test_a_strip_is_the_last_row_of_a_sheet_with_labels_or_without(tmp_path: Path) -> None:
     views = torch.rand(16, 3, VIEW, VIEW, generator=torch.Generator().manual_seed(0))
     labels = ["0°"] * 8, ["step 1", "step 2"]
-    for sheet, name in ((views[8:], "plain"), (views, "labelled")):
-        write_png(contact_sheet(sheet, 8, *(labels if name == "labelled" else ())), tmp_path / name)
+    earlier, last = views.split(8)
+    write_png(contact_sheet([last]), tmp_path / "plain")
+    write_png(contact_sheet([earlier, last], *labels), tmp_path / "labelled")
     plain, labelled = (strip(tmp_path / name) for name in ("plain", "labelled"))
     assert plain.tobytes() == labelled.tobytes()
-    assert plain.size == (contact_sheet(views[8:], 8).shape[2], VIEW)
+    assert plain.size == (contact_sheet([last]).shape[2], VIEW)
+    assert Pictures(load_config("esd", ["prompt=-", *DRAWN])).size == VIEW
 
 
 def test_pictures_stay_for_as_long_as_the_page_shows_their_runs(
@@ -253,7 +267,7 @@ def test_pictures_stay_for_as_long_as_the_page_shows_their_runs(
     def make(row: runs.Row) -> None:
         folder = runs.folder_of(row)
         folder.mkdir(parents=True)
-        write_png(contact_sheet(torch.rand(8, 3, VIEW, VIEW), 8), folder / "contact_sheet.png")
+        write_png(contact_sheet([torch.rand(8, 3, VIEW, VIEW)]), folder / "contact_sheet.png")
 
     make(first)
     text = sheets(asked, [first], tmp_path)

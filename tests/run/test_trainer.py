@@ -43,7 +43,8 @@ def _keys(model: Path, out: Path, *more: str) -> list[str]:
         *("steps=40", "batch=2", f"cameras.size={IMAGE_SIZE}", "checkpoint_every=20"),
         *("init.count=30", "densify.every=6", "densify.min_count=5", "densify.grow_ratio=1.0"),
         *("loss.entropy_weight=0.5", "teacher.guidance_scale=2", "particle.rank=2"),
-        *("export.frames=2", "export.report=false", "measure.views=8"),
+        *("export.frames=2", f"export.size={IMAGE_SIZE}", "export.report=false"),
+        "measure.views=8",
         *("log.every=5", "log.sheet_every=10"),
     ]
     replaced = {key.partition("=")[0] for key in more}
@@ -88,7 +89,8 @@ def test_scene_files_say_what_they_show(
     """The prompt and, where it was measured, whether there is more than one face."""
     keys = ("steps=2", "export.formats=[ply,html]", "export.frames=0")
     for faces, said in ((1, "1 face"), (2, "2 faces")):
-        found = {"MI": 1.7349, "faces": faces}
+        found = {"MI": 1.7349, "faces": faces, "front_share": 1.0}
+        found |= {"recognised": 1.0, "psnr_aligned": 20.0}
         monkeypatch.setattr(Record, "_measures", lambda *_, found=found: found)
         out = tmp_path / said
         assert fit(_config(model, out, *keys), quiet=True)["measures"] == found
@@ -225,7 +227,7 @@ def test_rows_of_a_contact_sheet_must_match(model: Path, tmp_path: Path) -> None
     assert fit(_config(model, out, *keys, *change), quiet=True, until=2) == {}
     with pytest.raises(CheckpointError, match=r"settings for export.elevation, export.sheet_views"):
         fit(_config(model, out, *keys), quiet=True)
-    same = (*change, f"export.size={IMAGE_SIZE}", "export.frames=0")
+    same = (*change, "export.size=20", "export.frames=0")
     assert fit(_config(model, out, *keys, *same), quiet=True)["steps"] == 4
 
 

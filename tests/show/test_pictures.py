@@ -32,7 +32,7 @@ def test_a_png_rounds_to_nearest_and_clamps(tmp_path: Path) -> None:
 
 def test_a_contact_sheet_reads_like_a_page() -> None:
     images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 4, 6) / 5
-    sheet = contact_sheet(images, columns=3)
+    sheet = contact_sheet([images[:3], images[3:]])
     assert sheet.shape == (3, 2 * 4 + GAP, 3 * 6 + 2 * GAP)
     corners = sheet[0, :: 4 + GAP, :: 6 + GAP]
     torch.testing.assert_close(corners, torch.tensor([[0, 0.2, 0.4], [0.6, 0.8, 1.0]]))
@@ -58,14 +58,27 @@ def test_a_broken_png_is_an_os_error(tmp_path: Path, keep: int) -> None:
         png_to_webp(path, (100, 100), 90)
 
 
-def test_fewer_pictures_than_columns_make_one_row() -> None:
-    assert contact_sheet(torch.zeros(2, 3, 4, 6), columns=8).shape == (3, 4, 12 + GAP)
+def test_smaller_pictures_stand_enlarged_in_the_middle_of_their_columns() -> None:
+    """By a whole number, up to half of the column: here twice, as three times is more."""
+    generator = torch.Generator().manual_seed(0)
+    small, large = (torch.rand(2, 3, s, s, generator=generator) for s in (8, 40))
+    sheet = contact_sheet([small, large])
+    assert sheet.shape == (3, 16 + GAP + 40, 40 + GAP + 40)
+    assert torch.equal(sheet[:, -40:, -40:], large[1])
+    for column, image in enumerate(small):
+        left = column * (40 + GAP) + (40 - 16) // 2
+        for offset in (0, 1):
+            shown = sheet[:, offset:16:2, left + offset : left + 16 : 2]
+            assert torch.equal(shown, image)
+        assert (sheet[:, :16, left - 12 : left] == 1).all()
+        assert (sheet[:, :16, left + 16 : left + 28] == 1).all()
 
 
 def test_labels_stand_beside_the_pictures_and_leave_them_alone() -> None:
     images = torch.rand(6, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-    plain = contact_sheet(images, columns=3)
-    sheet = contact_sheet(images, columns=3, across=["0°", "120°", "240°"], down=["step 9", "10"])
+    rows = images.split(3)
+    plain = contact_sheet(rows)
+    sheet = contact_sheet(rows, across=["0°", "120°", "240°"], down=["step 9", "10"])
     top, left = sheet.shape[1] - plain.shape[1], sheet.shape[2] - plain.shape[2]
     assert torch.equal(sheet[:, top:, left:], plain)
     ink = 1 - sheet[0]

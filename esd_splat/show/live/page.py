@@ -107,7 +107,7 @@ class Page:
         """Replace the pictures: a row of views for each name, and a line about them all."""
         self._pictures_note.content = note
         for name, images in rows.items():
-            row = to_bytes(contact_sheet(images, len(images))[None])[0]
+            row = to_bytes(contact_sheet([images])[None])[0]
             if name in self._pictures:
                 self._pictures[name].image = row
             else:

@@ -48,6 +48,7 @@ def keys(model: Path, out: Path, *more: str) -> list[str]:
         "loss": "{name: esd, entropy_weight: 0.5}",
         "particle.rank": "2",
         "export.frames": "0",
+        "export.size": str(IMAGE_SIZE),
         "measure.views": "8",
     }
     given |= dict(override.split("=", 1) for override in more)
