@@ -18,6 +18,7 @@ from esd_splat.run.checkpoint import save_checkpoint
 from esd_splat.run.controls import Controls
 from esd_splat.run.device import settle
 from esd_splat.run.folder import CHECKPOINT, check_folder, check_writable, claimed, written
+from esd_splat.run.measure import in_words
 from esd_splat.run.observer import Observer
 from esd_splat.run.out_of_memory import short_of_memory
 from esd_splat.run.progress import progress
@@ -207,12 +208,9 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
     say(
         f"{summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary['steps_per_second']:.2f} a second), {summary['gaussians']} Gaussians, "
-        f"{summary['peak_memory_mb']} MB at most"
+        f"at most {summary['peak_memory_mb']} MB of memory"
     )
-    if measures := summary["measures"]:
-        say(", ".join(f"{name} {value}" for name, value in measures.items()))
-    else:
-        say("not measured: only for one figurine, by a teacher of figurines, is the truth known")
+    say(in_words(summary["measures"], config.measure.views))
     say(f"wrote {config.folder}: " + ", ".join(written(config.folder)))
 
 

@@ -179,7 +179,7 @@ def test_a_lock_file_removed_since_it_was_opened_is_worth_nothing(
 def test_a_killed_run_leaves_a_lock_file_that_stops_nobody(model: Path, tmp_path: Path) -> None:
     """It may have been killed before it wrote anything else."""
     (tmp_path / LOCK).touch()
-    assert trainer.run(_config(model, tmp_path), quiet=True)["steps"] == 2
+    assert fit(_config(model, tmp_path), quiet=True)["steps"] == 2
     assert not (tmp_path / LOCK).exists()
 
 
@@ -203,7 +203,7 @@ def test_a_finished_run_that_can_only_be_read_is_still_finished(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    assert trainer.run(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
+    assert fit(_config(model, out, "resume=true"), quiet=True)["steps"] == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "5", "\udcff"])

@@ -12,9 +12,11 @@ from esd_splat.run.measure.scene import (
     pose_entropies,
 )
 from esd_splat.run.measure.scores import mixture_eps, view_information
+from esd_splat.run.measure.words import in_words
 
 __all__ = [
     "MEASURES",
+    "in_words",
     "measure_scene",
     "measure_views",
     "mixture_eps",

@@ -1,0 +1,34 @@
+"""What the measures of a scene say, in a sentence for the person who made it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from esd_splat.run.measure.faces import JANUS_SHARE
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+"""Words for small numbers of faces."""
+NOT_MEASURED = "not measured: the truth is known only for a figurine by a teacher of figurines"
+
+
+def in_words(measures: Mapping[str, Any] | None, views: int) -> str:
+    """Faces, recognition and distance to the truth, in this order.
+
+    Args:
+        measures: as from ``measure_views``; ``None`` or empty where nothing was measured.
+        views: from how many sides the scene was looked at.
+
+    Example:
+        >>> found = {"faces": 2, "front_share": 1.5, "recognised": 0.75, "psnr_aligned": 21.04}
+        >>> in_words(found, views=16)
+        'two faces, recognised from 12 of 16 sides, 21.0 dB from the truth'
+    """
+    if not measures:
+        return NOT_MEASURED
+    faces, share = measures["faces"], measures["front_share"]
+    number = NUMBERS[faces] if faces < len(NUMBERS) else str(faces)
+    face = f"{number} {'face' if faces <= 1 else 'faces'}"
+    if faces == 1 and share > JANUS_SHARE:
+        face += f", {share:.1f} times as wide as it should be"
+    known = round(measures["recognised"] * views)
+    sides = {0: "no side", views: f"all {views} sides"}.get(known, f"{known} of {views} sides")
+    return f"{face}, recognised from {sides}, {measures['psnr_aligned']:.1f} dB from the truth"
