@@ -25,6 +25,7 @@ from websockets.typing import Subprotocol
 
 from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.run.controls import Controls
 from esd_splat.scene.denormals import denormals_flushed
 from esd_splat.scene.rasterize import resolve_backend
@@ -115,7 +116,7 @@ def _port(line: str) -> int:
 def measure(config: Config, rounds: int, seconds: float) -> dict[str, list[tuple[float, ...]]]:
     """Times of a step over those of one without a view, for each client and round."""
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
-    run = Distillation(config, teacher, resolve_backend(config.backend, "cpu"))
+    run = Distillation(StepConfig.of(config), teacher, resolve_backend(config.backend, "cpu"))
     start = time.process_time()
     prepare(config)
     print(f"templates: {time.process_time() - start:.1f} s of the processor", flush=True)

@@ -22,6 +22,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.distill import distillation
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.losses import LOSSES
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.run.trainer import DTYPES
 from esd_splat.scene.rasterize import resolve_backend
 from esd_splat.teacher.random_weights import SHAPES, save_blank
@@ -135,7 +136,7 @@ def measure(config: Config, device: torch.device, steps: int) -> dict[str, float
     on_cuda = device.type == "cuda"
     settle = torch.cuda.synchronize if on_cuda else lambda: None
     teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
-    run = Distillation(config, teacher, resolve_backend(config.backend, device.type))
+    run = Distillation(StepConfig.of(config), teacher, resolve_backend(config.backend, device.type))
     passes, whole, alone = Passes(run), [], []
     for _ in range(WARM_UP):
         run.step()

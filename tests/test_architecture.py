@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +30,6 @@ ROOMS = [  # a module may import from its own room and from any room above it
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
-
-KNOTS = {  # still to be untied
-    "distill/predictions.py": {"config"},
-    "distill/distillation.py": {"config"},
-}
 
 DOORS = {  # the only places that may import a heavy third-party package
     "diffusers": {"teacher", "figurines/training"},
@@ -78,18 +73,37 @@ def _our_imports(path: Path) -> Iterator[str]:
     yield from (name for name in _imports(path) if name.split(".")[0] == "esd_splat")
 
 
+def _against_the_flow(room: str, imported: Iterable[str]) -> list[str]:
+    """The dotted names, of those that a module of ``room`` imports, that it must not."""
+    allowed = {name for name, level in LEVEL.items() if level < LEVEL[room]}
+    return [name for name in imported if name.split(".")[1] not in allowed | {"__version__", room}]
+
+
 @each_module
-def test_imports_point_down(path: Path) -> None:
+def test_imports_follow_the_flow_of_data(path: Path) -> None:
     room = _room(path)
     if room == "__init__":
         return
     assert room in LEVEL, f"{room} has no place yet: give it one in ROOMS, and in the design"
-    for name in _our_imports(path):
-        target = name.split(".")[1]
-        if target in {"__version__", room} | KNOTS.get(_place(path), set()):
-            continue
-        assert target in LEVEL, f"{name}: import it from the module that defines it"
-        assert LEVEL[target] < LEVEL[room], f"{room} must not import {target}"
+    assert not _against_the_flow(room, _our_imports(path))
+
+
+@pytest.mark.parametrize(
+    ("place", "planted"),
+    [
+        ("scene/optim.py", "from esd_splat.formats import load_ply"),
+        ("init/base.py", "import esd_splat.teacher.base"),
+        ("distill/distillation.py", "def step():\n    from esd_splat.config import Config"),
+        ("run/trainer.py", "from esd_splat import show"),
+        ("errors.py", "from esd_splat.files import expanded"),
+    ],
+)
+def test_a_planted_import_is_found(place: str, planted: str, tmp_path: Path) -> None:
+    module = tmp_path / "planted.py"
+    module.write_text((PACKAGE / place).read_text(encoding="utf-8") + f"\n\n{planted}\n")
+    assert (
+        len(_against_the_flow(place.split("/")[0].removesuffix(".py"), _our_imports(module))) == 1
+    )
 
 
 @each_module

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.config import Config
 from esd_splat.distill.losses import surrogate_loss
 from esd_splat.distill.microbatch import Drawn, Pulled, Seen, join
 from esd_splat.distill.pool import Views
 from esd_splat.distill.predictions import Predictor
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import CheckpointError, RunError, TeacherError
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
@@ -51,7 +51,11 @@ class Distillation:
     """
 
     def __init__(
-        self, config: Config, teacher: Teacher, backend: str, saved: dict[str, Any] | None = None
+        self,
+        config: StepConfig,
+        teacher: Teacher,
+        backend: str,
+        saved: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.teacher, self.backend = config, teacher, backend
         self.device = teacher.device

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from esd_splat.config import Config
 from esd_splat.distill.guidance import Branch, Guidance, guide
 from esd_splat.distill.pool import Views
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.scene.cameras import Cameras
 from esd_splat.teacher import Embeddings, Teacher
 from esd_splat.teacher.noise import add_noise, alpha_sigma, ddim_step
@@ -30,7 +30,7 @@ class Noised(NamedTuple):
 class Predictor:
     """The teacher and the particle of one run, with the texts that they are given."""
 
-    def __init__(self, config: Config, teacher: Teacher) -> None:
+    def __init__(self, config: StepConfig, teacher: Teacher) -> None:
         self.loss, self.pool, self.teacher = config.loss, config.pool, teacher
         prompts, highest = (config.prompt, config.negative_prompt), config.cameras.elevation[1]
         self.guidance = Guidance(config.teacher, teacher, *prompts, highest=highest)

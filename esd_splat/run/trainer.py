@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import OutputError, RunError
 from esd_splat.run.checkpoint import save_checkpoint
 from esd_splat.run.controls import Controls
@@ -92,7 +93,7 @@ def _fit(
         teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
         for note in teacher.notes:
             say(note)
-        distillation = Distillation(config, teacher, backend, saved and saved["run"])
+        distillation = Distillation(StepConfig.of(config), teacher, backend, saved and saved["run"])
     record = Record(config, observers)
     if saved is not None:
         record.restore(saved["record"])

@@ -9,6 +9,7 @@ from benchmarks.step import METHODS, Passes, measure
 from esd_splat import load_config
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.step_config import StepConfig
 from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ def test_the_floor_makes_the_passes_of_the_step_again(
     model: Path, monkeypatch: pytest.MonkeyPatch, method: str, rows: list[int], trained: list[int]
 ) -> None:
     config = _config(model, method)
-    run = Distillation(config, config.teacher.load(CPU, torch.float32), "reference")
+    run = Distillation(StepConfig.of(config), config.teacher.load(CPU, torch.float32), "reference")
     passes, seen = Passes(run), []
     with passes.recorded():
         run.step()

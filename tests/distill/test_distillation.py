@@ -9,6 +9,7 @@ from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.guidance import guide, perp_neg
 from esd_splat.distill.predictions import Noised
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import CheckpointError
 from esd_splat.scene.cameras import orbit_cameras
 from esd_splat.teacher.noise import add_noise
@@ -19,7 +20,7 @@ def _start(model: Path, *more: str) -> Distillation:
     keys = ["prompt=a red owl", f"teacher.model={model}", f"cameras.size={IMAGE_SIZE}", "batch=2"]
     config = load_config(None, [*keys, "steps=10", "init.count=20", "particle.rank=2", *more])
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
-    return Distillation(config, teacher, "reference")
+    return Distillation(StepConfig.of(config), teacher, "reference")
 
 
 def _means(run: Distillation, steps: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import ConfigError, RunError, TeacherError
 from esd_splat.run import trainer
 from esd_splat.run.out_of_memory import remedies
@@ -27,7 +28,7 @@ def _keys(model: Path, *more: str) -> list[str]:
 def _start(model: Path, *more: str) -> Distillation:
     config = load_config(None, _keys(model, *more))
     teacher = config.teacher.load(torch.device("cpu"), torch.float32, config.memory)
-    return Distillation(config, teacher, "reference")
+    return Distillation(StepConfig.of(config), teacher, "reference")
 
 
 def _counted(run: Distillation, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.microbatch import Drawn
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.teacher.noise import add_noise, alpha_sigma
 from tests.tiny import IMAGE_SIZE
 
@@ -23,7 +24,7 @@ def _start(model: Path, *more: str) -> Distillation:
     keys += [f"batch={BATCH}", "steps=10", "init.count=20", "particle.rank=2", "particle.lr=0.05"]
     config = load_config(None, [*keys, "particle.warmup=0", f"negative_prompt={NEGATIVE}", *more])
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
-    return Distillation(config, teacher, "reference")
+    return Distillation(StepConfig.of(config), teacher, "reference")
 
 
 class _Views:

@@ -16,6 +16,7 @@ from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.pool import Pool
 from esd_splat.distill.predictions import Noised
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.run import diagnostics, trainer
 from esd_splat.run.diagnostics import NODES, diagnose
 from esd_splat.scene.cameras import Cameras, orbit_cameras
@@ -48,7 +49,7 @@ def _keys(model: Path, *more: str) -> list[str]:
 def _start(model: Path, *more: str, steps: int = 0) -> tuple[Distillation, Config]:
     config = load_config(None, _keys(model, *more))
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
-    run = Distillation(config, teacher, "reference")
+    run = Distillation(StepConfig.of(config), teacher, "reference")
     for _ in range(steps):
         run.step()
     return run, config

@@ -14,6 +14,7 @@ from esd_splat import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.lora import Particle
 from esd_splat.distill.losses import LOSSES
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
 from esd_splat.run import trainer
 from esd_splat.teacher import StableDiffusion
@@ -153,7 +154,7 @@ def test_every_loss_steps_on_every_family_and_asks_for_nothing_else(
     keys += ["loss.negative=0.5"] if loss == "csd" else []
     keys += ["loss.entropy_weight=0.5"] if loss == "esd" else []
     config = load_config(None, _keys(folders[family], *keys))
-    run = Distillation(config, _load(folders[family]), "reference")
+    run = Distillation(StepConfig.of(config), _load(folders[family]), "reference")
     rows: list[int] = []
     run.teacher.network.register_forward_pre_hook(
         lambda module, inputs: rows.append(len(inputs[0])), with_kwargs=False

@@ -12,6 +12,7 @@ from esd_splat import Orbit, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.guidance import Guidance
 from esd_splat.distill.lora import Particle
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
 from esd_splat.teacher.random_weights import save_blank
@@ -88,7 +89,7 @@ def test_one_pass_for_all_branches_is_one_for_each(folder: Path) -> None:
     keys = [f"teacher.model={folder}", "teacher.guidance_scale=3", "loss.name=esd", "batch=3"]
     keys += ["loss.entropy_weight=0.5", f"cameras.size={IMAGE_SIZE}", "prompt=a red owl"]
     config = load_config(None, [*keys, "backend=reference", "particle.rank=2"])
-    run = Distillation(config, config.teacher.load(CPU, torch.float32), "reference")
+    run = Distillation(StepConfig.of(config), config.teacher.load(CPU, torch.float32), "reference")
     run.step()
     cameras = config.cameras.sample(3, torch.Generator().manual_seed(1))
     noise = run.predictor.draw(3, torch.Generator().manual_seed(2))
@@ -118,7 +119,10 @@ def test_perp_neg_asks_about_all_views_that_are_seen_together(folder: Path, tmp_
 def test_the_views_of_a_step_are_at_one_timestep(folder: Path) -> None:
     keys = [f"teacher.model={folder}", "loss.name=vsd", f"cameras.size={IMAGE_SIZE}", "batch=3"]
     config = load_config(None, [*keys, "prompt=a red owl", "backend=reference"])
-    run, asked = Distillation(config, config.teacher.load(CPU, torch.float32), "reference"), []
+    run, asked = (
+        Distillation(StepConfig.of(config), config.teacher.load(CPU, torch.float32), "reference"),
+        [],
+    )
     run.teacher.network.register_forward_pre_hook(lambda m, inputs: asked.append(inputs[1]))
     run.step()
     assert len(asked) == 2

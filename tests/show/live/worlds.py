@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from esd_splat.config import Config, load_config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.step_config import StepConfig
 from esd_splat.scene.rasterize import resolve_backend
 from tests.tiny import IMAGE_SIZE
 
@@ -62,7 +63,7 @@ def config(model: Path, out: Path, *more: str) -> Config:
 def begun(config: Config, steps: int = 1) -> tuple[Config, Distillation]:
     """A run that has gone some steps, and its settings."""
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
-    run = Distillation(config, teacher, resolve_backend("auto", "cpu"))
+    run = Distillation(StepConfig.of(config), teacher, resolve_backend("auto", "cpu"))
     for _ in range(steps):
         run.step()
     return config, run
