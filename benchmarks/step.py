@@ -48,7 +48,7 @@ class Passes:
 
     run: Distillation
     asked: list[tuple[Any, ...]] = field(default_factory=list)
-    """For each pass of the predictor: what the particle is told, if it is awake, and the inputs."""
+    """For each pass of the predictor: what the LoRA is told, if it is awake, and the inputs."""
     trained: list[tuple[Any, ...]] = field(default_factory=list)
     images: list[Tensor] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ class Passes:
         """While open, passes are noted; those of the step before are forgotten."""
         for record in (self.asked, self.trained, self.images):
             record.clear()
-        teacher, particle = self.run.teacher, self.run.particle
+        teacher, lora = self.run.teacher, self.run.lora
         output, encode = teacher.output, teacher.encode
         awake: list[Any] = []
 
@@ -73,8 +73,8 @@ class Passes:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(teacher, "output", noted_output))
             stack.enter_context(mock.patch.object(teacher, "encode", noted_encode))
-            if particle is not None:
-                wake = particle._awake
+            if lora is not None:
+                wake = lora._awake
 
                 @contextmanager
                 def noted_awake(*told: Any, **asleep: Any) -> Iterator[None]:
@@ -83,7 +83,7 @@ class Passes:
                         yield
                     awake.pop()
 
-                stack.enter_context(mock.patch.object(particle, "_awake", noted_awake))
+                stack.enter_context(mock.patch.object(lora, "_awake", noted_awake))
             yield
 
     def again(self) -> None:
@@ -99,13 +99,13 @@ class Passes:
 
     def _output(self, told: Any, inputs: tuple[Tensor, ...], backward: bool = False) -> None:
         with ExitStack() as stack:
-            if told is not None and self.run.particle is not None:
-                stack.enter_context(self.run.particle._awake(*told[0], **told[1]))
+            if told is not None and self.run.lora is not None:
+                stack.enter_context(self.run.lora._awake(*told[0], **told[1]))
             output = self.run.teacher.output(*inputs)
             if backward:
                 output.square().mean().backward()
-        if backward and self.run.particle is not None:
-            self.run.particle.optimizer.zero_grad()
+        if backward and self.run.lora is not None:
+            self.run.lora.optimizer.zero_grad()
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def measure(config: Config, device: torch.device, steps: int) -> dict[str, float
     found = {"whole": sum(whole), "networks": sum(alone)}
     places = {
         "asking": (run.predictor, "_ask"),
-        "training": (run.particle, "train"),
+        "training": (run.lora, "train"),
         "encoding": (teacher, "encode"),
         "drawing": (distillation, "rasterize"),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from esd_splat.config_files import read_config, source_name
-from esd_splat.distill.lora import Particle
+from esd_splat.distill.lora import Lora
 from esd_splat.distill.losses import LOSSES, Clamp, Esd, Regularise, ScoreDistillation
 from esd_splat.distill.pool import Pool
 from esd_splat.errors import refuse
@@ -129,7 +129,7 @@ class Config:
     """The text-to-image model whose likely images the views should become."""
     memory: Memory = Memory()
     """What saves memory."""
-    particle: Particle = Particle()
+    lora: Lora = Field(default=Lora(), json_schema_extra={"x-formerly": "particle"})
     """How the scene's LoRA is built and trained."""
     pool: Pool = Pool()
     """Which views are pooled, and how far each of them reaches."""
@@ -183,12 +183,12 @@ class Config:
             for key, on in guided.items()
             if on and "teacher" not in self.loss.needs
         ]
-        untrained = {"particle_uncond": (0, "above 0"), "particle": (1, "below 1")}
+        untrained = {"lora_null": (0, "above 0"), "lora": (1, "below 1")}
         problems += [
-            f"particle.camera_dropout: must be {what} with this loss, or it would ask for a "
-            f"prediction that is never trained; got {self.particle.camera_dropout:g}"
+            f"lora.camera_dropout: must be {what} with this loss, or it would ask for a "
+            f"prediction that is never trained; got {self.lora.camera_dropout:g}"
             for name, (probability, what) in untrained.items()
-            if name in self.loss.needs and self.particle.camera_dropout == probability
+            if name in self.loss.needs and self.lora.camera_dropout == probability
         ]
         if self.version != VERSION:
             age = "a newer" if self.version > VERSION else "an unknown"

@@ -77,7 +77,7 @@ def test_readme_commands_parse(command: str) -> None:
 def test_the_keys_that_others_rely_on() -> None:
     top = (
         "prompt negative_prompt seed steps batch out resume overwrite checkpoint_every view "
-        "view_port device precision backend background loss teacher particle pool clamp image_loss "
+        "view_port device precision backend background loss teacher lora pool clamp image_loss "
         "timesteps cameras optim regularise densify init measure log export memory latent_warmup"
     )
     keys = list(keys_of(json_schema(Config)))
@@ -105,6 +105,15 @@ def test_the_translation_of_the_papers_command() -> None:
     assert config.loss == Esd(entropy_weight=0.75)
 
 
+def test_older_names_still_work() -> None:
+    config = load_config("esd_paper", ["prompt=a", "particle.rank=3", "loss.camera=particle"])
+    assert config == load_config("esd_paper", ["prompt=a", "lora.rank=3"])
+    assert problems("particle.rank=3", "lora.rank=4") == {
+        "lora": "says again what particle says; give one of them"
+    }
+    assert problems("particle.rank=0") == {"particle.rank": "must be at least 1, got 0"}
+
+
 def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
     keys = ["prompt=a", "batch=8", "pool.views=4"]
     assert load_config("sds", keys).pool.views == 4
@@ -115,26 +124,26 @@ def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("keys", "what"),
     [
-        (["loss=vsd", "particle.camera_dropout=1"], "below 1"),
-        (["loss=esd", "particle.camera_dropout=0"], "above 0"),
+        (["loss=vsd", "lora.camera_dropout=1"], "below 1"),
+        (["loss=esd", "lora.camera_dropout=0"], "above 0"),
     ],
     ids=["vsd", "esd"],
 )
-def test_a_particle_is_trained_on_all_that_is_asked_of_it(keys: list[str], what: str) -> None:
-    with pytest.raises(ConfigError, match=rf"particle\.camera_dropout: must be {what} .* got "):
+def test_a_lora_is_trained_on_all_that_is_asked_of_it(keys: list[str], what: str) -> None:
+    with pytest.raises(ConfigError, match=rf"lora\.camera_dropout: must be {what} .* got "):
         load_config(None, ["prompt=a", *keys])
 
 
 @pytest.mark.parametrize(
     "keys",
     [
-        ["loss=vsd", "particle.camera_dropout=0"],
-        ["loss={name: esd, entropy_weight: 1}", "particle.camera_dropout=1"],
-        ["loss=sds", "particle.camera_dropout=1"],
+        ["loss=vsd", "lora.camera_dropout=0"],
+        ["loss={name: esd, entropy_weight: 1}", "lora.camera_dropout=1"],
+        ["loss=sds", "lora.camera_dropout=1"],
     ],
     ids=["vsd", "esd", "sds"],
 )
-def test_what_is_not_asked_of_a_particle_need_not_be_trained(keys: list[str]) -> None:
+def test_what_is_not_asked_of_a_lora_need_not_be_trained(keys: list[str]) -> None:
     load_config(None, ["prompt=a", *keys])
 
 

@@ -60,7 +60,7 @@ SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
 FEW = {scale: SCALES[scale] for scale in (1, 3)}
 MANY = {scale: SCALES[scale] for scale in (1, 3, 5)}
 GUIDANCE = tuple(SCALES.values())
-HIDDEN = ("loss.entropy_weight=1", "particle.camera_dropout=1")
+HIDDEN = ("loss.entropy_weight=1", "lora.camera_dropout=1")
 WEIGHTS = tuple(f"loss.entropy_weight={weight}" for weight in (0, 0.5, 1, 1.5))
 
 HELD = ("loss.name=esd_held", "loss.weight=1", "loss.gain=2", "loss.target=0.7")
@@ -139,32 +139,32 @@ EXPERIMENTS = {
         ),
         Experiment(
             "marginal",
-            "Can a particle learn what the pool computes?",
+            "Can a LoRA learn what the pool computes?",
             {
                 "pool, weight 1": _with(ESD, "loss.entropy_weight=1"),
-                "particle, 10 % hidden": _with(PAPER, "loss.entropy_weight=1"),
-                "particle, all hidden": _with(PAPER, *HIDDEN),
-                "all hidden, 4 steps each": _with(PAPER, *HIDDEN, "particle.steps=4"),
-                "noise, particle": _with(PAPER, "loss.camera=noise", HIDDEN[1]),
-                "particle, pool": _with(PAPER, "loss.marginal=pool"),
+                "LoRA, 10 % hidden": _with(PAPER, "loss.entropy_weight=1"),
+                "LoRA, all hidden": _with(PAPER, *HIDDEN),
+                "all hidden, 4 steps each": _with(PAPER, *HIDDEN, "lora.steps=4"),
+                "noise, LoRA": _with(PAPER, "loss.camera=noise", HIDDEN[1]),
+                "LoRA, pool": _with(PAPER, "loss.marginal=pool"),
             },
             seeds=(0, 1),
             diagnosed=True,
         ),
         Experiment(
-            "particle",
-            "Does the paper's ESD depend on how its particle is made and trained?",
+            "lora",
+            "Does the paper's ESD depend on how its LoRA is made and trained?",
             {
                 "10 % hidden, rank 8, rate 0.001": PAPER,
-                "half hidden": _with(PAPER, "particle.camera_dropout=0.5"),
-                "rank 2": _with(PAPER, "particle.rank=2"),
-                "rank 32": _with(PAPER, "particle.rank=32"),
-                "rate 0.0001": _with(PAPER, "particle.lr=1e-4"),
-                "rate 0.01": _with(PAPER, "particle.lr=1e-2"),
-                "4 steps each": _with(PAPER, "particle.steps=4"),
-                "no warm-up": _with(PAPER, "particle.warmup=0"),
-                "attention only": _with(PAPER, "particle.layers=attention"),
-                "camera from the start": _past(PAPER, "particle.camera_scale=1"),
+                "half hidden": _with(PAPER, "lora.camera_dropout=0.5"),
+                "rank 2": _with(PAPER, "lora.rank=2"),
+                "rank 32": _with(PAPER, "lora.rank=32"),
+                "rate 0.0001": _with(PAPER, "lora.lr=1e-4"),
+                "rate 0.01": _with(PAPER, "lora.lr=1e-2"),
+                "4 steps each": _with(PAPER, "lora.steps=4"),
+                "no warm-up": _with(PAPER, "lora.warmup=0"),
+                "attention only": _with(PAPER, "lora.layers=attention"),
+                "camera from the start": _past(PAPER, "lora.camera_scale=1"),
             },
             seeds=(0, 1),
             diagnosed=True,

@@ -34,7 +34,7 @@ from esd_splat.teacher import LinearEncoder, Teacher
 from esd_splat.teacher.noise import alpha_sigma
 from esd_splat.types import Images, Latents, Timesteps
 
-STREAMS = ("cameras", "background", "noise", "particle", "importance")
+STREAMS = ("cameras", "background", "noise", "lora", "importance")
 """What is drawn at random in a step, each from a generator of its own."""
 IMPORTANCE_VIEWS = 16
 """Views that the importance of a Gaussian is measured in, when densification asks for it."""
@@ -70,7 +70,7 @@ class Distillation:
             for index, name in enumerate(STREAMS)
         }
         self.predictor = Predictor(config, teacher)
-        self.particle = self.predictor.particle
+        self.lora = self.predictor.lora
         self.linear = None
         if config.latent_warmup:
             generator = torch.Generator().manual_seed(config.seed * 16 + len(STREAMS))
@@ -125,9 +125,9 @@ class Distillation:
         clip_gradients(self.optimizer, config.optim)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.particle is not None:
-            words, generator = self.predictor.words(views.cameras), self.generators["particle"]
-            logged["particle"] = self.particle.train(
+        if self.lora is not None:
+            words, generator = self.predictor.words(views.cameras), self.generators["lora"]
+            logged["lora"] = self.lora.train(
                 clean, words, views.cameras.c2w, generator, config.memory.views_at_once
             )
         self.done = step + 1
@@ -218,7 +218,7 @@ class Distillation:
             "optimizer": adam_state(self.optimizer),
             "densify": self.densify_state,
             "generators": {name: g.get_state() for name, g in self.generators.items()},
-            "particle": self.particle.state() if self.particle else None,
+            "lora": self.lora.state() if self.lora else None,
             "recent": self.recent,
         }
 
@@ -233,8 +233,8 @@ class Distillation:
             )
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
-        if self.particle is not None:
-            self.particle.restore(state["particle"])
+        if self.lora is not None:
+            self.lora.restore(state["lora"])
         recent = state.get("recent")  # older files have none
         self.recent = None if recent is None else recent.to(self.device)
 
@@ -274,7 +274,7 @@ class Distillation:
         if broken := [name for name, fine in finite.items() if not fine]:
             raise RunError(
                 f"step {self.done}: {', '.join(broken)} turned NaN or infinite; lower the learning "
-                "rates (optim, particle.lr) or teacher.guidance_scale, or use precision=32"
+                "rates (optim, lora.lr) or teacher.guidance_scale, or use precision=32"
             )
         if not (self.scene.opacities >= MIN_ALPHA).any():
             raise self._vanished(f"none has the least opacity that is drawn, {MIN_ALPHA:.2g}")

@@ -1,4 +1,4 @@
-"""The particle: a low-rank copy of the teacher that learns what the scene's own renders look like.
+"""The scene's LoRA: a low-rank copy of the teacher that learns what the scene's renders look like.
 
 It is told the camera, or, part of the time, not; so it knows both the distribution of the renders
 from one place and that of all renders together.
@@ -19,14 +19,14 @@ from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.teacher.noise import add_noise
 from esd_splat.types import Latents, Timesteps
 
-ADAPTER = "particle"
+ADAPTER = "scene"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 CONVOLUTION = ("conv1", "conv2")
 
 
 @section
-class Particle:
-    """How the particle is built and trained. Losses that do not ask for it cost nothing."""
+class Lora:
+    """How the LoRA is built and trained. Losses that do not ask for it cost nothing."""
 
     rank: int = Field(default=8, ge=1)
     """Rank of every low-rank update."""
@@ -41,9 +41,9 @@ class Particle:
     camera_dropout: float = Field(default=0.1, ge=0, le=1)
     """Probability with which the camera of a training sample is dropped."""
 
-    def attach(self, teacher: Teacher, seed: int) -> "AttachedParticle":
-        """Hang a fresh particle into ``teacher``'s network, where it sleeps until it is asked."""
-        return AttachedParticle(self, teacher, seed)
+    def attach(self, teacher: Teacher, seed: int) -> "AttachedLora":
+        """Hang a fresh LoRA into ``teacher``'s network, where it sleeps until it is asked."""
+        return AttachedLora(self, teacher, seed)
 
 
 class CameraEmbedding(nn.Module):
@@ -62,14 +62,14 @@ class CameraEmbedding(nn.Module):
         return self.layers(c2w.flatten(1) * ~hidden[:, None])
 
 
-class AttachedParticle:
+class AttachedLora:
     """The adapters inside a teacher's network, the camera embedding, and their optimizer.
 
     The teacher's own predictions are unchanged: outside of ``eps`` and ``train`` the adapters
     and the embedding are off.
     """
 
-    def __init__(self, config: Particle, teacher: Teacher, seed: int) -> None:
+    def __init__(self, config: Lora, teacher: Teacher, seed: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -79,7 +79,7 @@ class AttachedParticle:
         lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target)
         if not any(re.fullmatch(target, name) for name, _ in teacher.network.named_modules()):
             raise TeacherError(
-                "teacher.model: its network has no layer that the particle could adapt "
+                "teacher.model: its network has no layer that the LoRA could adapt "
                 f"({', '.join(targets)}); a loss without one, such as loss=sds, can use it"
             )
         # peft and nn.Linear draw their start from the global generator, and take no other.
@@ -102,7 +102,7 @@ class AttachedParticle:
         for parameter in adapters:
             parameter.data = parameter.data.float()  # half precision cannot hold Adam's steps
         self.parameters: list[nn.Parameter] = [*adapters, *self.camera.parameters()]
-        # Weight decay would pull the particle towards the teacher, which is not its target.
+        # Weight decay would pull the LoRA towards the teacher, which is not its target.
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=0.0)
         self.trained = 0
         self._sleep()
@@ -115,13 +115,13 @@ class AttachedParticle:
         c2w: Float[Tensor, "p 4 4"],
         hidden: Bool[Tensor, " p"],
     ) -> Latents:
-        """Noise predictions: of the particle in the last ``p`` rows, of the teacher in the others.
+        """Noise predictions: of the LoRA in the last ``p`` rows, of the teacher in the others.
 
         One pass for both: a network's weights are read once, and a device is kept busy.
 
         Args:
             noisy: latents of all rows, as ``t`` and ``embeddings``.
-            c2w: cameras of the particle's rows.
+            c2w: cameras of the LoRA's rows.
             hidden: which of these cameras it is not shown.
         """
         with torch.no_grad(), self._awake(c2w, hidden, asleep=len(noisy) - len(c2w)):

@@ -1,6 +1,6 @@
 """All views together, as a distribution in closed form: the entropy term without a network.
 
-The score of the pooled views that entropic distillation needs can be learned, by a particle whose
+The score of the pooled views that entropic distillation needs can be learned, by a LoRA whose
 camera is hidden, or computed, as here, from the latents of the latest views.
 """
 

@@ -13,8 +13,8 @@ from esd_splat.teacher import Embeddings, Teacher
 from esd_splat.teacher.noise import add_noise, alpha_sigma, ddim_step
 from esd_splat.types import Latents, Timesteps
 
-PARTICLE_INPUTS = {"particle": False, "particle_uncond": True}
-"""What the particle predicts, and whether its camera is hidden for it."""
+LORA_INPUTS = {"lora": False, "lora_null": True}
+"""What the LoRA predicts, and whether its camera is hidden for it."""
 
 
 class Noised(NamedTuple):
@@ -28,15 +28,15 @@ class Noised(NamedTuple):
 
 
 class Predictor:
-    """The teacher and the particle of one run, with the texts that they are given."""
+    """The teacher and the LoRA of one run, with the texts that they are given."""
 
     def __init__(self, config: StepConfig, teacher: Teacher) -> None:
         self.loss, self.pool, self.teacher = config.loss, config.pool, teacher
         prompts, highest = (config.prompt, config.negative_prompt), config.cameras.elevation[1]
         self.guidance = Guidance(config.teacher, teacher, *prompts, highest=highest)
         self.plain = teacher.embed([config.prompt])
-        wanted = config.loss.needs & PARTICLE_INPUTS.keys()
-        self.particle = config.particle.attach(teacher, config.seed) if wanted else None
+        wanted = config.loss.needs & LORA_INPUTS.keys()
+        self.lora = config.lora.attach(teacher, config.seed) if wanted else None
 
     def words(self, cameras: Cameras) -> Embeddings:
         """What a network is told of these views that knows no view words."""
@@ -87,7 +87,7 @@ class Predictor:
         """
         angles, schedule = (cameras.azimuth_deg, cameras.elevation_deg), self.teacher.alphas_cumprod
         branches = self.guidance.branches(needs, *angles)
-        hidden = {name: hides for name, hides in PARTICLE_INPUTS.items() if name in needs}
+        hidden = {name: hides for name, hides in LORA_INPUTS.items() if name in needs}
         every = torch.arange(len(t), device=t.device)
         plain = Branch(every, self.plain.expand(len(t), -1, -1))
         branches |= dict.fromkeys(hidden, plain)
@@ -115,7 +115,7 @@ class Predictor:
     ) -> dict[str, Latents]:
         """The noise that each branch predicts, zero for views that it leaves out.
 
-        ``hidden`` names the branches of the particle, which are at the end.
+        ``hidden`` names the branches of the LoRA, which are at the end.
         """
         moments = {False: (noised.noisy, t)}
         if any(branch.later for branch in branches.values()):
@@ -131,12 +131,12 @@ class Predictor:
             for branch in branches.values()
         ]
         noisy, times, texts = (torch.cat(parts) for parts in zip(*asked, strict=True))
-        if self.particle is None:
+        if self.lora is None:
             eps = self.teacher.eps(noisy, times, texts)
         else:
             hides = torch.tensor(list(hidden.values()), dtype=torch.bool, device=t.device)
             each = hides.repeat_interleave(len(t))
-            eps = self.particle.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
+            eps = self.lora.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
         parts = eps.split([len(branch.views) for branch in branches.values()])
         return {
             name: eps.new_zeros(noised.noisy.shape).index_copy(0, branch.views, part)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from esd_splat.distill.lora import Particle
+from esd_splat.distill.lora import Lora
 from esd_splat.distill.losses import Clamp, Regularise, ScoreDistillation
 from esd_splat.distill.pool import Pool
 from esd_splat.init import Initialiser
@@ -27,7 +27,7 @@ class StepConfig:
     loss: ScoreDistillation
     teacher: TeacherConfig
     memory: Memory
-    particle: Particle
+    lora: Lora
     pool: Pool
     clamp: Clamp
     image_loss: float

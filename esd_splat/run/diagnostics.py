@@ -1,7 +1,7 @@
-"""What a run does where nobody looks: how well the particle knows the views, and to what effect.
+"""What a run does where nobody looks: how well the LoRA knows the views, and to what effect.
 
 The scene is known, and so is the exact distribution of its noised views: given the camera, a
-mixture over backgrounds; given none, over cameras as well. A perfect particle would predict the
+mixture over backgrounds; given none, over cameras as well. A perfect LoRA would predict the
 noise as these do. Looking changes nothing: a run that is diagnosed makes the same scene.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from esd_splat.config import Config
 from esd_splat.distill.distillation import PLAIN_BACKGROUNDS, Distillation
 from esd_splat.distill.losses import Esd
-from esd_splat.distill.predictions import PARTICLE_INPUTS, Noised
+from esd_splat.distill.predictions import LORA_INPUTS, Noised
 from esd_splat.run.measure import mixture_eps, side_shares, view_information
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.rasterize import rasterize
@@ -43,12 +43,12 @@ Grid = Float[Tensor, "cameras backgrounds c hl wl"]
 
 @torch.no_grad()
 def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
-    """The particle, the teacher and the loss against the exact distribution of the run's views.
+    """The LoRA, the teacher and the loss against the exact distribution of the run's views.
 
     It depends on nothing but the run's state and ``config``, and leaves the state as it is: what is
     drawn here comes from a generator of its own, seeded by seed and step. Differences are mean
     squares per latent value, of noise predictions; the exact one given the camera knows as much as
-    the particle is told, so not the background. "Exact" is for a grid of views, 10 degrees apart,
+    the LoRA is told, so not the background. "Exact" is for a grid of views, 10 degrees apart,
     at the middle of the ranges of distance and field of view; at low noise, closer neighbours would
     blur it a little.
 
@@ -56,10 +56,10 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
         One row for each of ``LEVELS``, without what the run has not:
 
         - ``step``; ``t``, the noise level as a fraction of T.
-        - ``camera_error``, ``null_error``: of the particle with its camera to the exact prediction
+        - ``camera_error``, ``null_error``: of the LoRA with its camera to the exact prediction
           given the camera; with the camera hidden, to that for all views together.
         - ``camera_error_teacher``, ``null_error_teacher``: the same of the teacher at guidance 1
-          without view words, which is what an untrained particle predicts.
+          without view words, which is what an untrained LoRA predicts.
         - ``pool_error``: of the ``Pool`` to the exact prediction for all views together.
         - ``gap_exact``: between the two exact predictions. Zero where a noised view is only ever
           close to its own, and the entropy term has nothing to say.
@@ -131,9 +131,9 @@ def _at(
     camera = torch.cat([mixture_eps(view, views, alpha, sigma) for view, views in mine])
 
     row: dict[str, float] = {}
-    if run.particle is not None:
-        row["camera_error"] = _off(found["particle"], camera)
-        row["null_error"] = _off(found["particle_uncond"], null)
+    if run.lora is not None:
+        row["camera_error"] = _off(found["lora"], camera)
+        row["null_error"] = _off(found["lora_null"], null)
     row["camera_error_teacher"] = _off(found["plain"], camera)
     row["null_error_teacher"] = _off(found["plain"], null)
     if "pooled" in found:
@@ -160,10 +160,10 @@ def _predictions(
     t: Timesteps,
     cameras: Cameras,
 ) -> dict[str, Latents]:
-    """What the loss asks for, both sides of the particle, and the teacher's ``plain`` one."""
+    """What the loss asks for, both sides of the LoRA, and the teacher's ``plain`` one."""
     needs = needs - {"inverted"}
-    if run.particle is not None:
-        needs |= frozenset(PARTICLE_INPUTS)
+    if run.lora is not None:
+        needs |= frozenset(LORA_INPUTS)
     if run.recent is None:
         needs -= {"pooled"}
     parts = []

@@ -21,6 +21,8 @@ FREE_TO_CHANGE = {
 SHEET_KEYS = ("elevation", "sheet_views")
 """Keys of ``export`` that may no longer change once rows of a contact sheet have been drawn, as all
 pictures in a column show the scene from one side."""
+FORMERLY = {"particle": "lora"}
+"""Names of parts of a run's state in older checkpoints."""
 MOST_NAMED = 5
 """The most values of the earlier run that an error message names."""
 
@@ -78,7 +80,7 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
         say(f"{config.folder} has no checkpoint yet: starting from step 0")
         return None
     try:
-        return load_checkpoint(path, required=REQUIRED)
+        return _with_current_names(load_checkpoint(path, required=REQUIRED))
     except NewerCheckpointError:
         raise
     except CheckpointError as error:
@@ -90,6 +92,13 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
         # Said even by a quiet run, as all that it had done is lost.
         print(f"{error}; starting from step 0", file=sys.stderr, flush=True)
         return None
+
+
+def _with_current_names(state: Any) -> Any:
+    """``state`` of a checkpoint with the names that its parts have now."""
+    if isinstance(state, dict):
+        return {FORMERLY.get(key, key): _with_current_names(part) for key, part in state.items()}
+    return [_with_current_names(part) for part in state] if isinstance(state, list) else state
 
 
 def refuse_changes(config: Config, before: Config, *, drawn: bool = False) -> None:

@@ -26,9 +26,9 @@ class Teacher(ABC):
     alphas_cumprod: Float[Tensor, " T"]
     """Squared signal scale at each training timestep."""
     network: torch.nn.Module
-    """The predictor. A particle may hang its adapters into it."""
+    """The predictor. A LoRA may hang its adapters into it."""
     time_embedding: torch.nn.Module
-    """The part of it that embeds timesteps, ending in a ``linear_2``: a particle adds cameras."""
+    """The part of it that embeds timesteps, ending in a ``linear_2``: a LoRA adds cameras."""
     latent_shape: tuple[int, int, int]
     """Of one picture: channels, height, width."""
     device: torch.device

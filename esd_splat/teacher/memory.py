@@ -42,4 +42,4 @@ class Memory:
         if self.slicing:
             vae.enable_slicing()
         if self.compile:
-            network.compile()  # in place: it compiles when first called, with the particle inside
+            network.compile()  # in place: it compiles when first called, with the LoRA inside

@@ -72,7 +72,7 @@ class MultiView(Sd):
 class _Together:
     """Self-attention over the pixels of each group of rows, as a processor of diffusers.
 
-    Projections stay row by row, as a particle's adapters are awake for some rows only.
+    Projections stay row by row, as a LoRA's adapters are awake for some rows only.
     """
 
     def __init__(self, groups: list[int]) -> None:

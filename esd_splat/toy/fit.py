@@ -147,8 +147,8 @@ def distil(
         "teacher": lambda: target.eps(noisy, alpha, sigma),
         # In scores the paper's SDS is score_p - noise, and eps = -sigma * score.
         "noise": lambda: -sigma * noise if paper else noise,
-        "particle": lambda: point_eps(x, noisy, alpha, sigma),
-        "particle_uncond": lambda: fitted.eps(noisy, alpha, sigma),
+        "lora": lambda: point_eps(x, noisy, alpha, sigma),
+        "lora_null": lambda: fitted.eps(noisy, alpha, sigma),
     }
     with torch.no_grad():
         eps = {name: _as_latents(predict[name]()) for name in loss.needs}

@@ -60,8 +60,8 @@ def test_quick_asks_a_part_of_what_full_asks() -> None:
 def test_a_setting_is_what_differs_from_the_defaults_however_it_is_written() -> None:
     plain = Setting("esd")
     assert plain.keys["loss.marginal"] == "pool"
-    assert Setting("esd", ("particle.rank=8", "seed=3", "out=x")).keys == plain.keys
-    assert Setting("esd", ("particle.rank=4",)).keys != plain.keys
+    assert Setting("esd", ("lora.rank=8", "seed=3", "out=x")).keys == plain.keys
+    assert Setting("esd", ("lora.rank=4",)).keys != plain.keys
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda e: e.name)

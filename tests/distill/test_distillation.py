@@ -18,7 +18,7 @@ from tests.tiny import IMAGE_SIZE
 
 def _start(model: Path, *more: str) -> Distillation:
     keys = ["prompt=a red owl", f"teacher.model={model}", f"cameras.size={IMAGE_SIZE}", "batch=2"]
-    config = load_config(None, [*keys, "steps=10", "init.count=20", "particle.rank=2", *more])
+    config = load_config(None, [*keys, "steps=10", "init.count=20", "lora.rank=2", *more])
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
     return Distillation(StepConfig.of(config), teacher, "reference")
 
@@ -44,7 +44,7 @@ def test_one_pass_gives_what_separate_calls_would(
     model: Path, monkeypatch: pytest.MonkeyPatch, loss: str, weight: float, scale: float
 ) -> None:
     """After training, so that camera and no camera differ; and no row is computed for nothing."""
-    keys = [f"loss={loss}", f"teacher.guidance_scale={scale}", "particle.lr=0.01"]
+    keys = [f"loss={loss}", f"teacher.guidance_scale={scale}", "lora.lr=0.01"]
     run = _start(model, *keys, *[f"loss.entropy_weight={weight}"] * (loss == "esd"))
     _means(run, 4)
     cameras = run.config.cameras.sample(2, torch.Generator().manual_seed(0))
@@ -62,13 +62,13 @@ def test_one_pass_gives_what_separate_calls_would(
     assert rows == [2 * branches]
 
     plain = run.predictor.plain.expand(2, -1, -1)
-    for name, hidden in (("particle", False), ("particle_uncond", True)):
+    for name, hidden in (("lora", False), ("lora_null", True)):
         if name in together:
-            assert run.particle is not None
-            alone = run.particle.eps(noisy, t, plain, cameras.c2w, torch.tensor([hidden] * 2))
+            assert run.lora is not None
+            alone = run.lora.eps(noisy, t, plain, cameras.c2w, torch.tensor([hidden] * 2))
             torch.testing.assert_close(together[name], alone, atol=1e-5, rtol=1e-4)
-    if {"particle", "particle_uncond"} <= together.keys():
-        assert (together["particle"] - together["particle_uncond"]).abs().max() > 1e-3
+    if {"lora", "lora_null"} <= together.keys():
+        assert (together["lora"] - together["lora_null"]).abs().max() > 1e-3
     with torch.no_grad():
         c, u = (
             eps(noisy, t, plain),
@@ -77,7 +77,7 @@ def test_one_pass_gives_what_separate_calls_would(
     torch.testing.assert_close(together["teacher"], u + scale * (c - u), atol=1e-4, rtol=1e-3)
 
 
-def test_the_teacher_is_told_the_view_and_the_particle_is_not(
+def test_the_teacher_is_told_the_view_and_the_lora_is_not(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _start(model, "teacher.views.enabled=true", "loss=vsd")
@@ -99,9 +99,7 @@ def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
 ) -> None:
     """From overhead a view has no negatives, so no rows for them, and at scale 1 one row in all."""
     keys = ["teacher.views.enabled=true", "teacher.views.perp_neg.enabled=true"]
-    run = _start(
-        model, f"loss={loss}", f"teacher.guidance_scale={scale}", "particle.lr=0.01", *keys
-    )
+    run = _start(model, f"loss={loss}", f"teacher.guidance_scale={scale}", "lora.lr=0.01", *keys)
     _means(run, 2)
     azimuth, elevation = torch.tensor([30.0, 200.0, 10.0]), torch.tensor([10.0, 0.0, 80.0])
     ones = torch.ones(3)

@@ -1,4 +1,4 @@
-"""The particle inside the teacher's network: asleep unless asked, and exact to restore."""
+"""The LoRA inside the teacher's network: asleep unless asked, and exact to restore."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esd_splat.distill.lora import AttachedParticle, Particle
+from esd_splat.distill.lora import AttachedLora, Lora
 from esd_splat.errors import TeacherError
 from esd_splat.scene.cameras import Orbit
 from esd_splat.teacher import StableDiffusion, Teacher
@@ -30,69 +30,67 @@ def _c2w() -> Tensor:
     return Orbit().sample(2, torch.Generator().manual_seed(0)).c2w
 
 
-def _train(particle: AttachedParticle, teacher: Teacher, times: int, seed: int = 0) -> list[float]:
+def _train(lora: AttachedLora, teacher: Teacher, times: int, seed: int = 0) -> list[float]:
     generator, words = torch.Generator().manual_seed(seed), teacher.embed(["a red owl"] * 2)
-    return [particle.train(_draw(7), words, _c2w(), generator) for _ in range(times)]
+    return [lora.train(_draw(7), words, _c2w(), generator) for _ in range(times)]
 
 
-def _error(particle: AttachedParticle, teacher: Teacher) -> float:
+def _error(lora: AttachedLora, teacher: Teacher) -> float:
     """Mean square to the drawn noise, over noise levels that training draws from too."""
     words, off = teacher.embed(["a red owl"] * 2), []
     for index, level in enumerate(range(50, 1000, 50)):
         noise, t = _draw(100 + index), torch.full((2,), level)
         noisy = add_noise(_draw(7), noise, teacher.alphas_cumprod, t)
-        off.append((particle.eps(noisy, t, words, _c2w(), SHOWN) - noise).square().mean().item())
+        off.append((lora.eps(noisy, t, words, _c2w(), SHOWN) - noise).square().mean().item())
     return sum(off) / len(off)
 
 
-def test_a_fresh_particle_predicts_what_the_teacher_does(teacher: Teacher) -> None:
+def test_a_fresh_lora_predicts_what_the_teacher_does(teacher: Teacher) -> None:
     words, noisy = teacher.embed(["a red owl"] * 2), _draw(0)
     with torch.no_grad():
         before = teacher.eps(noisy, T, words)
-    particle = Particle(rank=2).attach(teacher, seed=0)
+    lora = Lora(rank=2).attach(teacher, seed=0)
     for hidden in (SHOWN, HIDDEN):
-        torch.testing.assert_close(particle.eps(noisy, T, words, _c2w(), hidden), before)
+        torch.testing.assert_close(lora.eps(noisy, T, words, _c2w(), hidden), before)
 
 
 @pytest.mark.parametrize("layers", ["attention", "attention+convolution"])
-def test_training_moves_the_particle_and_never_the_teacher(teacher: Teacher, layers: str) -> None:
+def test_training_moves_the_lora_and_never_the_teacher(teacher: Teacher, layers: str) -> None:
     words, noisy = teacher.embed(["a red owl"] * 2), _draw(0)
     with torch.no_grad():
         before = teacher.eps(noisy, T, words)
-    config = Particle(rank=2, layers=layers, lr=1e-2, warmup=0, camera_dropout=0.5)  # pyright: ignore
-    particle = config.attach(teacher, seed=0)
-    frozen = [
-        p for p in teacher.network.parameters() if not any(p is q for q in particle.parameters)
-    ]
+    config = Lora(rank=2, layers=layers, lr=1e-2, warmup=0, camera_dropout=0.5)  # pyright: ignore
+    lora = config.attach(teacher, seed=0)
+    frozen = [p for p in teacher.network.parameters() if not any(p is q for q in lora.parameters)]
     copies = [p.clone() for p in frozen]
-    untrained = _error(particle, teacher)
-    _train(particle, teacher, 60)
-    assert _error(particle, teacher) < 0.995 * untrained
+    untrained = _error(lora, teacher)
+    _train(lora, teacher, 60)
+    assert _error(lora, teacher) < 0.995 * untrained
     with torch.no_grad():
         assert torch.equal(teacher.eps(noisy, T, words), before), "the adapters are asleep"
     assert all(torch.equal(a, b) for a, b in zip(frozen, copies, strict=True))
-    shown, hidden = (particle.eps(noisy, T, words, _c2w(), h) for h in (SHOWN, HIDDEN))
+    shown, hidden = (lora.eps(noisy, T, words, _c2w(), h) for h in (SHOWN, HIDDEN))
     assert not torch.allclose(shown, before)
     assert not torch.allclose(shown, hidden), "it tells cameras from none"
 
 
 def test_a_hidden_camera_is_a_vector_of_zeros(teacher: Teacher) -> None:
-    particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
-    _train(particle, teacher, 3)
+    lora = Lora(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
+    _train(lora, teacher, 3)
     words, noisy = teacher.embed(["a red owl"] * 2), _draw(0)
     zero = torch.zeros(2, 4, 4)
     torch.testing.assert_close(
-        particle.eps(noisy, T, words, _c2w(), HIDDEN), particle.eps(noisy, T, words, zero, SHOWN)
+        lora.eps(noisy, T, words, _c2w(), HIDDEN), lora.eps(noisy, T, words, zero, SHOWN)
     )
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5, 0.8])
 def test_cameras_are_dropped_sample_by_sample(teacher: Teacher, dropout: float) -> None:
     """Both kinds must occur within single batches."""
-    particle = Particle(rank=1, camera_dropout=dropout).attach(teacher, seed=0)
+    lora = Lora(rank=1, camera_dropout=dropout).attach(teacher, seed=0)
     seen: list[list[bool]] = []
-    particle.camera.register_forward_hook(lambda m, inputs, out: seen.append(inputs[1].tolist()))
-    _train(particle, teacher, 40)
+    lora.camera.register_forward_hook(lambda m, inputs, out: seen.append(inputs[1].tolist()))
+    _train(lora, teacher, 40)
     assert any(a != b for a, b in seen)
     assert sum(map(sum, seen)) / 80 == pytest.approx(dropout, abs=0.15)
 
@@ -117,7 +115,7 @@ def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predi
             :, None, None, None
         ]  # eps - noise is alpha (v - v*)
     found = (
-        Particle(rank=2)
+        Lora(rank=2)
         .attach(teacher, seed=0)
         .train(clean, words, _c2w(), torch.Generator().manual_seed(5))
     )
@@ -125,10 +123,10 @@ def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predi
 
 
 def test_its_rate_rises_over_the_warm_up(teacher: Teacher) -> None:
-    particle, rates = Particle(rank=1, lr=1e-2, warmup=4).attach(teacher, seed=0), []
+    lora, rates = Lora(rank=1, lr=1e-2, warmup=4).attach(teacher, seed=0), []
     for _ in range(6):
-        _train(particle, teacher, 1)
-        rates.append(particle.optimizer.param_groups[0]["lr"])
+        _train(lora, teacher, 1)
+        rates.append(lora.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
 
 
@@ -136,37 +134,37 @@ def test_several_steps_are_so_many_trainings(model: Path) -> None:
     ends = []
     for steps, calls in ((3, 1), (1, 3)):
         teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
-        particle = Particle(rank=1, steps=steps).attach(teacher, seed=0)
-        _train(particle, teacher, calls)
-        ends.append(torch.cat([p.detach().flatten() for p in particle.parameters]))
+        lora = Lora(rank=1, steps=steps).attach(teacher, seed=0)
+        _train(lora, teacher, calls)
+        ends.append(torch.cat([p.detach().flatten() for p in lora.parameters]))
     assert torch.equal(*ends)
 
 
 def test_nothing_draws_it_back_to_the_teacher(teacher: Teacher) -> None:
     """Weight decay would."""
-    particle = Particle(rank=1).attach(teacher, seed=0)
-    _train(particle, teacher, 1)
-    particle.optimizer.state.clear()
-    before = [p.detach().clone() for p in particle.parameters]
-    for parameter in particle.parameters:
+    lora = Lora(rank=1).attach(teacher, seed=0)
+    _train(lora, teacher, 1)
+    lora.optimizer.state.clear()
+    before = [p.detach().clone() for p in lora.parameters]
+    for parameter in lora.parameters:
         parameter.grad = torch.zeros_like(parameter)
-    particle.optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(particle.parameters, before, strict=True))
+    lora.optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(lora.parameters, before, strict=True))
 
 
-def test_a_restored_particle_goes_on_to_the_same_bits(model: Path) -> None:
-    config, results = Particle(rank=2, warmup=5, steps=2), []
+def test_a_restored_lora_goes_on_to_the_same_bits(model: Path) -> None:
+    config, results = Lora(rank=2, warmup=5, steps=2), []
     for cut in (False, True):
         teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
-        particle = config.attach(teacher, seed=3)
-        _train(particle, teacher, 4)
+        lora = config.attach(teacher, seed=3)
+        _train(lora, teacher, 4)
         if cut:
-            state = particle.state()
+            state = lora.state()
             teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
-            particle = config.attach(teacher, seed=4)
-            particle.restore(state)
-        _train(particle, teacher, 3, seed=1)
-        results.append([p.detach().clone() for p in particle.parameters])
+            lora = config.attach(teacher, seed=4)
+            lora.restore(state)
+        _train(lora, teacher, 3, seed=1)
+        results.append([p.detach().clone() for p in lora.parameters])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -176,7 +174,7 @@ def test_the_start_depends_on_the_seed_alone(model: Path) -> None:
         torch.rand(3)  # the global generator is somewhere else each time, and stays there
         before = torch.get_rng_state()
         teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
-        starts.append(torch.cat([p.flatten() for p in Particle().attach(teacher, seed).parameters]))
+        starts.append(torch.cat([p.flatten() for p in Lora().attach(teacher, seed).parameters]))
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
@@ -184,10 +182,10 @@ def test_the_start_depends_on_the_seed_alone(model: Path) -> None:
 
 def test_a_network_without_a_layer_to_adapt_is_refused(teacher: Teacher) -> None:
     teacher.network = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    with pytest.raises(TeacherError, match=r"no layer that the particle could adapt \(to_q, "):
-        Particle().attach(teacher, seed=0)
+    with pytest.raises(TeacherError, match=r"no layer that the LoRA could adapt \(to_q, "):
+        Lora().attach(teacher, seed=0)
 
 
 def test_wrong_values_are_reported_together() -> None:
     with pytest.raises(ValueError, match=r"(?s)rank: must be at least 1, got 0.*lr: .*got 0"):
-        Particle(rank=0, lr=0.0)
+        Lora(rank=0, lr=0.0)

@@ -22,7 +22,7 @@ def _keys(model: Path, *more: str) -> list[str]:
     keys = ["prompt=a red owl", f"teacher.model={model}", "batch=3", "steps=10"]
     if not any(key.startswith("cameras.size=") for key in more):
         keys.append(f"cameras.size={IMAGE_SIZE}")
-    return [*keys, "init.count=20", "particle.rank=2", *more]
+    return [*keys, "init.count=20", "lora.rank=2", *more]
 
 
 def _start(model: Path, *more: str) -> Distillation:
@@ -49,7 +49,7 @@ def _counted(run: Distillation, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_some_views_at_a_time_give_the_step_of_all(
     model: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], passes: int
 ) -> None:
-    """Three views, two at once: the scene's gradient, the densifier's state, logs and particle."""
+    """Three views, two at once: the scene's gradient, the densifier's state, logs and LoRA."""
     more = [*keys, "regularise.sparsity=1", "regularise.scale=1"]
     runs = [_start(model, *more, *extra) for extra in ([], ["memory.views_at_once=2"])]
     rows = _counted(runs[1], monkeypatch)
@@ -69,7 +69,7 @@ def test_some_views_at_a_time_give_the_step_of_all(
         state: dict[str, Any] = run.state()
         found.append((grads, run.densify_state, logged, run.recent))
         generators = {name: g.get_state() for name, g in run.generators.items()}
-        found[-1] += (generators, state["particle"] and run.particle and run.particle.parameters)
+        found[-1] += (generators, state["lora"] and run.lora and run.lora.parameters)
     assert rows == [2, 1] * passes
     assert len(found[0][0]) >= 5
     for known, parted in zip(found[0], found[1], strict=True):

@@ -1,4 +1,4 @@
-"""What a step does to the scene and the particle, against each formula worked out call by call."""
+"""What a step does to the scene and the LoRA, against each formula worked out call by call."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,8 +21,8 @@ PROMPT, NEGATIVE = "a red owl", "blue cat"
 
 def _start(model: Path, *more: str) -> Distillation:
     keys = [f"prompt={PROMPT}", f"teacher.model={model}", f"cameras.size={IMAGE_SIZE}"]
-    keys += [f"batch={BATCH}", "steps=10", "init.count=20", "particle.rank=2", "particle.lr=0.05"]
-    config = load_config(None, [*keys, "particle.warmup=0", f"negative_prompt={NEGATIVE}", *more])
+    keys += [f"batch={BATCH}", "steps=10", "init.count=20", "lora.rank=2", "lora.lr=0.05"]
+    config = load_config(None, [*keys, "lora.warmup=0", f"negative_prompt={NEGATIVE}", *more])
     teacher = config.teacher.load(torch.device("cpu"), torch.float32)
     return Distillation(StepConfig.of(config), teacher, "reference")
 
@@ -41,10 +41,10 @@ class _Views:
         noisy, t = self.noisy if noisy is None else noisy, self.t if t is None else t
         return self.run.teacher.eps(noisy, t, told)
 
-    def particle(self, *, hidden: bool) -> Tensor:
-        assert self.run.particle is not None
+    def lora(self, *, hidden: bool) -> Tensor:
+        assert self.run.lora is not None
         told, hides = self.run.teacher.embed([PROMPT] * BATCH), torch.tensor([hidden] * BATCH)
-        return self.run.particle.eps(self.noisy, self.t, told, self.c2w, hides)
+        return self.run.lora.eps(self.noisy, self.t, told, self.c2w, hides)
 
     def pooled(self) -> Tensor:
         assert self.run.recent is not None
@@ -77,12 +77,12 @@ def _rescaled(views: _Views) -> Tensor:
 
 
 def _vsd(views: _Views) -> Tensor:
-    return views.teacher(PROMPT) - views.particle(hidden=False)
+    return views.teacher(PROMPT) - views.lora(hidden=False)
 
 
 def _esd(views: _Views) -> Tensor:
-    particle, marginal = views.particle(hidden=False), views.particle(hidden=True)
-    return views.teacher(PROMPT) - 0.7 * particle - 0.3 * marginal
+    lora, marginal = views.lora(hidden=False), views.lora(hidden=True)
+    return views.teacher(PROMPT) - 0.7 * lora - 0.3 * marginal
 
 
 def _pooled(views: _Views) -> Tensor:
@@ -157,7 +157,7 @@ def test_the_scenes_gradient_is_the_formula(
     """Times ``1 - alphas_cumprod``, a mean over views, towards what the loss descends."""
     run, twin = (_start(model, *keys) for _ in range(2))
     for one in (run, twin):
-        one.step()  # so that the particle has learned something, and the pool holds something
+        one.step()  # so that the LoRA has learned something, and the pool holds something
     drawn = twin._draw(1 / 10)
     _, latents = twin._look(drawn, 1 / 10)
     with torch.no_grad():
@@ -172,14 +172,14 @@ def test_the_scenes_gradient_is_the_formula(
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
 
 
-def test_the_particle_trains_on_the_steps_own_views(
+def test_the_lora_trains_on_the_steps_own_views(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, twin = (_start(model, "loss=vsd", "teacher.views.enabled=true") for _ in range(2))
     drawn = twin._draw(0.0)
     _, latents = twin._look(drawn, 0.0)
     asked: list[tuple[Tensor, Tensor, Tensor]] = []
-    monkeypatch.setattr(run.particle, "train", lambda *given: asked.append(given[:3]) or 0.0)
+    monkeypatch.setattr(run.lora, "train", lambda *given: asked.append(given[:3]) or 0.0)
     run.step()
     ((clean, told, c2w),) = asked
     torch.testing.assert_close(clean, latents.detach())

@@ -26,7 +26,7 @@ from tests.tiny import IMAGE_SIZE, save_tiny
 
 LEVELS, AZIMUTHS, DRAWN = (0.2, 0.7), 6, 8
 BACKGROUNDS = torch.cartesian_prod(*[torch.tensor(NODES)] * 3)
-OF_PARTICLE = {"camera_error", "null_error"}
+OF_LORA = {"camera_error", "null_error"}
 OF_ESD = {"gap", "gap_cosine", "entropy_share", "entropy_share_exact"}
 ALWAYS = {
     *("step", "t", "camera_error_teacher", "null_error_teacher", "gap_exact", "view_information")
@@ -43,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _keys(model: Path, *more: str) -> list[str]:
     keys = ["prompt=a red owl", f"teacher.model={model}", f"cameras.size={IMAGE_SIZE}", "batch=2"]
-    return [*keys, "steps=10", "init.count=20", "particle.rank=2", "particle.lr=0.01", *more]
+    return [*keys, "steps=10", "init.count=20", "lora.rank=2", "lora.lr=0.01", *more]
 
 
 def _start(model: Path, *more: str, steps: int = 0) -> tuple[Distillation, Config]:
@@ -79,7 +79,7 @@ def _views(run: Distillation, config: Config) -> tuple[Cameras, Tensor]:
 
 
 def _exact(run: Distillation, config: Config) -> Callable[..., dict[str, Tensor]]:
-    """Stands in for ``predict``: what a perfect particle would say, by the pool's closed form."""
+    """Stands in for ``predict``: what a perfect LoRA would say, by the pool's closed form."""
     cameras, points = _views(run, config)
     pool, known = Pool(bandwidth=0.0), run.teacher.alphas_cumprod.double()
     predict = run.predictor.predict
@@ -89,14 +89,14 @@ def _exact(run: Distillation, config: Config) -> Callable[..., dict[str, Tensor]
         wide = noised.noisy.double()
         each = zip(points[own], wide.split(1), t.split(1), strict=True)
         return predict(noised, t, seen, *more) | {
-            "particle": torch.cat([pool.eps(views, x, known, u) for views, x, u in each]),
-            "particle_uncond": pool.eps(points.flatten(0, 1), wide, known, t),
+            "lora": torch.cat([pool.eps(views, x, known, u) for views, x, u in each]),
+            "lora_null": pool.eps(points.flatten(0, 1), wide, known, t),
         }
 
     return exact
 
 
-def test_a_perfect_particle_has_no_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_perfect_lora_has_no_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, config = _start(model, "loss.entropy_weight=0.5", steps=3)
     monkeypatch.setattr(run.predictor, "predict", _exact(run, config))
     rows = diagnose(run, config)
@@ -113,12 +113,12 @@ def test_a_perfect_particle_has_no_error(model: Path, monkeypatch: pytest.Monkey
     assert widest["gap_cosine"] == pytest.approx(1, abs=1e-3)
 
 
-def test_an_untrained_particle_is_the_teacher(model: Path) -> None:
+def test_an_untrained_lora_is_the_teacher(model: Path) -> None:
     for row in diagnose(*_start(model)):
         assert row["camera_error"] == pytest.approx(row["camera_error_teacher"], rel=1e-5)
         assert row["null_error"] == pytest.approx(row["null_error_teacher"], rel=1e-5)
         assert row["gap"] == pytest.approx(0, abs=1e-10)
-    trained = diagnose(*_start(model, "particle.warmup=0", steps=3))[0]
+    trained = diagnose(*_start(model, "lora.warmup=0", steps=3))[0]
     assert trained["camera_error"] != pytest.approx(trained["camera_error_teacher"], rel=1e-4)
 
 
@@ -135,9 +135,9 @@ def test_a_scene_that_cannot_be_seen_tells_nothing_of_its_cameras(model: Path) -
     ("more", "columns"),
     [
         (["loss=sds"], set()),
-        (["loss=vsd"], OF_PARTICLE),
-        (["loss.entropy_weight=0"], OF_PARTICLE | OF_ESD),
-        (["loss.entropy_weight=1"], OF_PARTICLE | OF_ESD),
+        (["loss=vsd"], OF_LORA),
+        (["loss.entropy_weight=0"], OF_LORA | OF_ESD),
+        (["loss.entropy_weight=1"], OF_LORA | OF_ESD),
         (["loss.entropy_weight=1", "loss.marginal=pool"], OF_ESD | {"pool_error"}),
         (
             ["loss.entropy_weight=0.5", "loss.marginal=pool", "loss.camera=noise"],
@@ -145,7 +145,7 @@ def test_a_scene_that_cannot_be_seen_tells_nothing_of_its_cameras(model: Path) -
         ),
         (
             ["loss.entropy_weight=0.5", "loss.marginal=pool"],
-            OF_PARTICLE | OF_ESD | {"pool_error"},
+            OF_LORA | OF_ESD | {"pool_error"},
         ),
     ],
 )
@@ -169,13 +169,13 @@ def test_the_share_by_hand() -> None:
 
 
 def test_at_one_background_a_view_is_a_point(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a perfect particle that is told the camera predicts the noise that was drawn."""
+    """So a perfect LoRA that is told the camera predicts the noise that was drawn."""
     run, config = _start(model, "loss=vsd", "background=white")
     cameras, grid = diagnostics._look_around(run, config)
     assert grid.shape[:2] == (len(cameras), 1) == (2 * AZIMUTHS, 1)
     predict = run.predictor.predict
     monkeypatch.setattr(
-        run.predictor, "predict", lambda x, *rest: predict(x, *rest) | {"particle": x.noise}
+        run.predictor, "predict", lambda x, *rest: predict(x, *rest) | {"lora": x.noise}
     )
     for row in diagnose(run, config):
         assert row["camera_error"] == pytest.approx(0, abs=1e-9)
@@ -244,6 +244,6 @@ def test_diagnosed_runs_make_the_same_scene_and_resume_to_the_same_numbers(
     assert [(row["step"], row["t"]) for row in rows] == [
         (str(step), f"{t:g}") for step in (4, 8, 10) for t in LEVELS
     ]
-    assert rows[0].keys() == ALWAYS | OF_PARTICLE | OF_ESD
+    assert rows[0].keys() == ALWAYS | OF_LORA | OF_ESD
     run("whole", "overwrite=true")
     assert not (whole / "diagnostics.csv").exists()

@@ -35,7 +35,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"out={folder / 'run'}",
         "overwrite=true",
     ]
-    keys += ["steps=5", "batch=1", f"cameras.size={IMAGE_SIZE}", "init.count=20", "particle.rank=1"]
+    keys += ["steps=5", "batch=1", f"cameras.size={IMAGE_SIZE}", "init.count=20", "lora.rank=1"]
     return [*keys, "export.frames=2", "export.report=false"]
 
 
@@ -91,7 +91,7 @@ def test_a_log_has_whole_lines_in_order_and_no_control_characters(arguments: lis
     number = r"[\d.e-]+"
     assert re.fullmatch(
         rf"step 5/5, {number} steps/s, 00:00 left, 20 Gaussians, direction {number}, "
-        rf"particle {number}",
+        rf"lora {number}",
         shown[-1],
     )
     assert between[len(shown)].startswith("5 steps in "), "after the last step"

@@ -23,7 +23,7 @@ from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.losses import LOSSES, ScoreDistillation
 from esd_splat.errors import BackendError, CheckpointError, OutputError, RunError, SceneError
 from esd_splat.fit import fit
-from esd_splat.run.checkpoint import load_checkpoint
+from esd_splat.run.checkpoint import load_checkpoint, save_checkpoint
 from esd_splat.run.record import Record
 from esd_splat.scene import kernels
 from esd_splat.scene.rasterize import resolve_backend
@@ -42,7 +42,7 @@ def _keys(model: Path, out: Path, *more: str) -> list[str]:
         f"out={out}",
         *("steps=40", "batch=2", f"cameras.size={IMAGE_SIZE}", "checkpoint_every=20"),
         *("init.count=30", "densify.every=6", "densify.min_count=5", "densify.grow_ratio=1.0"),
-        *("loss.entropy_weight=0.5", "teacher.guidance_scale=2", "particle.rank=2"),
+        *("loss.entropy_weight=0.5", "teacher.guidance_scale=2", "lora.rank=2"),
         *("export.frames=2", f"export.size={IMAGE_SIZE}", "export.report=false"),
         "measure.views=8",
         *("log.every=5", "log.sheet_every=10"),
@@ -280,6 +280,27 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
     assert "starting from step 0" in said
 
 
+def test_a_checkpoint_with_older_names_goes_on_to_the_same_bits(
+    model: Path, tmp_path: Path
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    fit(_config(model, whole, "steps=12"), quiet=True)
+    fit(_config(model, cut, "steps=12"), quiet=True, until=7)
+    path = cut / "checkpoints" / "last.ckpt"
+    state = load_checkpoint(path)
+    state["config"] = state["config"].replace("\nlora:", "\nparticle:")
+    state["config"] = state["config"].replace("camera: lora", "camera: particle")
+    for part in (state["run"], state["run"]["generators"], *state["record"]["rows"]):
+        older = {"particle" if name == "lora" else name: value for name, value in part.items()}
+        part.clear()
+        part.update(older)
+    save_checkpoint(path, state)
+    fit(_config(model, cut, "steps=12", "resume=true"), quiet=True)
+    assert (cut / "scene.ply").read_bytes() == (whole / "scene.ply").read_bytes()
+    header = (cut / "metrics.csv").read_text().splitlines()[0]
+    assert header == (whole / "metrics.csv").read_text().splitlines()[0]
+
+
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +334,7 @@ def test_cuda_asked_for_and_absent(model: Path, tmp_path: Path) -> None:
 def test_a_new_loss_is_one_class_and_one_line(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It asks for the teacher and the noise only, so no particle is made for it."""
+    """It asks for the teacher and the noise only, so no LoRA is made for it."""
 
     @section
     class Halfway(ScoreDistillation):
@@ -327,7 +348,7 @@ def test_a_new_loss_is_one_class_and_one_line(
 
     monkeypatch.setitem(LOSSES, "halfway", Halfway)
     attached: list[Any] = []
-    monkeypatch.setattr("esd_splat.distill.lora.Particle.attach", lambda *a: attached.append(a))
+    monkeypatch.setattr("esd_splat.distill.lora.Lora.attach", lambda *a: attached.append(a))
     config = _config(model, tmp_path / "run", "steps=2")
     config = dataclasses.replace(config, loss=Halfway(strength=0.1))
     assert fit(config, quiet=True)["steps"] == 2
@@ -341,7 +362,7 @@ def test_the_kernels_of_densification_change_no_run(
     """500 steps, some 40 edits up to the cap, by our kernels and by PyTorch: the same scene."""
     keys = (
         *("steps=500", "densify.every=12", "densify.window=[0, 1]", "densify.max_count=80"),
-        *("loss.camera=noise", "loss.entropy_weight=0"),  # SDS: no particle to train
+        *("loss.camera=noise", "loss.entropy_weight=0"),  # SDS: no LoRA to train
     )
     compiled = kernels.has
     for left in ({"observe", "classify", "grow"}, set()):

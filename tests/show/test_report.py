@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     model, out = save_tiny(folder / "model"), folder / "run"
     keys = ["prompt=a red owl", f"teacher.model={model}", f"out={out}", "steps=3", "batch=1"]
-    keys += [f"cameras.size={IMAGE_SIZE}", "init.count=20", "particle.rank=1", "export.frames=2"]
+    keys += [f"cameras.size={IMAGE_SIZE}", "init.count=20", "lora.rank=1", "export.frames=2"]
     keys += [f"export.size={IMAGE_SIZE}", "log.every=1", "log.diagnose_every=1"]
     with pytest.MonkeyPatch.context() as patch, small_frames():
         for name, value in (("LEVELS", (0.2, 0.7)), ("AZIMUTHS", 4), ("DRAWN", 4)):

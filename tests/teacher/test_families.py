@@ -12,7 +12,7 @@ import torch
 
 from esd_splat import load_config
 from esd_splat.distill.distillation import Distillation
-from esd_splat.distill.lora import Particle
+from esd_splat.distill.lora import Lora
 from esd_splat.distill.losses import LOSSES
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
@@ -106,22 +106,20 @@ def test_a_network_that_knows_the_flow_predicts_the_noise(
 
 
 @pytest.mark.parametrize("family", CHANNELS)
-def test_a_particle_of_every_family_learns_and_sleeps(
-    folders: dict[str, Path], family: str
-) -> None:
+def test_a_lora_of_every_family_learns_and_sleeps(folders: dict[str, Path], family: str) -> None:
     teacher, c2w = _load(folders[family]), torch.eye(4).expand(2, 4, 4)
     clean = _latents(CHANNELS[family])
     words = teacher.told(teacher.embed(["a red owl"] * 2), c2w)
     t = torch.tensor([100, 700])
     with torch.no_grad():
         before = teacher.eps(clean, t, words)
-    particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
+    lora = Lora(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
     generator = torch.Generator().manual_seed(0)
-    losses = [particle.train(clean, words, c2w, generator) for _ in range(40)]
+    losses = [lora.train(clean, words, c2w, generator) for _ in range(40)]
     assert sum(losses[-10:]) < sum(losses[:10])
     with torch.no_grad():
         torch.testing.assert_close(teacher.eps(clean, t, words), before)
-        awake = particle.eps(clean, t, words, c2w, torch.tensor([False, True]))
+        awake = lora.eps(clean, t, words, c2w, torch.tensor([False, True]))
         assert (awake - before).abs().amax((1, 2, 3)).min() > 1e-4
 
 
@@ -136,12 +134,12 @@ ROWS = {
     "ism": [2] * 5 + [4],
 }
 """Rows of each pass through the network in a step of two views, with guidance and a negative
-prompt, which CSD is set to use. The particle's training is a pass of its own."""
+prompt, which CSD is set to use. The LoRA's training is a pass of its own."""
 
 
 def _keys(folder: Path, *more: str) -> list[str]:
     keys = [f"teacher.model={folder}", f"cameras.size={IMAGE_SIZE}", "batch=2", "init.count=20"]
-    keys += ["particle.rank=2", "prompt=a red owl", "backend=reference", "negative_prompt=blue"]
+    keys += ["lora.rank=2", "prompt=a red owl", "backend=reference", "negative_prompt=blue"]
     return [*keys, *more]
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from esd_splat import fit, load_config
-from esd_splat.distill.lora import Particle
+from esd_splat.distill.lora import Lora
 from esd_splat.errors import ConfigError, TeacherError
 from esd_splat.teacher import Memory, StableDiffusion
 from esd_splat.teacher.families import FAMILIES
@@ -103,21 +103,21 @@ def test_it_counts_as_it_does_in_the_pipeline(folders: dict[str, Path], family: 
     assert f"{_lora(folder)} at 0.5 changed " in teacher.notes[0]
 
 
-def test_a_particle_hangs_in_beside_it(folders: dict[str, Path]) -> None:
+def test_a_lora_hangs_in_beside_it(folders: dict[str, Path]) -> None:
     teacher = _load(folders["sd"], str(_lora(folders["sd"])))
     before = _answers(teacher)[1]
-    particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
+    lora = Lora(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
     assert {n.split(".")[-2] for n, _ in teacher.network.named_parameters() if "lora_A" in n} == {
-        "particle"
+        "lora"
     }
     clean, words, c2w = (
         torch.randn(2, 4, 4, 4),
         teacher.embed(["a"] * 2),
         torch.eye(4).expand(2, 4, 4),
     )
-    particle.train(clean, words, c2w, torch.Generator().manual_seed(0))
+    lora.train(clean, words, c2w, torch.Generator().manual_seed(0))
     assert torch.equal(_answers(teacher)[1], before)
-    awake = particle.eps(clean, torch.tensor([5, 5]), words, c2w, torch.tensor([False, True]))
+    awake = lora.eps(clean, torch.tensor([5, 5]), words, c2w, torch.tensor([False, True]))
     assert not torch.equal(awake, teacher.eps(clean, torch.tensor([5, 5]), words))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from esd_splat.distill.lora import AttachedParticle, Particle
+from esd_splat.distill.lora import AttachedLora, Lora
 from esd_splat.scene.cameras import Orbit
 from esd_splat.teacher import Memory, StableDiffusion
 from esd_splat.teacher.latent import LatentTeacher
@@ -21,25 +21,25 @@ def _load(model: Path, memory: Memory | None = None) -> LatentTeacher:
     return teacher
 
 
-def _trained(teacher: LatentTeacher, at_once: int | None = None) -> AttachedParticle:
-    particle = Particle(rank=2, camera_dropout=0.5, lr=1e-3, warmup=0).attach(teacher, 0)
+def _trained(teacher: LatentTeacher, at_once: int | None = None) -> AttachedLora:
+    lora = Lora(rank=2, camera_dropout=0.5, lr=1e-3, warmup=0).attach(teacher, 0)
     clean = torch.randn(3, *teacher.latent_shape, generator=torch.Generator().manual_seed(1))
     c2w = Orbit().sample(3, torch.Generator().manual_seed(2)).c2w
     words = teacher.embed(["a red owl", "a cat", "a red owl"])
     for _ in range(2):
-        particle.train(clean, words, c2w, torch.Generator().manual_seed(3), at_once)
-    return particle
+        lora.train(clean, words, c2w, torch.Generator().manual_seed(3), at_once)
+    return lora
 
 
-def _assert_same_training(known: AttachedParticle, found: AttachedParticle) -> None:
+def _assert_same_training(known: AttachedLora, found: AttachedLora) -> None:
     """By Adam's running means: of gradients near zero its steps have but the sign."""
-    states = (particle.optimizer.state_dict()["state"] for particle in (known, found))
+    states = (lora.optimizer.state_dict()["state"] for lora in (known, found))
     for expected, moments in zip(*(state.values() for state in states), strict=True):
         torch.testing.assert_close(moments["exp_avg"], expected["exp_avg"], atol=1e-5, rtol=1e-3)
 
 
 def _kept_for_backward(teacher: LatentTeacher) -> tuple[int, int, torch.Tensor]:
-    """Numbers kept while encoding and while the particle trains; the gradient on the pictures."""
+    """Numbers kept while encoding and while the LoRA trains; the gradient on the pictures."""
     sizes: list[int] = []
 
     def pack(x: torch.Tensor) -> torch.Tensor:
@@ -54,7 +54,7 @@ def _kept_for_backward(teacher: LatentTeacher) -> tuple[int, int, torch.Tensor]:
         weights = torch.linspace(-1, 1, latents.numel()).view_as(latents)
         (grad,) = torch.autograd.grad((weights * latents).sum(), images)
         sizes.clear()
-        Particle(rank=2).attach(teacher, 0)
+        Lora(rank=2).attach(teacher, 0)
         clean = latents.detach()
         noisy = clean.clone().requires_grad_()
         teacher.output(noisy, torch.tensor([5, 500]), teacher.embed(["a cat"] * 2))
@@ -73,7 +73,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(tmp_path: Path, f
     _assert_same_training(_trained(_load(model)), _trained(_load(model, saving)))
 
 
-def test_a_particle_trains_on_some_views_at_a_time_as_on_all(model: Path) -> None:
+def test_a_lora_trains_on_some_views_at_a_time_as_on_all(model: Path) -> None:
     _assert_same_training(_trained(_load(model)), _trained(_load(model), at_once=2))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from esd_splat import Orbit, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.guidance import Guidance
-from esd_splat.distill.lora import Particle
+from esd_splat.distill.lora import Lora
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
@@ -88,13 +88,13 @@ def test_the_camera_counts(teacher: Teacher) -> None:
 def test_one_pass_for_all_branches_is_one_for_each(folder: Path) -> None:
     keys = [f"teacher.model={folder}", "teacher.guidance_scale=3", "loss.name=esd", "batch=3"]
     keys += ["loss.entropy_weight=0.5", f"cameras.size={IMAGE_SIZE}", "prompt=a red owl"]
-    config = load_config(None, [*keys, "backend=reference", "particle.rank=2"])
+    config = load_config(None, [*keys, "backend=reference", "lora.rank=2"])
     run = Distillation(StepConfig.of(config), config.teacher.load(CPU, torch.float32), "reference")
     run.step()
     cameras = config.cameras.sample(3, torch.Generator().manual_seed(1))
     noise = run.predictor.draw(3, torch.Generator().manual_seed(2))
     noised = run.predictor.noised(_latents(3), torch.full((3,), 600), cameras, noise)
-    t, needs = torch.full((3,), 600), {"teacher_cond", "teacher_negative", "particle_uncond"}
+    t, needs = torch.full((3,), 600), {"teacher_cond", "teacher_negative", "lora_null"}
     found = run.predictor.predict(noised, t, cameras, needs)
     for name in needs:
         alone = run.predictor.predict(noised, t, cameras, {name})
@@ -129,13 +129,13 @@ def test_the_views_of_a_step_are_at_one_timestep(folder: Path) -> None:
     assert all(len(set(t.tolist())) == 1 for t in asked)
 
 
-def test_a_particle_of_a_joint_teacher_is_joint(teacher: Teacher) -> None:
-    particle = Particle(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
+def test_a_lora_of_a_joint_teacher_is_joint(teacher: Teacher) -> None:
+    lora = Lora(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
     noisy, c2w, hidden = _latents(2), _c2w(2), torch.zeros(2, dtype=torch.bool)
     t = torch.full((2,), 600)
-    before = particle.eps(noisy, t, _told(teacher, c2w), c2w, hidden)
+    before = lora.eps(noisy, t, _told(teacher, c2w), c2w, hidden)
     noisy[1] += 1
-    after = particle.eps(noisy, t, _told(teacher, c2w), c2w, hidden)
+    after = lora.eps(noisy, t, _told(teacher, c2w), c2w, hidden)
     assert not torch.allclose(before[0], after[0])
 
 

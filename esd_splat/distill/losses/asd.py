@@ -9,9 +9,9 @@ from esd_splat.types import Latents, Timesteps
 
 @section
 class Asd(ScoreDistillation):
-    """VSD without a particle: the frozen teacher at a later timestep takes its place.
+    """VSD without a LoRA: the frozen teacher at a later timestep takes its place.
 
-    A network predicts noise the better the more of it there is. What a particle would learn, to
+    A network predicts noise the better the more of it there is. What a LoRA would learn, to
     predict the renderings' noise better than the teacher does, is had from the teacher itself by
     showing it the same latents and noise a little later.
     """

@@ -15,7 +15,7 @@ PREDICTIONS = frozenset(
     {
         *("noise", "inverted"),
         *("teacher", "teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"),
-        *("particle", "particle_uncond", "pooled"),
+        *("lora", "lora_null", "pooled"),
         "level",
     }
 )
@@ -23,7 +23,7 @@ PREDICTIONS = frozenset(
 
 The ``noise`` in the noisy latents, and what is predicted from these at their timestep: by the
 ``teacher`` with guidance, by the teacher for the prompt (``teacher_cond``), for the empty and for
-the negative prompt, by the particle with its camera, by the particle with the camera dropped, and
+the negative prompt, by the LoRA with its camera, by the LoRA with the camera dropped, and
 by the ``Pool`` of recent views. ``teacher_later`` is for the prompt at ``ScoreDistillation.later``,
 from the same latents and noise; ``inverted`` the last prediction on the path of ``Inversion``.
 ``level`` is no prediction but the timestep, as a fraction of T."""
@@ -34,7 +34,7 @@ class ScoreDistillation:
 
     A subclass is a frozen dataclass: its fields are its configuration. Its ``direction`` takes
     noise predictions *by name*; those parameter names are the declaration of what the trainer
-    must evaluate, so a loss that does not ask for the particle never pays for it.
+    must evaluate, so a loss that does not ask for the LoRA never pays for it.
     """
 
     takes: ClassVar[frozenset[str]]

@@ -1,6 +1,6 @@
 """Entropic score distillation (Wang et al., arXiv:2401.00909)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import override
 
@@ -8,6 +8,8 @@ from esd_splat.distill.losses.base import ScoreDistillation
 from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
+FORMERLY: Any = {"x-renamed": {"particle": "lora"}}
+"""What the LoRA was called in older configs."""
 MAX_ENTROPY_WEIGHT = 4.0
 """Far above 1, where renderings already spread wider than the teacher's images (1 is exact)."""
 
@@ -22,7 +24,7 @@ class Esd(ScoreDistillation):
         direction = teacher - (1 - w) * camera - w * marginal        w = entropy_weight
 
     which descends ``w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))``, with ``q`` the noised
-    renderings, ``c`` the camera and ``p`` the teacher. Either prediction can be the particle's, as
+    renderings, ``c`` the camera and ``p`` the teacher. Either prediction can be the LoRA's, as
     in the paper, or computed: given camera and background a rendering is one point, whose
     prediction is the noise that was drawn; the pooled views have a closed form, see ``Pool``.
     """
@@ -37,17 +39,17 @@ class Esd(ScoreDistillation):
     the teacher, and above 1 they spread further than the teacher's own images. It may also be given
     as threestudio's guidance_scale_lora, which is 1 - entropy_weight."""
 
-    camera: Literal["particle", "noise"] = "particle"
+    camera: Literal["lora", "noise"] = Field(default="lora", json_schema_extra=FORMERLY)
     """Which prediction knows the camera: the LoRA's, or the noise that was drawn, as in SDS. It
     does not count at entropy_weight 1."""
-    marginal: Literal["particle", "pool"] = "particle"
+    marginal: Literal["lora", "pool"] = Field(default="lora", json_schema_extra=FORMERLY)
     """Which prediction stands for all views together: the LoRA's with the camera dropped, or that
     of the pool of recent views, which needs no training."""
 
     @property
     def parts(self) -> tuple[str, str]:
         """The predictions between which the entropy term is: of a view, and of all together."""
-        return self.camera, {"particle": "particle_uncond", "pool": "pooled"}[self.marginal]
+        return self.camera, {"lora": "lora_null", "pool": "pooled"}[self.marginal]
 
     @property
     @override
@@ -61,8 +63,8 @@ class Esd(ScoreDistillation):
     def direction(
         self,
         teacher: Latents,
-        particle: Latents | None = None,
-        particle_uncond: Latents | None = None,
+        lora: Latents | None = None,
+        lora_null: Latents | None = None,
         noise: Latents | None = None,
         pooled: Latents | None = None,
     ) -> Latents:
@@ -73,8 +75,8 @@ class Esd(ScoreDistillation):
 
         Args:
             teacher: pretrained network given the prompt, guidance scale already applied.
-            particle: LoRA given the camera that rendered these latents.
-            particle_uncond: the same LoRA with the camera dropped.
+            lora: the LoRA given the camera that rendered these latents.
+            lora_null: the same LoRA with the camera dropped.
             noise: what was drawn.
             pooled: of the pooled recent views.
 
@@ -88,8 +90,8 @@ class Esd(ScoreDistillation):
             Algorithm 1 of the paper with the sign that descent needs: it prints a plus for noise
             predictions, which is right for scores only. The authors' own code agrees with us.
         """
-        camera = particle if self.camera == "particle" else noise
-        marginal = particle_uncond if self.marginal == "particle" else pooled
+        camera = lora if self.camera == "lora" else noise
+        marginal = lora_null if self.marginal == "lora" else pooled
         if self.entropy_weight == 0 and camera is not None:
             return teacher - camera
         if self.entropy_weight == 1 and marginal is not None:

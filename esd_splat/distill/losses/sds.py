@@ -11,7 +11,7 @@ from esd_splat.types import Latents
 class Sds(ScoreDistillation):
     """The drawn noise stands in for the score of the renderings.
 
-    It is exactly what a perfect camera-conditioned particle would predict, so this is VSD with
+    It is exactly what a perfect camera-conditioned LoRA would predict, so this is VSD with
     nothing to train.
     """
 

@@ -12,6 +12,6 @@ class Vsd(ScoreDistillation):
     """A LoRA trained on the renderings supplies their camera-conditioned score."""
 
     @override
-    def direction(self, teacher: Latents, particle: Latents) -> Latents:
-        """Descent direction on the clean latents, from the guided teacher and the particle."""
-        return teacher - particle
+    def direction(self, teacher: Latents, lora: Latents) -> Latents:
+        """Descent direction on the clean latents, from the guided teacher and the LoRA."""
+        return teacher - lora

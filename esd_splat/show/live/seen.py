@@ -23,8 +23,8 @@ PIXELS = 128
 NAMES = {
     "teacher": "teacher",
     "teacher_cond": "teacher, unguided",
-    "particle": "particle",
-    "particle_uncond": "particle, camera hidden",
+    "lora": "LoRA",
+    "lora_null": "LoRA, camera dropped",
     "pooled": "pool",
 }
 """Predictions that are shown. What the drawn noise implies is the view itself."""

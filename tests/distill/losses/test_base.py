@@ -70,11 +70,11 @@ def test_a_new_loss_needs_what_its_direction_names() -> None:
     ("loss", "names"),
     [
         (Sds(), ["teacher", "noise"]),
-        (Vsd(), ["teacher", "particle"]),
-        (Esd(0.0), ["teacher", "particle"]),
-        (Esd(0.5), ["teacher", "particle", "particle_uncond"]),
-        (Esd(1.0), ["teacher", "particle_uncond"]),
-        (Esd(1.5), ["teacher", "particle", "particle_uncond"]),
+        (Vsd(), ["teacher", "lora"]),
+        (Esd(0.0), ["teacher", "lora"]),
+        (Esd(0.5), ["teacher", "lora", "lora_null"]),
+        (Esd(1.0), ["teacher", "lora_null"]),
+        (Esd(1.5), ["teacher", "lora", "lora_null"]),
     ],
     ids=str,
 )

@@ -17,26 +17,24 @@ def _eps(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_zero_entropy_weight_is_vsd_bit_for_bit(dtype: torch.dtype) -> None:
-    teacher, particle, pooled = _eps(0, dtype), _eps(1, dtype), _eps(2, dtype)
+    teacher, lora, pooled = _eps(0, dtype), _eps(1, dtype), _eps(2, dtype)
     pooled[0] = float("inf")  # 0 * inf would be NaN: the branch must not even be read
-    vsd = Vsd().direction(teacher, particle)
-    assert torch.equal(Esd(0.0).direction(teacher, particle, pooled), vsd)
-    assert torch.equal(Esd(0.0).direction(teacher, particle), vsd)
+    vsd = Vsd().direction(teacher, lora)
+    assert torch.equal(Esd(0.0).direction(teacher, lora, pooled), vsd)
+    assert torch.equal(Esd(0.0).direction(teacher, lora), vsd)
 
 
 def test_unit_entropy_weight_is_vsd_with_the_camera_dropped() -> None:
-    teacher, particle, pooled = _eps(0), _eps(1), _eps(2)
+    teacher, lora, pooled = _eps(0), _eps(1), _eps(2)
     expected = Vsd().direction(teacher, pooled)
-    assert torch.equal(Esd(1.0).direction(teacher, particle, pooled), expected)
-    assert torch.equal(Esd(1.0).direction(teacher, particle_uncond=pooled), expected)
+    assert torch.equal(Esd(1.0).direction(teacher, lora, pooled), expected)
+    assert torch.equal(Esd(1.0).direction(teacher, lora_null=pooled), expected)
 
 
-def test_vsd_with_a_perfect_particle_of_one_image_is_sds() -> None:
+def test_vsd_with_a_perfect_lora_of_one_image_is_sds() -> None:
     """If the LoRA knew the one image exactly, it would predict the noise that was drawn."""
     teacher, noise = _eps(0), _eps(1)
-    assert torch.equal(
-        Vsd().direction(teacher, particle=noise), Sds().direction(teacher, noise=noise)
-    )
+    assert torch.equal(Vsd().direction(teacher, lora=noise), Sds().direction(teacher, noise=noise))
 
 
 @pytest.mark.parametrize(
@@ -82,13 +80,13 @@ def test_descent_on_the_width_of_a_gaussian(
     assert -(d * z).mean().item() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("given", ["particle", "particle_uncond"])
+@pytest.mark.parametrize("given", ["lora", "lora_null"])
 def test_a_missing_prediction_is_named(given: str) -> None:
-    with pytest.raises(TypeError, match=r"needs particle, particle_uncond, teacher"):
+    with pytest.raises(TypeError, match=r"needs lora, lora_null, teacher"):
         Esd(0.5).direction(_eps(0), **{given: _eps(1)})
 
 
-@pytest.mark.parametrize(("weight", "given"), [(0.0, "particle_uncond"), (1.0, "particle")])
+@pytest.mark.parametrize(("weight", "given"), [(0.0, "lora_null"), (1.0, "lora")])
 def test_the_prediction_that_counts_cannot_be_left_out(weight: float, given: str) -> None:
     with pytest.raises(TypeError, match="needs"):
         Esd(weight).direction(_eps(0), **{given: _eps(1)})
@@ -103,16 +101,16 @@ def test_rejects_weights_outside_the_range(weight: float) -> None:
 @pytest.mark.parametrize(
     ("camera", "marginal", "expected"),
     [
-        ("particle", "particle", {"particle", "particle_uncond"}),
-        ("noise", "particle", {"noise", "particle_uncond"}),
-        ("particle", "pool", {"particle", "pooled"}),
+        ("lora", "lora", {"lora", "lora_null"}),
+        ("noise", "lora", {"noise", "lora_null"}),
+        ("lora", "pool", {"lora", "pooled"}),
         ("noise", "pool", {"noise", "pooled"}),
     ],
 )
 def test_either_prediction_may_be_computed_instead_of_learned(
-    camera: Literal["particle", "noise"], marginal: Literal["particle", "pool"], expected: set[str]
+    camera: Literal["lora", "noise"], marginal: Literal["lora", "pool"], expected: set[str]
 ) -> None:
-    names = ("particle", "noise", "particle_uncond", "pooled")
+    names = ("lora", "noise", "lora_null", "pooled")
     values = {name: _eps(i) for i, name in enumerate(names, start=1)}
     loss = Esd(0.25, camera, marginal)
     assert loss.needs == {"teacher"} | expected

@@ -90,7 +90,7 @@ def _same(out: Path, other: Path) -> None:
         ("loss={name: esd, camera: noise, marginal: pool}", "pool.views=30"),
         ("loss=sds", "densify={name: mcmc, every: 6}"),
     ],
-    ids=["particle", "pool", "sds"],
+    ids=["lora", "pool", "sds"],
 )
 def test_looking_changes_no_bit(
     model: Path,

@@ -47,7 +47,7 @@ def keys(model: Path, out: Path, *more: str) -> list[str]:
         "init.count": "30",
         "densify": "{name: clone_split, every: 6, min_count: 5}",
         "loss": "{name: esd, entropy_weight: 0.5}",
-        "particle.rank": "2",
+        "lora.rank": "2",
         "export.frames": "0",
         "export.size": str(IMAGE_SIZE),
         "measure.views": "8",
