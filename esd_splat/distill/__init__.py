@@ -1,1 +1,1 @@
-"""Score distillation: losses, the networks that they ask, and the step that moves a scene."""
+"""Score distillation: losses, the networks that they use, and the step that updates a scene."""

@@ -1,4 +1,4 @@
-"""What the teacher is told about each view, and how its answers become the one a loss sees."""
+"""The texts that the teacher gets for each view, and how its predictions are combined."""
 
 from collections.abc import Mapping, Set
 from typing import NamedTuple
@@ -13,26 +13,32 @@ from esd_splat.teacher.view_prompts import AVOIDED
 from esd_splat.types import Latents, Timesteps
 
 NEGATIVES = tuple(f"teacher_{view}" for view in AVOIDED)
-"""What Perp-Neg asks besides: about views that a camera does not see."""
+"""The additional predictions of Perp-Neg, for the texts of views that a camera does not see."""
 PREDICTS = frozenset(
     {"teacher", "teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"}
 )
-"""What a loss can have of the teacher: guided, or each of its answers alone."""
+"""What a loss can use of the teacher: its guided prediction, and its single predictions."""
 
 
 class Branch(NamedTuple):
-    """Rows of a pass through the network: some of the views, and a text for each."""
+    """Rows of a pass through the network: some of the views, with a text for each."""
 
     views: Int[Tensor, " r"]
     texts: Embeddings
     later: bool = False
-    """Whether it is about the views at the later timestep that some losses ask for."""
+    """Whether the rows are at the later timestep that some losses ask for."""
 
 
 class Guidance:
-    """The texts of one run, and the guidance that its teacher's section asks for.
+    """The texts of one run, and the guidance that the teacher's section sets.
 
-    Cameras stand no higher than ``highest``, degrees: what none sees is not encoded.
+    Args:
+        config: the teacher's section.
+        teacher: the loaded teacher.
+        prompt: what to make.
+        negative_prompt: what to move away from.
+        highest: elevation of the highest camera, in degrees. The overhead text is only encoded if
+            that camera sees the object from overhead.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class Guidance:
         self.positive = teacher.embed(self.texts)
         self.negative, self.empty = teacher.embed([negative_prompt, ""]).split(1)
         self.same = negative_prompt == ""
-        """Whether the negative prompt is the empty one: then it is asked once."""
+        """Whether the negative prompt is empty. One prediction then serves for both."""
 
     def branches(
         self,
@@ -60,15 +66,18 @@ class Guidance:
         azimuth_deg: Float[Tensor, " b"],
         elevation_deg: Float[Tensor, " b"],
     ) -> dict[str, Branch]:
-        """What to ask about views from there, by name; no row that would not count, but for a
-        joint teacher, which is asked about all views or none.
+        """Return the rows to evaluate for views from these directions, by the prediction's name.
+
+        Rows that would not count are left out, except that a joint teacher needs all views or none.
 
         Args:
-            needs: what a loss wants, of which those in ``PREDICTS`` are the teacher's.
+            needs: what the loss asks for. The names in ``PREDICTS`` concern the teacher.
+            azimuth_deg: azimuth of each view.
+            elevation_deg: elevation of each view.
         """
         views = self.config.views
         every = torch.arange(len(azimuth_deg), device=azimuth_deg.device)
-        # Not a product of matrices, which may round: one whole word comes through to the bit.
+        # A matrix product may round. This gives the embedding of a single view word bit for bit.
         mixture = views.mixture(azimuth_deg, elevation_deg)
         texts = (mixture[:, :, None, None] * self.positive).sum(1)
 
@@ -92,7 +101,7 @@ class Guidance:
             rows["teacher_negative"] = every[away.any(1) | negative]
             for name, mask, text in zip(NEGATIVES, away.T, self.positive, strict=False):
                 rows[name], asked[name] = every[mask], text.expand(len(every), -1, -1)
-        if self.teacher.joint:  # or what some views say would hang on which others are asked
+        if self.teacher.joint:  # its prediction for a view depends on which others are in the pass
             rows = {name: count(len(some) > 0) for name, some in rows.items()}
         branches = {name: Branch(some, asked[name][some]) for name, some in rows.items()}
         if "teacher_later" in needs:
@@ -108,14 +117,23 @@ class Guidance:
         azimuth_deg: Float[Tensor, " b"],
         elevation_deg: Float[Tensor, " b"],
     ) -> dict[str, Latents]:
-        """Of ``needs`` the teacher's, from the answers to ``branches``, zero where not asked."""
+        """Return those of ``needs`` that are the teacher's.
+
+        Args:
+            needs: what the loss asks for.
+            answers: the predictions for each of ``branches``, zero for views without a row.
+            noisy: the noisy latents that they were made from.
+            t: the timesteps.
+            azimuth_deg: as in ``branches``.
+            elevation_deg: as in ``branches``.
+        """
         found = dict(answers)
         if self.same and "teacher_negative" in answers:
             found["teacher_empty"] = answers["teacher_negative"]
         if "teacher" in needs:
             guided = self._guided(answers, azimuth_deg, elevation_deg)
             if share := self.config.guidance_rescale:
-                # Contrast is that of what the network itself predicts, as in diffusers.
+                # As in diffusers, this is the contrast of the network's own output, be it v or eps.
                 offset = self.teacher.offset(noisy, t)
                 plain = answers["teacher_cond"] - offset
                 guided = offset + rescale(guided - offset, plain, share)
@@ -130,8 +148,8 @@ class Guidance:
     ) -> Latents:
         scale, views = self.config.guidance_scale, self.config.views
         conditional = answers["teacher_cond"]
-        # What was not asked has a weight of 0; and at scale 1, without negatives, guidance is
-        # eps_u + (eps_c - eps_u), where any eps_u will do.
+        # Predictions that were not made have a weight of 0. At scale 1 and without negatives,
+        # guidance is eps_u + (eps_c - eps_u), which does not depend on eps_u.
         unasked = torch.zeros_like(conditional)
         unconditional = answers.get("teacher_negative", unasked)
         if not views.perp_neg.enabled:
@@ -142,18 +160,21 @@ class Guidance:
 
 
 def guide(conditional: Latents, unconditional: Latents, guidance_scale: float) -> Latents:
-    """Classifier-free guidance (Ho & Salimans, arXiv:2207.12598) as diffusers defines it.
+    """Apply classifier-free guidance (Ho & Salimans, arXiv:2207.12598) as diffusers defines it::
 
-    ``eps_u + s (eps_c - eps_u)``: 1 is the plain conditional prediction.
+        eps_u + s (eps_c - eps_u)
+
+    A ``guidance_scale`` s of 1 gives the plain conditional prediction.
     """
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def rescale(guided: Latents, conditional: Latents, share: float) -> Latents:
-    """Take back what guidance adds to the contrast (Lin et al., arXiv:2305.08891, section 3.4).
+    """Remove the contrast that guidance adds (Lin et al., arXiv:2305.08891, section 3.4)::
 
-    ``share`` in [0, 1] of ``guided std(conditional) / std(guided)``, over all values of a sample,
-    and the rest of ``guided``.
+        (1 - share) guided + share guided std(conditional) / std(guided)
+
+    The standard deviations are over all values of a sample, and ``share`` is in [0, 1].
     """
     wide, plain = (x.flatten(1).std(1)[:, None, None, None] for x in (guided, conditional))
     return guided.lerp(guided * (plain / wide), share)
@@ -166,17 +187,21 @@ def perp_neg(
     weights: Float[Tensor, "b n"],
     guidance_scale: float,
 ) -> Latents:
-    """Guidance with negative prompts that cannot undo the prompt (Perp-Neg, arXiv:2304.04968)::
+    """Apply guidance with negatives that cannot undo the prompt (Perp-Neg, arXiv:2304.04968)::
 
         eps_u + s (d + sum_i w_i perp(d_i, d))     d = eps_c - eps_u,   d_i = eps_i - eps_u
 
-    with ``perp`` as in ``perpendicular``: of each negative only counts what it does not share with
-    the prompt. With every weight 0 it is ``guide``.
+    Here ``perp`` is ``perpendicular``, so only the part of each negative counts that it does not
+    share with the prompt. If every weight is 0, this is ``guide``.
 
     Args:
-        negatives: predictions for the ``n`` negative prompts.
-        weights: of each negative prompt for each sample, at most 0 to move away from it.
-        guidance_scale: also of the negatives, so even 1 needs the unconditional prediction.
+        conditional: prediction ``eps_c`` for the prompt.
+        unconditional: prediction ``eps_u``, as in plain guidance.
+        negatives: predictions ``eps_i`` for the ``n`` negative prompts.
+        weights: weight ``w_i`` of each negative prompt for each sample. Negative weights move away
+            from it.
+        guidance_scale: the scale ``s``. It applies to the negatives too, so the unconditional
+            prediction is needed even at 1.
     """
     direction = conditional - unconditional
     away = torch.zeros_like(direction)
@@ -186,10 +211,12 @@ def perp_neg(
 
 
 def perpendicular(x: Latents, to: Latents) -> Latents:
-    """What is left of each sample of ``x`` without its component along the same sample of ``to``.
+    """Return each sample of ``x`` without its component along the same sample of ``to``::
 
-    Lengths and angles are those of the whole latent as one vector. All of ``x`` is left where
-    ``to`` is zero.
+        x - (<x, to> / <to, to>) to
+
+    The inner products treat the whole latent of a sample as one vector. If ``to`` is zero, the
+    sample is returned as it is.
     """
     shared, square = (x * to).flatten(1).sum(1), (to * to).flatten(1).sum(1)
     share = shared / square.clamp(min=torch.finfo(square.dtype).tiny)

@@ -1,7 +1,7 @@
-"""The scene's LoRA: a low-rank copy of the teacher that learns what the scene's renders look like.
+"""The scene's LoRA: low-rank updates of the teacher that learn what the scene's renders look like.
 
-It is told the camera, or, part of the time, not; so it knows both the distribution of the renders
-from one place and that of all renders together.
+The LoRA is given the camera for most training samples, and for the others the camera is dropped. So
+it learns both the distribution of renders from one camera and that of renders from all cameras.
 """
 
 import re
@@ -26,7 +26,7 @@ CONVOLUTION = ("conv1", "conv2")
 
 @section
 class Lora:
-    """How the LoRA is built and trained. Losses that do not ask for it cost nothing."""
+    """How the scene's LoRA is built and trained. Losses that do not use it cost nothing."""
 
     rank: int = Field(default=8, ge=1)
     """Rank of every low-rank update."""
@@ -42,12 +42,12 @@ class Lora:
     """Probability with which the camera of a training sample is dropped."""
 
     def attach(self, teacher: Teacher, seed: int) -> "AttachedLora":
-        """Hang a fresh LoRA into ``teacher``'s network, where it sleeps until it is asked."""
+        """Add a new LoRA to ``teacher``'s network, where it is inactive until it is called."""
         return AttachedLora(self, teacher, seed)
 
 
 class CameraEmbedding(nn.Module):
-    """A camera as a change of the network's time embedding; zero until trained."""
+    """Maps a camera to a term of the network's time embedding, which is zero until trained."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,15 +58,15 @@ class CameraEmbedding(nn.Module):
     def forward(
         self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"]
     ) -> Float[Tensor, "b d"]:
-        """Embed camera-to-world matrices; a hidden camera is a vector of zeros, embedded too."""
+        """Embed camera-to-world matrices. A hidden camera is embedded as a vector of zeros."""
         return self.layers(c2w.flatten(1) * ~hidden[:, None])
 
 
 class AttachedLora:
     """The adapters inside a teacher's network, the camera embedding, and their optimizer.
 
-    The teacher's own predictions are unchanged: outside of ``eps`` and ``train`` the adapters
-    and the embedding are off.
+    The teacher's own predictions are unchanged, because the adapters and the embedding are only
+    active within ``eps`` and ``train``.
     """
 
     def __init__(self, config: Lora, teacher: Teacher, seed: int) -> None:
@@ -80,9 +80,9 @@ class AttachedLora:
         if not any(re.fullmatch(target, name) for name, _ in teacher.network.named_modules()):
             raise TeacherError(
                 "teacher.model: its network has no layer that the LoRA could adapt "
-                f"({', '.join(targets)}); a loss without one, such as loss=sds, can use it"
+                f"({', '.join(targets)}); use a loss without a LoRA, such as loss=sds"
             )
-        # peft and nn.Linear draw their start from the global generator, and take no other.
+        # peft and nn.Linear draw their initial weights from the global generator only.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             inject_adapter_in_model(lora, teacher.network, adapter_name=ADAPTER)
@@ -100,7 +100,7 @@ class AttachedLora:
         time_embedding.register_forward_hook(self._add_camera)
         adapters = [p for n, p in teacher.network.named_parameters() if f".{ADAPTER}." in n]
         for parameter in adapters:
-            parameter.data = parameter.data.float()  # half precision cannot hold Adam's steps
+            parameter.data = parameter.data.float()  # half precision would round Adam's steps away
         self.parameters: list[nn.Parameter] = [*adapters, *self.camera.parameters()]
         # Weight decay would pull the LoRA towards the teacher, which is not its target.
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=0.0)
@@ -115,14 +115,16 @@ class AttachedLora:
         c2w: Float[Tensor, "p 4 4"],
         hidden: Bool[Tensor, " p"],
     ) -> Latents:
-        """Noise predictions: of the LoRA in the last ``p`` rows, of the teacher in the others.
+        """Return noise predictions: the LoRA's in the last ``p`` rows, the teacher's in the others.
 
-        One pass for both: a network's weights are read once, and a device is kept busy.
+        One pass makes both, so the weights are read only once and the device is kept busy.
 
         Args:
-            noisy: latents of all rows, as ``t`` and ``embeddings``.
-            c2w: cameras of the LoRA's rows.
-            hidden: which of these cameras it is not shown.
+            noisy: noisy latents of all rows.
+            t: timesteps of all rows.
+            embeddings: embeddings of all rows.
+            c2w: camera-to-world matrices of the LoRA's rows.
+            hidden: whether the camera of each of these rows is hidden from the LoRA.
         """
         with torch.no_grad(), self._awake(c2w, hidden, asleep=len(noisy) - len(c2w)):
             return self.teacher.eps(noisy, t, embeddings)
@@ -135,17 +137,21 @@ class AttachedLora:
         generator: torch.Generator,
         at_once: int | None = None,
     ) -> float:
-        """``config.steps`` steps on the drawn noise, at timesteps over the teacher's whole range.
+        """Train the LoRA on the current renders for ``config.steps`` steps.
+
+        Each step draws noise, and timesteps uniformly from the teacher's whole range: one for each
+        render, or one for all if the teacher is joint. It takes an AdamW step on the mean squared
+        error of the network's output to ``Teacher.target``.
 
         Args:
-            latents: of the current renders; detached here.
-            embeddings: of the prompt without view words.
-            c2w: the cameras of the renders.
-            generator: of the CPU.
-            at_once: rows that pass through the network together; ``None`` for all.
+            latents: latents of the current renders. They are detached here.
+            embeddings: embeddings of the prompt without view words, one row per render.
+            c2w: camera-to-world matrices of the renders.
+            generator: a CPU generator.
+            at_once: number of rows that pass through the network together; ``None`` for all.
 
         Returns:
-            The last step's mean squared error.
+            The mean squared error of the last step.
         """
         clean = latents.detach()
         batch, device = len(clean), clean.device
@@ -174,7 +180,7 @@ class AttachedLora:
         return loss.item()
 
     def state(self) -> dict[str, Any]:
-        """All that training has changed, for a checkpoint."""
+        """Return everything that training has changed, for a checkpoint."""
         return {
             "parameters": [p.detach() for p in self.parameters],
             "optimizer": self.optimizer.state_dict(),
@@ -182,7 +188,7 @@ class AttachedLora:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Continue from what ``state`` returned."""
         with torch.no_grad():
             for parameter, value in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(value)
@@ -193,7 +199,7 @@ class AttachedLora:
     def _awake(
         self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"], asleep: int = 0
     ) -> Iterator[None]:
-        """Adapters and camera act on all rows of a batch but the first ``asleep``."""
+        """Activate the adapters and the camera embedding in all rows but the first ``asleep``."""
         for layer in self._layers:
             layer.enable_adapters(enabled=True)
         self._embedded, self._asleep = self.camera(c2w, hidden), asleep
@@ -220,5 +226,5 @@ class AttachedLora:
 
 
 def _pad_rows(x: Tensor, count: int) -> Tensor:
-    """``x`` after ``count`` rows of zeros."""
+    """Return ``x`` with ``count`` rows of zeros in front."""
     return nn.functional.pad(x, (0, 0) * (x.ndim - 1) + (count, 0)) if count else x

@@ -1,4 +1,4 @@
-"""What a step draws, sees and learns of its views: of all of them, or of a portion at a time."""
+"""The data of a step's views, either of all views or of one microbatch at a time."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,16 +13,16 @@ from esd_splat.types import Images, Latents, Timesteps
 
 
 class Drawn(NamedTuple):
-    """All that is random in some views."""
+    """Everything that is drawn at random for some views."""
 
     cameras: Cameras
     background: Float[Tensor, "b 3"]
     t: Timesteps
     noise: Latents | None
-    """``None`` where the loss finds its own."""
+    """``None`` if the loss finds its own noise."""
 
     def split(self, at_once: int | None) -> "list[Drawn]":
-        """The same, at most ``at_once`` views in each."""
+        """Split into microbatches of at most ``at_once`` views."""
         rows = torch.arange(len(self.t), device=self.t.device).split(at_once or len(self.t))
         if len(rows) == 1:
             return [self]
@@ -35,31 +35,31 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What the latest step looked at, for whoever watches; no part of the state."""
+    """What the latest step looked at, for observers. It is not part of the state."""
 
     images: Images
-    """The views as they were drawn."""
+    """The rendered views."""
     noisy: Latents
-    """Their latents, noised to ``t``."""
+    """The latents of the views, noised to ``t``."""
     t: Timesteps
     predictions: dict[str, Latents]
-    """Noise predictions, by the names of ``PREDICTIONS``."""
+    """What the loss asked for, by the names in ``PREDICTIONS``."""
 
 
 class Pulled(NamedTuple):
-    """What is known of some views once the scene has their gradient."""
+    """The results for some views, whose gradient has been added to the scene's."""
 
     clean: Latents
     render: Render
     grad2d: Float[Tensor, "b n 2"]
-    """Of the whole step's loss, with respect to ``render.means2d``."""
+    """Gradient of the whole step's loss with respect to ``render.means2d``."""
     seen: Seen
     logged: dict[str, Tensor]
-    """Their share of each mean."""
+    """The contribution of these views to the step's mean of each logged value."""
 
 
 def join(parts: list[Pulled]) -> Pulled:
-    """The same of all views of a step."""
+    """Join the results of a step's microbatches."""
     if len(parts) == 1:
         return parts[0]
 

@@ -1,7 +1,7 @@
-"""All views together, as a distribution in closed form: the entropy term without a network.
+"""The distribution of all views together, in closed form: the entropy term without a network.
 
-The score of the pooled views that entropic distillation needs can be learned, by a LoRA whose
-camera is hidden, or computed, as here, from the latents of the latest views.
+Entropic score distillation needs the score of the pooled views. It can be learned by a LoRA whose
+camera is dropped, or computed from the latents of the latest views, as here.
 """
 
 import math
@@ -20,12 +20,12 @@ Views = Float[Tensor, "_ c hl wl"]
 
 @section
 class Pool:
-    """Which views are pooled, and how far each of them reaches. Read by losses that ask for it.
+    """Which views are pooled, and how far each of them is widened. Only some losses use the pool.
 
-    Taken as they are, the views are a point each, and after noising hardly less separate: in
-    hundreds of dimensions a noisy view is close to its own alone, but for the highest noise levels,
-    so the others do not pull. Each point is therefore widened to a Gaussian and drawn towards the
-    mean just so far that mean and covariance of all views together stay what they are.
+    Without widening, each view is a point, and the views stay separate after noising. In hundreds
+    of dimensions a noisy view is close to its own point only, except at the highest noise levels,
+    so the other views do not pull at it. Each point is therefore widened to a Gaussian and moved
+    towards the mean, just so far that the mean and covariance of all views together do not change.
     """
 
     views: int = Field(default=128, ge=2)
@@ -36,26 +36,27 @@ class Pool:
     distribution, 1 is a single Gaussian with the mean and covariance of the views."""
 
     def join(self, latents: Views | None, new: Views) -> Views:
-        """The latest ``views`` latents, oldest first."""
+        """Return the latest ``views`` latents, oldest first."""
         return (new if latents is None else torch.cat([latents, new]))[-self.views :]
 
     def eps(
         self, latents: Views, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
     ) -> Latents:
-        """The best noise prediction for a noised draw from the pooled ``latents``.
+        """Return the optimal noise prediction for noised samples of the pooled ``latents``.
 
-        With ``m`` and ``S`` the mean and covariance of the ``n`` latents ``z_i`` and ``h`` the
-        bandwidth, the pool is the mixture of ``N(m + sqrt(1 - h) (z_i - m), h S)``, and this is
-        ``-sigma`` times the score of its noised density. At ``h = 1`` that is::
+        Let ``m`` and ``S`` be the mean and covariance of the ``n`` latents ``z_i``, and ``h`` the
+        bandwidth. The pool is the mixture of ``N(m + sqrt(1 - h) (z_i - m), h S)`` with equal
+        weights, and the prediction is ``-sigma`` times the score of its noised density. At
+        ``h = 1`` this is::
 
             sigma (alpha^2 S + sigma^2 I)^-1 (noisy - alpha m)
 
-        and of one latent alone it is the noise that was drawn.
+        For a single latent it is the noise that was drawn.
 
         Source:
             The shrunk kernel estimate of Silverman, "Density Estimation" (1986), section 6.4.
         """
-        # In float64: where noise is low, what is left is a small difference of large numbers.
+        # In float64, because at low noise the result is a small difference of large numbers.
         clean, schedule = latents.flatten(1).double(), alphas_cumprod.double()
         alpha, sigma = (x.flatten(1) for x in alpha_sigma(schedule, t))
         n, h, keep = len(latents), self.bandwidth, math.sqrt(1 - self.bandwidth)
@@ -69,14 +70,16 @@ class Pool:
         A = h * a2 * torch.linalg.inv(h * a2 * K + n * s2 * torch.eye(n, device=K.device))
 
         def narrowed(v: Tensor) -> Tensor:
-            """``sigma^2 Z M^-1 v``, given ``Z v``; a row for each noise level."""
+            """Return ``sigma^2 Z M^-1 x``, given ``v = Z x``, with a row for each noise level."""
             return v - torch.einsum("ij,bjk,bk->bi", K, A, v)
 
         own = K.diagonal() - torch.einsum("ij,bjk,ki->bi", K, A, K)
-        # Of log w_i = -(d - alpha keep z_i)^T M^-1 (d - alpha keep z_i) / 2, what depends on i.
+        # With z_i now a row of Z, log w_i = -(d - alpha keep z_i)^T M^-1 (d - alpha keep z_i) / 2.
+        # Only its terms that depend on i are needed.
         step = alpha * keep
         log_weights = (step * narrowed(Zd) - 0.5 * step**2 * own) / sigma**2
         weights = log_weights.softmax(-1)
+        # -sigma times the score is sigma M^-1 sum_i w_i (d - alpha keep z_i) = sigma M^-1 off.
         off = d - step * (weights @ Z)
         pulled = torch.einsum("bij,bj->bi", A, off @ Z.mT) @ Z
         return ((off - pulled) / sigma).view_as(noisy).to(noisy.dtype)

@@ -1,4 +1,4 @@
-"""Diffusion teachers. To add one: write its file, then add its line here."""
+"""Diffusion models that serve as teachers. To add one, write its file and add a line here."""
 
 from esd_splat.plugins import with_installed
 from esd_splat.teacher.base import Embeddings, Teacher, TeacherConfig

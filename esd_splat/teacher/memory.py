@@ -1,4 +1,4 @@
-"""What saves a device's memory, at no cost to the numbers beyond rounding."""
+"""Settings that save memory or time without changing the results beyond rounding."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from esd_splat.settings.schema import Field, section
 
 @section
 class Memory:
-    """Time for memory. Any of it may change when a run is resumed."""
+    """Settings that trade memory and time. All may change when a run is resumed."""
 
     views_at_once: int | None = Field(default=None, ge=1)
     """How many views are drawn, encoded, shown to the network and trained on together; null is all
@@ -28,18 +28,18 @@ class Memory:
     """Whether torch.compile compiles the network. It is faster after minutes of compilation."""
 
     def place(self, parts: Mapping[str, Any], device: torch.device) -> None:
-        """Move the networks among a model's ``parts`` to where they work, frozen."""
+        """Freeze the networks among a model's ``parts`` and move them to their devices."""
         for name, part in parts.items():
             if isinstance(part, nn.Module):
                 stays = self.offload and name.startswith("text_encoder")
                 part.to("cpu" if stays else device).eval().requires_grad_(False)
 
     def prepare(self, network: Any, vae: Any) -> None:
-        """Set up diffusers' modules, before anything else hooks into them."""
+        """Set up diffusers' modules. This must come before anything hooks into them."""
         if self.checkpointing:
             network.enable_gradient_checkpointing()
             vae.enable_gradient_checkpointing()
         if self.slicing:
             vae.enable_slicing()
         if self.compile:
-            network.compile()  # in place: it compiles when first called, with the LoRA inside
+            network.compile()  # in place; it compiles at the first call, with the LoRA inside

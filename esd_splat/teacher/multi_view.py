@@ -1,4 +1,4 @@
-"""Multi-view diffusion (as MVDream, arXiv:2308.16512): a network that sees all views at once."""
+"""Multi-view diffusion (like MVDream, arXiv:2308.16512): a network that sees all views together."""
 
 from typing import Any
 
@@ -16,15 +16,16 @@ from esd_splat.types import Latents, Timesteps
 
 __all__ = ["PARTS", "MultiView"]
 CAMERA = 16
-"""Numbers of a camera-to-world matrix."""
+"""Number of entries of a camera-to-world matrix."""
 
 
 class MultiView(Sd):
-    """Stable Diffusion whose self-attention goes over the pixels of all views of a step together.
+    """Stable Diffusion whose self-attention spans the pixels of all views of a step together.
 
-    What no prompt can say, that there is one face, these networks have seen: views of one object,
-    side by side. The camera is added to the time embedding, through the UNet's own embedding of
-    classes (``class_embed_type`` projection, of 16 numbers), so the weights are an ordinary UNet's.
+    These networks were trained on several views of one object at a time, so they know what no
+    prompt can say: that the object has one face. The camera is added to the time embedding through
+    the UNet's own class embedding (``class_embed_type`` projection, with 16 inputs), so the weights
+    are those of an ordinary UNet.
     """
 
     joint = True
@@ -40,8 +41,8 @@ class MultiView(Sd):
         takes = found.class_embed_type, found.projection_class_embeddings_input_dim
         if takes != ("projection", CAMERA):
             raise TeacherError(
-                f"teacher.model: a multi-view unet has class_embed_type projection of {CAMERA} "
-                f"numbers, its camera; this one has {takes[0]} of {takes[1]}"
+                "teacher.model: a multi-view unet must have class_embed_type projection with "
+                f"{CAMERA} inputs, for the camera; this one has {takes[0]} with {takes[1]}"
             )
         super().__init__(parts, device, dtype, memory)
         self._groups: list[int] = []
@@ -53,7 +54,7 @@ class MultiView(Sd):
 
     @override
     def told(self, texts: Embeddings, c2w: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b rows d"]:
-        """The texts, and in a last row the camera and how many views are seen together."""
+        """Append a row with the camera and the number of views that are seen together."""
         together = torch.full((len(c2w), 1), float(len(c2w)), device=c2w.device)
         row = torch.cat([c2w.flatten(1), together], dim=1)
         return torch.cat([texts, pad(row, (0, texts.shape[-1] - row.shape[-1]))[:, None]], dim=1)
@@ -70,9 +71,10 @@ class MultiView(Sd):
 
 
 class _Together:
-    """Self-attention over the pixels of each group of rows, as a processor of diffusers.
+    """A diffusers attention processor: self-attention over the pixels of each group of rows.
 
-    Projections stay row by row, as a LoRA's adapters are awake for some rows only.
+    The projections still act on the whole batch row by row, because the scene's LoRA is active in
+    some rows only.
     """
 
     def __init__(self, groups: list[int]) -> None:

@@ -1,11 +1,12 @@
-"""Forward-diffusion algebra of a variance-preserving schedule, and which timesteps to use when.
+"""Noise schedules: the algebra of variance-preserving diffusion, and which timesteps to use when.
 
 With ``a = sqrt(alphas_cumprod[t])`` and ``s = sqrt(1 - alphas_cumprod[t])``::
 
     noisy = a * clean + s * noise        score = -eps / s
     v     = a * noise - s * clean        eps   = a * v + s * noisy
 
-No networks; the only randomness is ``TimestepRange.draw``, from the generator it is given.
+There are no networks here. The only randomness is in ``TimestepRange.draw``, which draws from the
+generator that it is given.
 """
 
 import math
@@ -24,7 +25,7 @@ PerView = Float[Tensor, "b 1 1 1"]
 
 
 def alpha_sigma(alphas_cumprod: AlphasCumprod, t: Timesteps) -> tuple[PerView, PerView]:
-    """Signal and noise scales at ``t``, shaped to broadcast against latents."""
+    """Return the signal and noise scales at ``t``, shaped to broadcast with latents."""
     a2 = alphas_cumprod[t].view(-1, 1, 1, 1)
     return a2.sqrt(), (1 - a2).sqrt()
 
@@ -32,7 +33,7 @@ def alpha_sigma(alphas_cumprod: AlphasCumprod, t: Timesteps) -> tuple[PerView, P
 def add_noise(
     clean: Latents, noise: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
 ) -> Latents:
-    """Sample of ``q(x_t | x_0)`` for the given ``noise``."""
+    """Return the sample of ``q(x_t | x_0)`` for the given ``noise``: ``a * clean + s * noise``."""
     a, s = alpha_sigma(alphas_cumprod, t)
     return a * clean + s * noise
 
@@ -40,13 +41,13 @@ def add_noise(
 def velocity(
     clean: Latents, noise: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
 ) -> Latents:
-    """What a v-prediction network is trained to return (Salimans & Ho, arXiv:2202.00512)."""
+    """Return the target of a v-prediction network (Salimans & Ho, arXiv:2202.00512)."""
     a, s = alpha_sigma(alphas_cumprod, t)
     return a * noise - s * clean
 
 
 def eps_from_v(v: Latents, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps) -> Latents:
-    """Noise prediction of a v-prediction network: the inverse of ``velocity``."""
+    """Convert a v prediction to a noise prediction. This is the inverse of ``velocity``."""
     a, s = alpha_sigma(alphas_cumprod, t)
     return a * v + s * noisy
 
@@ -54,9 +55,13 @@ def eps_from_v(v: Latents, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Tim
 def ddim_step(
     noisy: Latents, eps: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps, to: Timesteps
 ) -> Latents:
-    """The same clean latents and noise, as ``eps`` has them, at timestep ``to`` instead of ``t``.
+    """Take a step of deterministic DDIM (Song et al., arXiv:2010.02502) from ``t`` to ``to``.
 
-    Deterministic DDIM (Song et al., arXiv:2010.02502); with ``to`` above ``t`` its inversion.
+    The clean latents and the noise that ``eps`` implies at ``t`` are combined anew at ``to``::
+
+        clean = (noisy - s[t] * eps) / a[t]        result = a[to] * clean + s[to] * eps
+
+    If ``to`` is above ``t``, this is a step of DDIM inversion.
     """
     a, s = alpha_sigma(alphas_cumprod, t)
     return add_noise((noisy - s * eps) / a, eps, alphas_cumprod, to)
@@ -65,10 +70,11 @@ def ddim_step(
 def eps_from_flow(
     flow: Latents, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
 ) -> Latents:
-    """Noise prediction of a rectified-flow network, which returns ``noise - clean``.
+    """Convert the output of a rectified-flow network, ``noise - clean``, to a noise prediction.
 
-    Such a network knows ``(1 - u) * clean + u * noise``. Our ``noisy`` is that point times
-    ``a + s``, so it must have been evaluated at ``noisy / (a + s)`` and time ``u = s / (a + s)``.
+    Such a network is trained on ``(1 - u) * clean + u * noise``. With ``u = s / (a + s)``, our
+    ``noisy`` is this point times ``a + s``. So the network must have been evaluated at
+    ``noisy / (a + s)`` and time ``u``.
     """
     a, s = alpha_sigma(alphas_cumprod, t)
     return (noisy + a * flow) / (a + s)
@@ -76,11 +82,11 @@ def eps_from_flow(
 
 @section
 class TimestepRange:
-    """Which timesteps are drawn as a run goes on, and how much each counts.
+    """Which timesteps are drawn in the course of a run, and how much each of them counts.
 
-    Timesteps are uniform between two bounds, given as fractions of the teacher's ``T`` training
-    timesteps. High ones decide pose and shape, low ones detail, and whatever is decided at a low
-    one is hard to take back at a high one. So both bounds may come down::
+    Timesteps are drawn uniformly between two bounds, which are fractions of the teacher's ``T``
+    training timesteps. High timesteps decide pose and shape, and low ones detail. What was decided
+    at a low timestep is hard to undo at a high one. Therefore both bounds can decrease::
 
         upper = max ... max_end      linearly, while progress goes from anneal_start to anneal_end
         lower = min_start ... min    linearly, while progress goes from 0 to min_until,
@@ -137,17 +143,18 @@ class TimestepRange:
         refuse(problems)
 
     def bounds(self, progress: float, T: int) -> tuple[int, int]:
-        """Lowest and highest timestep, both included, within ``0 .. T - 1``.
+        """Return the lowest and highest timestep, both inclusive and within ``0 .. T - 1``.
 
         Args:
-            progress: share of the run that is done, in [0, 1]; beyond it the nearer end counts.
-            T: training timesteps of the teacher, at least 1.
+            progress: fraction of the run that is done. Values outside of [0, 1] count as the
+                nearer end.
+            T: number of training timesteps of the teacher, at least 1.
         """
         end = self.max if self.max_end is None else self.max_end
         upper = self.max + _share(progress, self.anneal_start, self.anneal_end) * (end - self.max)
         start = self.min if self.min_start is None else self.min_start
         lower = start + _share(progress, 0.0, self.min_until) * (self.min - start)
-        # Where both come down, the lower bound must not be left above the upper one.
+        # If both bounds decrease, the lower one must not stay above the upper one.
         low, high = (min(math.floor(bound * T + 0.5), T - 1) for bound in (lower, upper))
         return min(low, high), high
 
@@ -158,10 +165,12 @@ class TimestepRange:
         alphas_cumprod: AlphasCumprod,
         generator: torch.Generator,
     ) -> Timesteps:
-        """``batch`` timesteps, on the generator's device: independent, or as ``schedule`` says.
+        """Return ``batch`` timesteps on the generator's device.
+
+        They are independent if ``schedule`` is uniform, and otherwise all the same.
 
         Args:
-            progress: share of the run that is done, in [0, 1].
+            progress: fraction of the run that is done, in [0, 1].
         """
         low, high = self.bounds(progress, len(alphas_cumprod))
         device = generator.device
@@ -174,7 +183,7 @@ class TimestepRange:
         return torch.full((batch,), now, device=device)
 
     def weights(self, alphas_cumprod: AlphasCumprod, t: Timesteps) -> PerView:
-        """``w(t)``, by which the caller multiplies the direction of a loss."""
+        """Return ``w(t)``, by which the caller multiplies the direction of a loss."""
         a, s = alpha_sigma(alphas_cumprod, t)
         return {"sigma2": s**2, "alpha_sigma2": a * s**2, "uniform": torch.ones_like(s)}[
             self.weight
@@ -182,10 +191,11 @@ class TimestepRange:
 
 
 def _dreamtime(alphas_cumprod: AlphasCumprod, low: int, high: int, progress: float) -> int:
-    """How far above ``low`` the timestep is above which a share ``progress`` of the weight lies.
+    """Return the timestep, minus ``low``, above which a fraction ``progress`` of the weight lies.
 
-    DreamTime's weight of a timestep (equation 8): its noise-to-signal ratio, times a plateau from
-    0.5 to 0.8 T with Gaussian slopes of deviation 0.1 T below and 0.3 T above.
+    DreamTime's weight of a timestep (equation 8) is its noise-to-signal ratio ``s / a`` times a
+    plateau, which is 1 from 0.5 T to 0.8 T and falls off like a Gaussian, with a standard deviation
+    of 0.1 T below and 0.3 T above.
     """
     ratio = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()[low : high + 1].double()
     u = torch.arange(low, high + 1) / len(alphas_cumprod)
@@ -196,7 +206,7 @@ def _dreamtime(alphas_cumprod: AlphasCumprod, low: int, high: int, progress: flo
 
 
 def _share(progress: float, start: float, end: float) -> float:
-    """How far ``progress`` has come from ``start`` to ``end``, in [0, 1]; a jump if they agree."""
+    """Return how far ``progress`` is from ``start`` to ``end``, in [0, 1]: a jump if they agree."""
     if progress < start:
         return 0.0
     return (progress - start) / (end - start) if progress < end else 1.0

@@ -1,4 +1,4 @@
-"""Loads the parts of a model: from a folder, the hub, or a single file and a folder beside it."""
+"""Loading the parts of a model from a folder, the hub, or a single file with a folder beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,23 +17,23 @@ LAST_FILE = "scheduler/scheduler_config.json"
 
 @dataclass(frozen=True)
 class Source:
-    """Where the parts of a model are."""
+    """The place of a model's parts."""
 
     key: str
-    """That chose ``where``."""
+    """The config key that chose ``where``, for messages."""
     where: str
     """A folder in diffusers' layout, or the hub id of one."""
     hint: str
-    """The way out if something there cannot be read."""
+    """What the user can do if something there cannot be read."""
     variant: str | None = None
     file: SingleFile | None = None
-    """Whose networks take the place of those there."""
+    """A single-file checkpoint, whose networks replace those in ``where``."""
 
     def load(self, dtype: torch.dtype) -> tuple[Family, dict[str, Any]]:
-        """The family, and its parts by name, networks in ``dtype`` whatever they are saved in.
+        """Return the family and its parts by name, with the networks converted to ``dtype``.
 
         Raises:
-            TeacherError: in one line.
+            TeacherError: a part is missing, or cannot be loaded.
         """
         import diffusers
         import transformers
@@ -46,8 +46,8 @@ class Source:
         family = self._hub_family() if folder is None else family_of(folder)
         if self.file is not None and self.file.family is not family:
             raise TeacherError(
-                f"{self.key}: {self.where!r} is a {family.name}, {self.file.path} a "
-                f"{self.file.family.name}; give a model of that family for its configs"
+                f"{self.key}: {self.where!r} is a {family.name} model, but {self.file.path} is a "
+                f"{self.file.family.name} model; give one of that family for the configs"
             )
         weights = load_file(self.file.path) if self.file else {}
         held = self.file.holds if self.file else frozenset()
@@ -61,7 +61,7 @@ class Source:
                     parts[name] = load_network(cls, name, weights, self.where, dtype)
                 else:
                     parts[name] = self._from_folder(family, name, cls, dtype)
-            # Hub, network, safetensors and shape errors share no base class but this one.
+            # Errors of the hub, network, safetensors and shapes have no closer common base class.
             except Exception as error:
                 raise TeacherError(
                     f"{self.key}: cannot load the {name} of {at}: {reason(error)}. {self.hint}"
@@ -69,7 +69,7 @@ class Source:
         return family, parts
 
     def borrowed(self, parts: Mapping[str, Any]) -> list[str]:
-        """Which networks among ``parts`` the file lacked, if any, in one line."""
+        """Return a line that names the networks among ``parts`` that the file lacks, if any."""
         networks = {name for name, part in parts.items() if isinstance(part, torch.nn.Module)}
         if self.file is None or not (lacks := sorted(networks - self.file.holds)):
             return []
@@ -86,7 +86,7 @@ class Source:
     def _ask_hub(self) -> str:
         try:
             return reach_hub(self.where, INDEX, LAST_FILE)
-        # The errors of the hub and of the network share no base class but this one.
+        # Errors of the hub and of the network have no closer common base class.
         except Exception as error:
             raise TeacherError(
                 f"{self.key}: cannot get {self.where!r} from the hub: {way_out(self.where, error)}"
@@ -106,33 +106,33 @@ class Source:
             kind = _vae_class(self.where)
         if not hasattr(kind, "parameters"):
             part = kind.from_pretrained(self.where, **options)
-            # transformers makes an empty tokenizer of a missing one, without a word.
+            # transformers silently makes an empty tokenizer if the files are missing.
             if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
                 raise ValueError("it has no vocabulary")
             return part
-        # Never a pickle: only safetensors are read.
+        # Only safetensors files are read, never pickles.
         options |= {"use_safetensors": True, "variant": self.variant, "output_loading_info": True}
         options["dtype" if name.startswith("text_encoder") else "torch_dtype"] = dtype
         part, info = kind.from_pretrained(self.where, **options)
-        # Both libraries would make up what a file of another network lacks.
+        # Both libraries would initialize missing weights at random.
         if lacking := sorted(info["missing_keys"]):
             raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
         return part
 
 
 def _check_scheduler(family: Family, config: Mapping[str, Any], says_v: bool) -> None:
-    """Refuse the noise levels of another kind of model: diffusers would take its defaults."""
+    """Refuse the scheduler of another kind of model, for which diffusers would use its defaults."""
     name = config.get("_class_name", "unknown")
     flows = name.startswith("FlowMatch")
     if flows != (family is SD3):
         wanted = "FlowMatchEulerDiscreteScheduler" if family is SD3 else "DDPM- or DDIMScheduler"
-        raise ValueError(f"it is a {name}, and {family.name} was trained with a {wanted}")
+        raise ValueError(f"it is a {name}, but {family.name} was trained with a {wanted}")
     if not flows and config.get("trained_betas") is None and "beta_start" not in config:
         raise ValueError(f"it is a {name}, without the betas that {family.name} was trained with")
     if says_v and (found := config.get("prediction_type")) != "v_prediction":
         raise ValueError(
-            f"the file says that it predicts v_prediction and this {found!r}; give a folder as "
-            "teacher.parts whose scheduler/scheduler_config.json says v_prediction"
+            f"the file says that it predicts v_prediction, but this says {found!r}; give as "
+            "teacher.parts a folder whose scheduler/scheduler_config.json says v_prediction"
         )
 
 

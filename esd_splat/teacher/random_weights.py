@@ -2,8 +2,9 @@
 
 The command is ``python -m esd_splat.teacher.random_weights --family sd21 --out FOLDER``.
 
-They draw nothing, but are loaded, asked and trained on like those that do: their memory and time
-at real size can be measured without a download, and tests run on tiny ones.
+Such a teacher draws nothing useful, but it is loaded, called and trained on like a real one. So the
+memory and time of a full-size model can be measured without a download, and tests can use tiny
+models.
 """
 
 import json
@@ -24,7 +25,7 @@ WORDS = (
     *("a", "red", "blue", "smiling", "owl", "cat"),
     *("front", "side", "back", "overhead", "view", ","),
 )
-"""All that their tokenizers know: a real vocabulary is data, and not ours."""
+"""The whole vocabulary of their tokenizers. A real vocabulary is data that is not ours to ship."""
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -37,18 +38,18 @@ Keys = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """The configuration of a model's networks, as diffusers and transformers take it."""
+    """The configuration of a model's networks, in the terms of diffusers and transformers."""
 
     network: Keys
     encoders: tuple[Keys, ...]
-    """CLIP text encoders; the pooled output of all but Stable Diffusion 1 and 2's is used."""
+    """The CLIP text encoders. All families but Stable Diffusion 1 and 2 use a pooled output too."""
     vae: Keys = field(default_factory=dict)
     t5: Keys | None = None
     predicts: str = "epsilon"
 
 
 def _clip(width: int, layers: int, heads: int, projection: int = 768, **more: int) -> Keys:
-    """Of a text encoder, by default with room for CLIP's vocabulary and 77 tokens."""
+    """Return a text encoder's configuration, by default with CLIP's vocabulary and 77 tokens."""
     keys = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
     keys |= {"intermediate_size": 4 * width, "projection_dim": projection}
     return keys | {"vocab_size": 49408, "max_position_embeddings": 77} | more
@@ -164,12 +165,12 @@ SHAPES = {
         {"d_model": 48, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
     ),
 }
-"""Real configurations, from the models' own published ones, and tiny ones of the same classes.
-Without its T5, which is larger than all the rest, Stable Diffusion 3 works too."""
+"""The published configurations of real models, and tiny ones of the same classes. Stable Diffusion
+3 also works without its T5 encoder, which is larger than all other parts together."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a folder and return the exit status, see ``command.run``."""
+    """Write a model folder and return the exit status. See ``command.run``."""
     return command.run(lambda: _main(argv), "blank")
 
 
@@ -177,7 +178,7 @@ def _main(argv: Sequence[str] | None) -> None:
     parser = command.Parser(prog="python -m esd_splat.teacher.random_weights", description=__doc__)
     parser.add_argument("--family", choices=SHAPES, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
-    parser.add_argument("--t5", action="store_true", help="with Stable Diffusion 3's largest part")
+    parser.add_argument("--t5", action="store_true", help="include Stable Diffusion 3's T5 encoder")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if args.out.exists():
@@ -190,12 +191,17 @@ def _main(argv: Sequence[str] | None) -> None:
 def save_blank(
     folder: Path, family: str, *, t5: bool = False, predicts: str | None = None, seed: int = 0
 ) -> Path:
-    """A model folder of ``family``, one of ``SHAPES``; the same weights for the same seed.
+    """Write a model folder with random weights. The same seed gives the same weights.
 
     Args:
-        folder: to write, in half precision if the size is real.
-        t5: whether Stable Diffusion 3 has its third encoder.
-        predicts: what the network is said to predict, if not what the family's does.
+        folder: where to write. Models of real size are written in half precision.
+        family: one of ``SHAPES``.
+        t5: whether Stable Diffusion 3 gets its third text encoder, T5.
+        predicts: the prediction type that the scheduler states; the family's own by default.
+        seed: seed of the weights.
+
+    Returns:
+        The folder.
     """
     shape, kind = SHAPES[family], family.removeprefix("tiny-")
     with torch.random.fork_rng(devices=[]):
@@ -207,7 +213,7 @@ def save_blank(
         pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     pipeline.save_pretrained(unfinished)
-    if kind == "views":  # which diffusers has no pipeline of
+    if kind == "views":  # diffusers has no pipeline for it
         index = unfinished / INDEX
         named = json.loads(index.read_text()) | {"_class_name": "MultiViewPipeline"}
         index.write_text(json.dumps(named, indent=2))
@@ -218,8 +224,8 @@ def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
     import diffusers
     import transformers
 
-    make = cast(Any, diffusers)  # its annotations are narrower than what it takes
-    # As long as its encoders take: a longer text would have no positions.
+    make = cast(Any, diffusers)  # its annotations are too narrow
+    # The encoders have no position embeddings for longer texts.
     tokenizer = make_tokenizer(WORDS, shape.encoders[0]["max_position_embeddings"])
     parts: dict[str, Any] = {"vae": make.AutoencoderKL(**shape.vae)}
     if kind == "sd3":

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2: one CLIP text encoder, a UNet that predicts noise or velocity."""
+"""Stable Diffusion 1 and 2: one CLIP text encoder, and a UNet that predicts noise or velocity."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ PARTS = {
     "unet": "diffusers.UNet2DConditionModel",
     "scheduler": "diffusers.DDPMScheduler",
 }
-TEXT_WIDTH = "of text its encoders make {} values a token"
+TEXT_WIDTH = "its text encoders make {} values per token"
 
 
 class Sd(LatentTeacher):
-    """Embeddings are the text encoder's last hidden states."""
+    """Stable Diffusion 1 or 2. Its embeddings are the last hidden states of the text encoder."""
 
     def __init__(
         self,

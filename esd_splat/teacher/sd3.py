@@ -26,16 +26,20 @@ OPTIONAL = {
     "tokenizer_3": "transformers.T5TokenizerFast",
     "text_encoder_3": "transformers.T5EncoderModel",
 }
-"""The largest text encoder, without which the model was made to do too."""
+"""The largest text encoder. The model was trained to work without it, too."""
 T5_TOKENS = 256
 
 
 class Sd3(LatentTeacher):
-    """Embeddings are those of both CLIP encoders, then those of T5 (or zeros), and a pooled row.
+    """Stable Diffusion 3.
 
-    The network knows straight lines, ``(1 - u) clean + u noise``; to all others it is a schedule
-    with ``alphas_cumprod = (1 - u)^2 / ((1 - u)^2 + u^2)``, on which that point is scaled to unit
-    variance. Its ``u`` are the scheduler's: shifted towards noise, as it was trained.
+    Its embeddings are the penultimate hidden states of both CLIP encoders side by side, then the
+    last hidden states of T5 (zeros if there is no T5), and a last row with the pooled embedding.
+
+    The network is trained on straight lines, ``(1 - u) clean + u noise``. To the rest of the
+    library these are a variance-preserving schedule, on which the same points are scaled to unit
+    variance: ``alphas_cumprod = (1 - u)^2 / ((1 - u)^2 + u^2)``. The values of ``u`` are those of
+    the scheduler, shifted towards noise as in training.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class Sd3(LatentTeacher):
     ) -> None:
         network = parts["transformer"]
         count = parts["scheduler"].config.num_train_timesteps
-        # Before anything sets another number of steps, these are those of training, noise first.
+        # Until a number of steps is set, these are the noise levels of training, highest first.
         u = parts["scheduler"].sigmas[:count].flip(0).double()
         schedule = (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
         super().__init__(parts, network, "flow", schedule, device, dtype, memory)
@@ -60,16 +64,14 @@ class Sd3(LatentTeacher):
         self._width: int = network.config["joint_attention_dim"]
         self._pooled: int = network.config["pooled_projection_dim"]
         pooled = sum(encoder.config.projection_dim for _, encoder in self._clip)
-        check_fit("of a whole text its encoders make {} values", pooled, self._pooled)
+        check_fit("its text encoders make {} pooled values", pooled, self._pooled)
         if self._t5[1] is not None:
-            check_fit(
-                "of text its T5 makes {} values a token", self._t5[1].config.d_model, self._width
-            )
+            check_fit("its T5 makes {} values per token", self._t5[1].config.d_model, self._width)
         self._times = float(count)
 
     @override
     def encode_text(self, text: str) -> Embeddings:
-        # What is too long for CLIP is not lost: T5 reads it.
+        # A text that is too long for CLIP may be cut off there if T5 reads all of it.
         ids = token_ids if self._t5[1] is None else clipped_ids
         clip, found = encode_by_both(self._clip, text, ids)
         clip = pad(clip, (0, self._width - clip.shape[-1]))

@@ -22,10 +22,11 @@ PARTS = sd.PARTS | {
 
 
 class Sdxl(LatentTeacher):
-    """Embeddings are both encoders' last but one hidden states, side by side, and a last row.
+    """Stable Diffusion XL.
 
-    That row holds the second encoder's pooled embedding, and zeros: so one tensor is all that the
-    network is told, and a mixture of texts mixes all of it.
+    Its embeddings are the penultimate hidden states of both encoders side by side, and a last row
+    with the pooled embedding of the second encoder, padded with zeros. So one tensor holds all that
+    the network is told about a text, and mixing texts mixes all of it.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Sdxl(LatentTeacher):
         scheduler, unet = parts["scheduler"], parts["unet"]
         schedule, predicts = scheduler.alphas_cumprod, scheduler.config.prediction_type
         if dtype == torch.float16 and parts["vae"].config.force_upcast:
-            parts["vae"].to(torch.float32)  # its activations pass the largest float16
+            parts["vae"].to(torch.float32)  # its activations overflow float16
         super().__init__(parts, unet, predicts, schedule, device, dtype, memory)
         self.time_embedding = unet.time_embedding
         self._encoders = [
@@ -50,8 +51,9 @@ class Sdxl(LatentTeacher):
         check_fit(sd.TEXT_WIDTH, width, unet.config.cross_attention_dim)
         beside_sizes = 6 * unet.config.addition_time_embed_dim
         taken = unet.config.projection_class_embeddings_input_dim - beside_sizes
-        check_fit("of a whole text its second encoder makes {} values", self._pooled, taken)
-        # What a photograph of the network's own size, not cropped, was marked with in training.
+        check_fit("its second text encoder makes {} pooled values", self._pooled, taken)
+        # In training, these mark an uncropped photograph of the network's own size: original height
+        # and width, top and left of the crop, target height and width.
         size = float(self.image_size)
         self._sizes = torch.tensor([size, size, 0.0, 0.0, size, size], device=device)
 
@@ -59,7 +61,7 @@ class Sdxl(LatentTeacher):
     def encode_text(self, text: str) -> Embeddings:
         hidden, (_, second) = encode_by_both(self._encoders, text)
         embeddings = pack(hidden, second.text_embeds)
-        # The network learned the empty prompt as zeros, not as what the encoders make of it.
+        # In training, the empty prompt was zeros instead of the encoders' output.
         return embeddings if text else torch.zeros_like(embeddings)
 
     @override
@@ -74,12 +76,15 @@ class Sdxl(LatentTeacher):
 def encode_by_both(
     encoders: list[tuple[Any, Any]], text: str, ids: Callable[..., Tensor] = token_ids
 ) -> tuple[Embeddings, list[Any]]:
-    """Last but one hidden states of two CLIP encoders, side by side, and all that each returned.
+    """Encode ``text`` with two CLIP encoders.
 
     Args:
-        encoders: each with its tokenizer before it.
-        text: to encode.
-        ids: makes the tokens; refuses a text that is too long, or cuts it.
+        encoders: pairs of a tokenizer and its encoder.
+        text: the text to encode.
+        ids: the function that makes the token ids. It refuses a text that is too long, or cuts it.
+
+    Returns:
+        The penultimate hidden states side by side, and the full output of each encoder.
     """
     found = [
         encoder(
@@ -93,12 +98,12 @@ def encode_by_both(
 
 
 def pack(hidden: Embeddings, pooled: Float[Tensor, "b width"]) -> Float[Tensor, "b l+1 d"]:
-    """Token embeddings and, as one row more, a pooled one that is no wider."""
+    """Append the pooled embedding, which must not be wider, to the token embeddings as a row."""
     return torch.cat([hidden, pad(pooled, (0, hidden.shape[-1] - pooled.shape[-1]))[:, None]], 1)
 
 
 def unpack(
     embeddings: Float[Tensor, "b rows d"], width: int
 ) -> tuple[Embeddings, Float[Tensor, "b {width}"]]:
-    """What ``pack`` was given, with the pooled embedding's ``width``."""
+    """Undo ``pack``, given the ``width`` of the pooled embedding."""
     return embeddings[:, :-1], embeddings[:, -1, :width]

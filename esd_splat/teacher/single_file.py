@@ -1,4 +1,4 @@
-"""Checkpoints of one file, in the layout of the models' authors: what is in them, reading it."""
+"""Reading single-file checkpoints, which have the layout of the models' authors."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _PREFIXES = {
         "text_encoder_3": "text_encoders.t5xxl.",
     },
 }
-"""How the keys of each network start."""
+"""The prefix of each network's keys, by the pipeline of the family."""
 _KINDS: tuple[tuple[str, Family | str, str | None], ...] = (
     (r"(^lora_|\.lora_|_lora\.)", "a LoRA: give it as teacher.lora, beside a teacher.model", None),
     (r"^conditioner\.embedders\.0\.model\.", "the refiner of Stable Diffusion XL", None),
@@ -47,30 +47,30 @@ _KINDS: tuple[tuple[str, Family | str, str | None], ...] = (
     (r"^cond_stage_model\.transformer\.", SD, "stable-diffusion-v1-5/stable-diffusion-v1-5"),
     (r"^model\.diffusion_model\.input_blocks\.", SD, None),
 )
-"""By a key that only they have, the first that matches: a family and the model whose configs and
-tokenizers fit, or what else the file is. Stable Diffusion 2 and 2-base have the same keys, but
-predict different things."""
+"""Kinds of files, each told by a pattern of keys. The first pattern that matches a key decides. It
+gives a family and the model whose configs and tokenizers fit, or says what else the file is. Stable
+Diffusion 2 and 2-base have the same keys but predict different things, so no model is named."""
 
 
 @dataclass(frozen=True)
 class SingleFile:
-    """What the header of a checkpoint tells, without its weights."""
+    """What the header of a checkpoint says, without its weights."""
 
     path: Path
     family: Family
     holds: frozenset[str]
-    """The networks in it, by the names of diffusers' folders."""
+    """The networks in it, by the names of their folders in diffusers' layout."""
     original: str | None
-    """The hub id of the model that it derives from, if that can be told."""
+    """The hub id of the model that it derives from, or ``None`` if the keys do not tell."""
     predicts_v: bool
-    """Whether it says so, as some fine-tuned models of XL do."""
+    """Whether it says that it predicts v, as some fine-tuned models of SDXL do."""
 
 
 def read_header(path: Path) -> SingleFile:
-    """Which model a file is, by its keys; no weight is read.
+    """Find out from its keys which model a file holds. No weight is read.
 
     Raises:
-        TeacherError: a pickle, no safetensors file, or a model of another kind.
+        TeacherError: the file is not a safetensors file, or holds another kind of model.
     """
     keys = header_keys("teacher.model", path)
     for mark, kind, original in _KINDS:
@@ -84,60 +84,64 @@ def read_header(path: Path) -> SingleFile:
         )
         return SingleFile(path, kind, holds, original, predicts_v="v_pred" in keys)
     raise TeacherError(
-        f"teacher.model: {path} holds no Stable Diffusion 1, 2, XL or 3 in its authors' layout "
-        f"(its keys are such as {keys[0] if keys else 'none'!r}); give a whole checkpoint, or a "
+        f"teacher.model: {path} is not Stable Diffusion 1, 2, XL or 3 in its authors' layout "
+        f"(it has keys such as {keys[0] if keys else 'none'!r}); give a whole checkpoint, or a "
         "folder saved by diffusers"
     )
 
 
 def header_keys(key: str, path: Path) -> list[str]:
-    """The names of the weights in a file that a user gave for ``key``; no weight is read.
+    """Return the names of the weights in a file that a user gave for ``key``. No weight is read.
 
     Raises:
-        TeacherError: a pickle, no such file, or no safetensors file.
+        TeacherError: the file does not exist, is a pickle, or is not a safetensors file.
     """
     if path.suffix in PICKLES:
         raise TeacherError(
-            f"{key}: {path} is a pickle, which runs what is written in it when it is read; give "
-            f"the {SAFE} file of the same weights, or convert it on a machine that may"
+            f"{key}: {path} is a pickle, and reading a pickle can run any code in it; give the "
+            f"{SAFE} file of the same weights, or convert it on an isolated machine"
         )
     from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             return sorted(file.keys())
-    except Exception as error:  # a missing file and a cut one share no base class but this one
+    except Exception as error:  # those of missing and truncated files have no closer base class
         raise TeacherError(
-            f"{key}: cannot read {path}: {reason(error)}; give a whole {SAFE} file"
+            f"{key}: cannot read {path}: {reason(error)}; give a complete {SAFE} file"
         ) from error
 
 
 def load_network(
     kind: Any, name: str, weights: Mapping[str, Tensor], where: str, dtype: torch.dtype
 ) -> Any:
-    """The network ``name`` of a checkpoint.
+    """Return the network ``name`` of a checkpoint.
 
     Args:
-        kind: its class.
-        name: of its folder in diffusers' layout.
-        weights: all of the file's.
-        where: folder or hub id with its config.
+        kind: the class of the network.
+        name: the name of its folder in diffusers' layout.
+        weights: all weights of the file.
+        where: the folder or hub id that has the network's config.
+        dtype: the precision to convert to.
+
+    Raises:
+        ValueError: the file lacks weights of the network.
     """
     from diffusers.loaders import single_file_utils as convert
 
     options: dict[str, Any] = {"config": where, "subfolder": name, "torch_dtype": dtype}
-    own = dict(weights)  # the converters take out what they have used
+    own = dict(weights)  # the converters remove the weights that they use
     if hasattr(kind, "from_single_file"):
         try:
             part = kind.from_single_file(own, **options)
-        except NotImplementedError as error:  # torch's, of moving what has no values
+        except NotImplementedError as error:  # by torch, when it moves a weight without values
             raise ValueError("the file lacks some of its weights") from error
     elif name == "text_encoder_3":
         part = convert.create_diffusers_t5_model_from_checkpoint(kind, own, **options)
         part.tie_weights()
     else:
         part = convert.create_diffusers_clip_model_from_ldm(kind, own, **options)
-    # What the file does not have is left without values here, and without a word.
+    # Weights that the file lacks are silently left without values.
     if lacking := sorted(key for key, weight in part.named_parameters() if weight.is_meta):
         raise ValueError(f"the file lacks {len(lacking)} weights, such as {lacking[0]}")
     return part.eval()

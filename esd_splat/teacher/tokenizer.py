@@ -1,4 +1,4 @@
-"""Tokenizers for small vocabularies, in CLIP's own class."""
+"""CLIP tokenizers for small vocabularies."""
 
 import json
 import tempfile
@@ -10,14 +10,17 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 END = "</w>"
-"""CLIP's mark of the end of a word."""
+"""The suffix by which CLIP marks the end of a word."""
 
 
 def make_tokenizer(vocabulary: tuple[str, ...], length: int) -> CLIPTokenizer:
-    """A CLIP tokenizer to which each word of ``vocabulary`` is one token; it knows all bytes.
+    """Return a CLIP tokenizer for which each word of ``vocabulary`` is one token.
+
+    Other words are split into bytes, so no text is refused.
 
     Args:
-        length: of every tokenized text, its start and end included.
+        vocabulary: the words.
+        length: length of every tokenized text, including its start and end tokens.
     """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = _merges(vocabulary)
@@ -31,10 +34,10 @@ def make_tokenizer(vocabulary: tuple[str, ...], length: int) -> CLIPTokenizer:
 
 
 def _merges(vocabulary: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Byte-pair merges that make each word one token.
+    """Return byte-pair merges that make each word one token.
 
-    The library's own trainer breaks ties differently from process to process, which would give
-    the same word another token in every one.
+    The trainer of the tokenizers library breaks ties differently in each process, so the same word
+    would get a different token in each.
     """
     split = [[*word[:-1], word[-1] + END] for word in vocabulary]
     merges: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Words, and which words for which view. Knows angles; nothing of embeddings or networks."""
+"""The view words, and which of them a view gets. There are no embeddings or networks here."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,12 +10,12 @@ from esd_splat.settings.schema import Field, section
 VIEWS = ("front", "side", "back", "overhead")
 """The view words, in the order of ``ViewPrompts.indices``."""
 AVOIDED = VIEWS[:2]
-"""The view words that Perp-Neg leads away from: the ones that a teacher draws unasked."""
+"""The view words that Perp-Neg uses as negative prompts: those that teachers draw unasked."""
 POSE_ROUNDING_DEG = 1e-3
-"""How far the elevation of a float32 pose may be from the one that it was made with."""
+"""Largest difference, in degrees, of a float32 pose's elevation from the one it was made with."""
 
 Decay = tuple[float, float, float]
-"""``a``, ``b`` and ``c`` of the weight ``f(r) = a exp(-b r) + c``."""
+"""The coefficients ``a``, ``b`` and ``c`` of the weight ``f(r) = a exp(-b r) + c``."""
 
 
 def _decay(coefficients: Decay, r: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -25,11 +25,12 @@ def _decay(coefficients: Decay, r: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
 
 @section
 class PerpNeg:
-    """Perp-Neg: away from the views that a camera does not see (Armandpour et al., 2304.04968).
+    """Perp-Neg: moving away from unseen views (Armandpour et al., arXiv:2304.04968).
 
-    The teacher's text slides from one view word to the next as the camera goes around, and the
-    "front view" and "side view" texts become negative prompts of their own. With ``z`` the azimuth
-    without its sign, and ``r`` in [0, 1] for how much the first of two neighbouring views is seen::
+    The teacher's text is interpolated from one view word to the next as the camera moves around,
+    and the "front view" and "side view" texts also become negative prompts. Let ``z`` be the
+    absolute azimuth in [0, 180] degrees, and ``r`` in [0, 1] the share of the first of the two
+    neighbouring views::
 
         z in [0, 90]       r = 1 - z / 90     text = r front + (1 - r) side
                            weights: front -f_fs(r), side -f_sf(1 - r)
@@ -37,25 +38,26 @@ class PerpNeg:
                            weights: front -f_fsb(r), side -f_sb(r)
         f(r) = a exp(-b r) + c
 
-    The defaults are threestudio's: a view has weight 0 where the camera is all on its side, and the
-    front's has no jump at 90 degrees, both to a thousandth. How predictions are combined is told
-    at ``esd_splat.distill.guidance.perp_neg``.
+    The defaults are threestudio's. Up to a thousandth, the weight of a view is 0 where the camera
+    sees exactly this view, and the weight of the front is continuous at 90 degrees. See
+    ``esd_splat.distill.guidance.perp_neg`` for how the predictions are combined.
     """
 
     enabled: bool = False
     """Whether it is used, at any teacher.guidance_scale; needs teacher.views.enabled. The teacher
-    is then asked four times a view instead of once (twice with guidance)."""
+    then makes four predictions per view instead of one (two with guidance)."""
     f_fs: Decay = (4.0, 0.5, -2.426)
-    """a, b, c of the front's weight from the front (r = 1) to the side (r = 0); f at least 0."""
+    """a, b, c of the front's weight from front (r = 1) to side (r = 0); f must be at least 0."""
     f_sf: Decay = (4.0, 0.5, -2.426)
-    """a, b, c of the side's weight from the side (r = 1) to the front (r = 0); f at least 0."""
+    """a, b, c of the side's weight between front and side, which is f(1 - r): f(0) at the front
+    and f(1) at the side; f must be at least 0."""
     f_fsb: Decay = (1.0, 0.5, 0.967)
-    """a, b, c of the front's weight from the side (r = 1) to the back (r = 0); f at least 0."""
+    """a, b, c of the front's weight from side (r = 1) to back (r = 0); f must be at least 0."""
     f_sb: Decay = (1.0, 0.5, -0.606)
-    """a, b, c of the side's weight from the side (r = 1) to the back (r = 0); f at least 0."""
+    """a, b, c of the side's weight from side (r = 1) to back (r = 0); f must be at least 0."""
 
     def __post_init__(self) -> None:
-        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)  # f has no turning point between
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)  # f is monotonic in between
         problems = []
         for name in ("f_fs", "f_sf", "f_fsb", "f_sb"):
             f = _decay(getattr(self, name), ends)
@@ -67,13 +69,16 @@ class PerpNeg:
         refuse(problems)
 
     def mixture(self, azimuth_deg: Float[Tensor, " b"]) -> Float[Tensor, "b 4"]:
-        """Share of each entry of ``VIEWS`` in the text; continuous, and the same left and right."""
+        """Return the share of each entry of ``VIEWS`` in the text.
+
+        It is continuous in the azimuth, and the same on the left and on the right.
+        """
         turned = _turned(azimuth_deg)
         front, back = (1 - turned / 90).clamp(min=0), (turned / 90 - 1).clamp(min=0)
         return torch.stack([front, 1 - front - back, back, torch.zeros_like(front)], dim=1)
 
     def weights(self, azimuth_deg: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
-        """Weight of each negative prompt, at most 0, in the order of ``AVOIDED``."""
+        """Return the weight of each negative prompt, at most 0, in the order of ``AVOIDED``."""
         turned = _turned(azimuth_deg)
         r = torch.where(turned < 90, 1 - turned / 90, 2 - turned / 90)
         front = torch.where(turned < 90, _decay(self.f_fs, r), _decay(self.f_fsb, r))
@@ -83,7 +88,7 @@ class PerpNeg:
 
 @section
 class ViewPrompts:
-    """Tells the teacher which side it is looking at, as threestudio's view-dependent prompts do."""
+    """View words that tell the teacher which side it sees, like those of threestudio's prompts."""
 
     enabled: bool = False
     """Whether the teacher's prompt names the view. The LoRA never sees view words."""
@@ -94,10 +99,10 @@ class ViewPrompts:
     overhead: float = Field(default=60.0, ge=0, le=90)
     """Views from above this elevation are the "overhead view", in degrees."""
     interpolate: bool = False
-    """Whether the text slides from one view word to the next with the azimuth, as that of Perp-Neg
-    does, instead of what front and back choose. overhead still counts."""
+    """Whether the text is interpolated between view words by azimuth, as in Perp-Neg, instead of
+    chosen by front and back. overhead still counts."""
     perp_neg: PerpNeg = PerpNeg()
-    """Perp-Neg, whose texts take the place of what front and back choose. overhead still counts."""
+    """Perp-Neg, whose texts replace what front and back choose. overhead still counts."""
     language_model: str | None = None
     """Masked language model that finds the words of the prompt that contradict a view, so that they
     are dropped from the teacher's text for that view (the prompt debiasing of Debiased-SDS): a
@@ -118,12 +123,13 @@ class ViewPrompts:
         )
 
     def texts(self, *prompts: str, highest: float = 90.0) -> list[str]:
-        """What the teacher is told, one text per entry of ``VIEWS``; the same four if disabled.
+        """Return the teacher's text for each entry of ``VIEWS``, without view words if disabled.
 
         Args:
-            prompts: one for all views, or one for each.
-            highest: elevation of the highest camera, degrees. If it is not overhead, nothing is,
-                and that text is the side's: a teacher need not know words that it never hears.
+            prompts: one prompt for all views, or one for each.
+            highest: elevation of the highest camera, in degrees. If it is not above ``overhead``,
+                the overhead text is never used. It is then replaced by the text of the side, since
+                a teacher's vocabulary may lack the word.
         """
         each = prompts * len(VIEWS) if len(prompts) == 1 else prompts
         if not self.enabled:
@@ -136,7 +142,7 @@ class ViewPrompts:
     def indices(
         self, azimuth_deg: Float[Tensor, " b"], elevation_deg: Float[Tensor, " b"]
     ) -> Int[Tensor, " b"]:
-        """Index into ``VIEWS`` of each camera; overhead wins over back, back over front."""
+        """Return indices into ``VIEWS``. Overhead wins over back, and back over front."""
         turned = _turned(azimuth_deg)
         index = turned.new_ones(turned.shape).long()
         index[turned < self.front] = VIEWS.index("front")
@@ -147,9 +153,10 @@ class ViewPrompts:
     def mixture(
         self, azimuth_deg: Float[Tensor, " b"], elevation_deg: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 4"]:
-        """Share of each entry of ``VIEWS`` in what the teacher is told of each camera; sums to 1.
+        """Return the share of each entry of ``VIEWS`` in the text of each camera. Shares sum to 1.
 
-        One whole entry, see ``indices``, or with ``interpolate`` or ``perp_neg`` a share of two.
+        Only the entry of ``indices`` has a share, or two entries have one with ``interpolate`` or
+        ``perp_neg``.
         """
         index = self.indices(azimuth_deg, elevation_deg)
         whole = torch.eye(len(VIEWS), dtype=azimuth_deg.dtype, device=index.device)[index]
@@ -161,7 +168,10 @@ class ViewPrompts:
     def avoided(
         self, azimuth_deg: Float[Tensor, " b"], elevation_deg: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 2"]:
-        """Weight of each of ``AVOIDED`` as a negative prompt; 0 from overhead, and if disabled."""
+        """Return the weight of each of ``AVOIDED`` as a negative prompt.
+
+        It is 0 for overhead views, and everywhere if Perp-Neg is disabled.
+        """
         weights = self.perp_neg.weights(azimuth_deg)
         counts = ~self._from_overhead(elevation_deg) & self.perp_neg.enabled
         return torch.where(counts[:, None], weights, 0.0)
@@ -171,5 +181,5 @@ class ViewPrompts:
 
 
 def _turned(azimuth_deg: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Degrees away from the front, in [0, 180], whichever way around."""
+    """Return the absolute angle from the front, in [0, 180] degrees."""
     return ((azimuth_deg + 180) % 360 - 180).abs()

@@ -43,7 +43,7 @@ def test_esd_without_entropy_is_vsd_to_the_bit(model: Path) -> None:
 def test_one_pass_gives_what_separate_calls_would(
     model: Path, monkeypatch: pytest.MonkeyPatch, loss: str, weight: float, scale: float
 ) -> None:
-    """After training, so that camera and no camera differ; and no row is computed for nothing."""
+    """After training, so that the camera matters. No row is computed that is not needed."""
     keys = [f"loss={loss}", f"teacher.guidance_scale={scale}", "lora.lr=0.01"]
     run = _start(model, *keys, *[f"loss.entropy_weight={weight}"] * (loss == "esd"))
     _means(run, 4)
@@ -97,7 +97,7 @@ def test_the_teacher_is_told_the_view_and_the_lora_is_not(
 def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
     model: Path, monkeypatch: pytest.MonkeyPatch, loss: str, scale: float
 ) -> None:
-    """From overhead a view has no negatives, so no rows for them, and at scale 1 one row in all."""
+    """An overhead view has no negatives and no rows for them. At scale 1 it has a single row."""
     keys = ["teacher.views.enabled=true", "teacher.views.perp_neg.enabled=true"]
     run = _start(model, f"loss={loss}", f"teacher.guidance_scale={scale}", "lora.lr=0.01", *keys)
     _means(run, 2)
@@ -131,7 +131,7 @@ def test_perp_neg_in_one_pass_is_its_formula_on_separate_calls(
 @pytest.mark.parametrize(
     ("keys", "rows"),
     [
-        # Passes of a step: on the way to the noisy latents, then what is needed there, for 2 views.
+        # Rows of each pass for 2 views: first those of the inversion, then those of the loss.
         (["loss=csd"], [4]),
         (["loss=csd", "negative_prompt=blue"], [4]),
         (["loss={name: csd, negative: 1}", "negative_prompt=blue"], [6]),
@@ -195,7 +195,7 @@ def test_later_and_empty_are_what_separate_calls_give(model: Path) -> None:
 
 
 def test_the_image_loss_pulls_pixels_to_the_teachers_estimate(model: Path) -> None:
-    """Of SDS that is what the teacher makes of the noisy latents."""
+    """For SDS, this is what the teacher predicts from the noisy latents."""
     run = _start(model, "loss=sds", "image_loss=0.5", "timesteps.weight=uniform")
     assert run.step()["image"] > 0
     clean, noise, teacher = torch.randn(3, 2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -209,7 +209,7 @@ def test_the_image_loss_pulls_pixels_to_the_teachers_estimate(model: Path) -> No
 
 
 def test_the_clamp_limits_what_moves_the_scene(model: Path) -> None:
-    """Weighted and all: the root mean square of what is below c everywhere is below c."""
+    """The clamped gradient is weighted by timestep, and its root mean square is at most c."""
     free = _start(model, "loss=sds", "teacher.guidance_scale=50")
     clamped = _start(
         model, "loss=sds", "teacher.guidance_scale=50", "clamp={start: 0.01, end: 0.02}"

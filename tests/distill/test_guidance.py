@@ -17,7 +17,7 @@ def _latents(seed: int, *shape: int) -> torch.Tensor:
 
 
 def test_what_is_left_is_at_a_right_angle_in_each_sample() -> None:
-    """And with the part that was taken, which lies along ``to``, it is all there was."""
+    """The removed part lies along ``to``, and both parts add up to ``x``."""
     x, to = _latents(0), _latents(1)
     left = perpendicular(x, to)
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""The LoRA inside the teacher's network: asleep unless asked, and exact to restore."""
+"""The LoRA inside the teacher's network: inactive unless it is called, and restored exactly."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def _train(lora: AttachedLora, teacher: Teacher, times: int, seed: int = 0) -> l
 
 
 def _error(lora: AttachedLora, teacher: Teacher) -> float:
-    """Mean square to the drawn noise, over noise levels that training draws from too."""
+    """Return the mean squared error to the drawn noise, averaged over noise levels."""
     words, off = teacher.embed(["a red owl"] * 2), []
     for index, level in enumerate(range(50, 1000, 50)):
         noise, t = _draw(100 + index), torch.full((2,), level)
@@ -97,7 +97,7 @@ def test_cameras_are_dropped_sample_by_sample(teacher: Teacher, dropout: float) 
 
 @pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
 def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predicts: str) -> None:
-    """Before its first step it is the teacher, so that the teacher alone gives the number."""
+    """Before its first step it equals the teacher, so the teacher alone gives the number."""
     model = save_tiny(tmp_path / "model", predicts)
     teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
     generator, words, clean = (
@@ -171,7 +171,7 @@ def test_a_restored_lora_goes_on_to_the_same_bits(model: Path) -> None:
 def test_the_start_depends_on_the_seed_alone(model: Path) -> None:
     starts = []
     for seed in (0, 0, 1):
-        torch.rand(3)  # the global generator is somewhere else each time, and stays there
+        torch.rand(3)  # the state of the global generator differs each time, and must not change
         before = torch.get_rng_state()
         teacher = StableDiffusion(model=str(model)).load(torch.device("cpu"), torch.float32)
         starts.append(torch.cat([p.flatten() for p in Lora().attach(teacher, seed).parameters]))

@@ -1,4 +1,4 @@
-"""Steps that save memory or time: some views at a time, small views first, a linear encoder."""
+"""Saving memory or time: some views at a time, small views at first, and a linear encoder."""
 
 import re
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_views_grow_while_the_run_goes_on() -> None:
 def test_early_steps_draw_small_views_and_encode_linearly(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the fit, the encoder is not asked in the first 3 of 10 steps."""
+    """Once the map is fitted, the encoder is not used in the first 3 of 10 steps."""
     more = ["cameras.size_start=8", "cameras.size_until=0.4", "latent_warmup=0.3", "loss=sds"]
     run = _start(model, *more)
     before = run.scene.means.detach().clone()
@@ -155,7 +155,7 @@ def test_a_resumed_run_is_as_warm_and_as_small(model: Path, tmp_path: Path) -> N
 def test_too_little_memory_says_what_to_try(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """One line, which names the checkpoint that there is and no remedy in use."""
+    """The message is one line. It names the checkpoint, and no remedy that is already in use."""
     step = Distillation.step
 
     def full(run: Distillation) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The pool's closed form against densities written out and differentiated."""
+"""The pool's closed form against densities that are written out and differentiated."""
 
 import math
 
@@ -20,7 +20,7 @@ def _latents(count: int, seed: int = 0) -> Tensor:
 
 
 def _written_out(latents: Tensor, noisy: Tensor, a2: Tensor, bandwidth: float) -> Tensor:
-    """``-sigma`` times autograd's derivative of the density's logarithm."""
+    """Return ``-sigma`` times the gradient of the log-density, by autograd."""
     points = latents.flatten(1)
     mean, dims = points.mean(0), points.shape[1]
     cov = (points - mean).mT @ (points - mean) / len(points)
@@ -36,7 +36,7 @@ def _written_out(latents: Tensor, noisy: Tensor, a2: Tensor, bandwidth: float) -
 @pytest.mark.parametrize("bandwidth", [0.0, 0.01, 0.3, 1.0])
 @pytest.mark.parametrize("count", [2, 5, 40])
 def test_it_is_the_score_of_the_widened_views(bandwidth: float, count: int) -> None:
-    """Fewer views than dimensions, and more."""
+    """With fewer views than dimensions, and with more."""
     latents, noisy = _latents(count), _latents(3, seed=1)
     t = torch.tensor([0, 1, 2])
     found = Pool(bandwidth=bandwidth).eps(latents, noisy, SCHEDULE, t)
@@ -56,7 +56,7 @@ def test_without_bandwidth_it_is_the_mixture_that_diagnoses_compare_with() -> No
 def test_single_precision_loses_nothing_at_the_size_of_stable_diffusion(
     bandwidth: float, count: int
 ) -> None:
-    """At the lowest noise that is drawn; computed in single precision it was off by percents."""
+    """At the lowest noise that is drawn. In single precision the error was several percent."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(count, 4, 64, 64, generator=generator)
     schedule, t = torch.tensor([0.98]), torch.tensor([0])
@@ -83,7 +83,7 @@ def test_of_one_view_seen_twice_it_is_the_noise_that_was_drawn(bandwidth: float)
 
 
 def test_the_exact_pool_of_distant_views_sees_nothing_but_its_own() -> None:
-    """Why the views are widened: the entropy term of the exact distribution has no force left."""
+    """This is why views are widened: the exact distribution leaves no entropy term."""
     latents = 50 * _latents(6)
     noise, t = _latents(1, seed=4), torch.tensor([1])
     noisy = SCHEDULE[t].sqrt() * latents[:1] + (1 - SCHEDULE[t]).sqrt() * noise

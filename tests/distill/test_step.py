@@ -1,4 +1,4 @@
-"""What a step does to the scene and the LoRA, against each formula worked out call by call."""
+"""What a step does to the scene and the LoRA, against each formula computed call by call."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,7 +28,7 @@ def _start(model: Path, *more: str) -> Distillation:
 
 
 class _Views:
-    """What a loss may ask of some views, each prediction in a call of its own."""
+    """What a loss may ask about some views, with a separate call for each prediction."""
 
     def __init__(self, run: Distillation, clean: Tensor, drawn: Drawn) -> None:
         self.run, self.clean, self.t, self.noise = run, clean, drawn.t, drawn.noise
@@ -53,7 +53,7 @@ class _Views:
         return self.run.config.pool.eps(recent, self.noisy, known, self.t)
 
     def walk(self, times: list[Tensor], eps: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Along ``times`` by DDIM's steps; leaves where it ends, returns the last prediction."""
+        """Take DDIM steps along ``times`` to ``self.noisy``, and return the last prediction."""
         known, noisy, found = self.run.teacher.alphas_cumprod, self.clean, self.clean
         for now, then in pairwise(times):
             found = eps(noisy, now)
@@ -118,7 +118,7 @@ def _ism(views: _Views) -> Tensor:
 
 
 def _gradients(run: Distillation, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Of means and colours, in the next step."""
+    """Return the gradients of means and colours in the next step."""
     found: list[Tensor] = []
     take = run.optimizer.step
 
@@ -154,10 +154,10 @@ def test_the_scenes_gradient_is_the_formula(
     direction: Callable[[_Views], Tensor],
     keys: list[str],
 ) -> None:
-    """Times ``1 - alphas_cumprod``, a mean over views, towards what the loss descends."""
+    """The formula times ``1 - alphas_cumprod``, averaged over views, is the latents' gradient."""
     run, twin = (_start(model, *keys) for _ in range(2))
     for one in (run, twin):
-        one.step()  # so that the LoRA has learned something, and the pool holds something
+        one.step()  # so that the LoRA has learned something, and the pool is not empty
     drawn = twin._draw(1 / 10)
     _, latents = twin._look(drawn, 1 / 10)
     with torch.no_grad():

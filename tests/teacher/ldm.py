@@ -1,4 +1,4 @@
-"""Writes a folder of diffusers as its authors would have: one file, their names of the weights."""
+"""Writes a diffusers folder as a single file, with the names of weights that its authors use."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ SD3 = {
 
 
 def save_single_file(folder: Path, file: Path, layers: int = 1) -> Path:
-    """All networks of ``folder``; its UNet has ``layers`` per block, and first attends going up."""
+    """Write all networks of ``folder``, whose UNet has ``layers`` layers per block, to ``file``."""
     prefix, weights = "model.diffusion_model.", {}
     parts = {path.name: _read(path) for path in folder.iterdir() if path.is_dir()}
     sd3, two = "transformer" in parts, "text_encoder_2" in parts
@@ -102,7 +102,7 @@ def _renamed(
 
 
 def _unet(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Blocks are counted through, on the way down with their downsamplers."""
+    """The authors number all blocks in one sequence, on the way down including the downsamplers."""
     found, whole = {}, "up_blocks.0.attentions.0.norm.weight" in weights
     for key, weight in weights.items():
         end = next((e for e in UNET_ENDS if key.startswith(e + ".")), None)
@@ -156,7 +156,7 @@ def _vae(weights: Mapping[str, Tensor], blocks: int = 3) -> dict[str, Tensor]:
 
 
 def _open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Queries, keys and values are one matrix, and the projection lies on its side."""
+    """Queries, keys and values share one matrix, and the projection is transposed."""
     bare = {key.removeprefix("text_model."): weight for key, weight in weights.items()}
     projection, found = bare.pop("text_projection.weight").T, dict(_renamed(bare, OPEN_CLIP))
     for key in [key for key in found if ".attn.q_proj." in key]:
@@ -168,7 +168,7 @@ def _open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sd3(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As above; the last layers' modulations come as shift and scale, not scale and shift."""
+    """Likewise. The last layers' modulation is stored as shift and scale, not scale and shift."""
     found = dict(_renamed(weights, SD3))
     for key in [key for key in found if key.endswith(("attn.to_q.weight", "attn.to_q.bias"))]:
         end = key.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Which words a view is not told: the rule on made-up scores, and a small real language model."""
+"""Which words are dropped for a view: the rule on made-up scores, and a small language model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def _save_bert(folder: Path, words: Sequence[str] = (*WORDS, *VIEWS)) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-        sizes |= {"num_hidden_layers": 1, "initializer_range": 0.3}  # words must count
+        sizes |= {"num_hidden_layers": 1, "initializer_range": 0.3}  # so that words matter
         config = BertConfig(vocab_size=len(vocabulary), **cast(Any, sizes))
         BertForMaskedLM(config).save_pretrained(folder)
     BertTokenizer(vocab=vocabulary).save_pretrained(folder)
@@ -56,7 +56,7 @@ def test_the_threshold(without: float, told: str) -> None:
 
 
 def test_the_scores_are_the_models_own_at_the_mask(tmp_path: Path) -> None:
-    """Softmax over the whole vocabulary, then shares among the views; no matter the padding."""
+    """Softmax over the whole vocabulary, then normalized among the views, whatever the padding."""
     from transformers import BertForMaskedLM, BertTokenizer
 
     folder = _save_bert(tmp_path / "bert")

@@ -1,4 +1,4 @@
-"""Every family of models: loaded as its own pipeline is, and asked for the same thing."""
+"""Every family of models is loaded and called like its own diffusers pipeline."""
 
 import json
 import math
@@ -78,7 +78,7 @@ def test_sd3_is_told_what_its_pipeline_would_tell_it(tmp_path: Path, t5: bool) -
 
 @torch.no_grad()
 def test_flow_is_converted_at_the_border(folders: dict[str, Path]) -> None:
-    """On the straight line that the network knows, at the scheduler's own noise levels."""
+    """On the straight line that the network was trained on, at the scheduler's noise levels."""
     teacher = _load(folders["sd3"])
     clean, noise, t = _latents(16), _latents(16, 1), torch.tensor([100, 700])
     scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -133,8 +133,8 @@ ROWS = {
     "sdi": [4] * 10 + [4],
     "ism": [2] * 5 + [4],
 }
-"""Rows of each pass through the network in a step of two views, with guidance and a negative
-prompt, which CSD is set to use. The LoRA's training is a pass of its own."""
+"""Number of rows in each pass through the network, for a step of two views with guidance and a
+negative prompt, which CSD is set to use. Training the LoRA is a separate pass."""
 
 
 def _keys(folder: Path, *more: str) -> list[str]:
@@ -182,7 +182,8 @@ def test_a_vae_of_another_family_is_refused(folders: dict[str, Path], tmp_path: 
     shutil.copytree(folders["sd"], tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "vae")
     shutil.copytree(folders["sd3"] / "vae", tmp_path / "model" / "vae")
-    with pytest.raises(TeacherError, match="its vae makes 16 latent channels, its network takes 4"):
+    message = "its vae makes 16 latent channels, but its network takes 4"
+    with pytest.raises(TeacherError, match=message):
         _load(tmp_path / "model")
 
 
@@ -196,7 +197,7 @@ def test_foreign_and_incomplete_folders_say_what_they_are(
         config.check({})
     index = tmp_path / "model" / "model_index.json"
     index.write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(TeacherError, match="is a FluxPipeline; understood are StableDiffusionPipe"):
+    with pytest.raises(TeacherError, match="is a FluxPipeline; supported are StableDiffusionPipe"):
         config.check({})
     index.write_text("[]")
     with pytest.raises(TeacherError, match="names no pipeline"):

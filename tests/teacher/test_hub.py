@@ -1,4 +1,4 @@
-"""Models from the hub, a small one on this machine: mirrors, the cache, and each way to fail."""
+"""Models from a small hub on this machine: mirrors, the cache, and each way to fail."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ COMMIT = "0" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's interface as loading a model asks for."""
+    """The part of the hub's interface that loading a model uses."""
 
     root: ClassVar[Path]
     asked: ClassVar[list[str]]
@@ -78,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def hub(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the environment variables set, which are read when the library is imported."""
+    """Sets the constants that the library reads from environment variables when it is imported."""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     constants = "huggingface_hub.constants."
@@ -121,7 +121,7 @@ def _cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    huggingface_hub.close_session()  # the next one will not let anything out
+    huggingface_hub.close_session()  # the next session refuses every request
     Hub.asked.clear()
 
 
@@ -134,7 +134,7 @@ def test_a_mirror_is_asked_and_offline_the_cache_is_enough(
     assert "/api/models/some/model" in Hub.asked
     assert any(path.endswith("/unet/diffusion_pytorch_model.safetensors") for path in Hub.asked)
     _cut_off(monkeypatch)
-    assert _same(_load("some/model"), known), "without a network, though it was not told"
+    assert _same(_load("some/model"), known), "without a network, and without HF_HUB_OFFLINE"
     _go_offline(monkeypatch)
     assert _same(_load("some/model"), known)
     assert Hub.asked == []
@@ -162,7 +162,8 @@ def test_a_gated_model_says_how_to_get_in(hub: None, server: str) -> None:
 
 
 def test_what_is_no_model_of_diffusers_is_refused(hub: None) -> None:
-    assert "it is no model in diffusers' layout: download its .safetensors" in _refused("some/lora")
+    message = _refused("some/lora")
+    assert "it is not a model in diffusers' layout: download its .safetensors" in message
 
 
 def test_without_a_network_the_mirror_and_the_folder_are_named(
@@ -175,7 +176,7 @@ def test_without_a_network_the_mirror_and_the_folder_are_named(
 
 
 def test_a_single_file_gets_its_configs_from_the_hub(hub: None, tmp_path: Path) -> None:
-    """And none of the weights."""
+    """No weights are downloaded."""
     folder = Hub.root / "some" / "model"
     file = save_single_file(folder, tmp_path / "model.safetensors")
     assert _same(_load(str(file), parts="some/model"), _load(str(folder)))

@@ -1,4 +1,4 @@
-"""LoRAs that are part of a teacher: as diffusers' own pipelines have them, in every family."""
+"""LoRAs that are part of a teacher act as in diffusers' own pipelines, in every family."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def _pipeline(family: str, folder: Path) -> Any:
 
 
 def _save_lora(pipeline: Any, file: Path, seed: int) -> None:
-    """Of attention layers in the network and its text encoders."""
+    """Save a random LoRA for attention layers of the network and its text encoders."""
     generator, weights = torch.Generator().manual_seed(seed), {}
     for part in ("unet", "transformer", "text_encoder", "text_encoder_2"):
         network = getattr(pipeline, part, None)
@@ -82,7 +82,7 @@ def _answers(teacher: LatentTeacher) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("family", PIPELINES)
 def test_it_counts_as_it_does_in_the_pipeline(folders: dict[str, Path], family: str) -> None:
-    """Two at once, at their scales, in text encoders too; fused, against adapters at work."""
+    """Two LoRAs at different scales, in text encoders too: fused ones against active adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     folder = folders[family]
@@ -132,7 +132,7 @@ def test_a_run_says_what_is_part_of_its_teacher(
 
 
 def test_kohya_files_are_understood(folders: dict[str, Path], tmp_path: Path) -> None:
-    """alpha = rank / 2 is a scale of one half."""
+    """With alpha = rank / 2 the scale is one half."""
     file, found = _lora(folders["sd"]), {}
     for key, weight in load_file(file).items():
         place, end = key.rsplit(".lora_", 1)
@@ -160,7 +160,7 @@ def test_one_of_another_family_is_refused(folders: dict[str, Path], model: str, 
 def test_a_layer_that_the_model_has_not_is_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    """diffusers would only warn; and what the file says of its model is repeated."""
+    """diffusers would only warn. The message repeats what the file says about its model."""
     weights = load_file(_lora(folders["sd"]))
     for end in ("A", "B"):
         weights[f"unet.down_blocks.7.attn1.to_q.lora_{end}.weight"] = torch.zeros(16, 16)
@@ -181,7 +181,7 @@ def test_nothing_else_is_taken_for_one(folders: dict[str, Path], tmp_path: Path)
     assert "no file './none'" in refused("./none")
     assert f"{tmp_path} has no .safetensors file" in refused(str(tmp_path))
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    assert "is no LoRA: its weights are such as 'x'" in refused(str(tmp_path))
+    assert "is not a LoRA: it has weights such as 'x'" in refused(str(tmp_path))
     save_file(
         {"a.lora_down.weight": torch.zeros(1), "a.dora_scale": torch.zeros(1)},
         tmp_path / "y.safetensors",

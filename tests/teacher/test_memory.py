@@ -1,4 +1,4 @@
-"""What saves memory changes no number, and happens."""
+"""Settings that save memory take effect and change no result."""
 
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ def _trained(teacher: LatentTeacher, at_once: int | None = None) -> AttachedLora
 
 
 def _assert_same_training(known: AttachedLora, found: AttachedLora) -> None:
-    """By Adam's running means: of gradients near zero its steps have but the sign."""
+    """Compare Adam's running means, since steps only have the sign of gradients near zero."""
     states = (lora.optimizer.state_dict()["state"] for lora in (known, found))
     for expected, moments in zip(*(state.values() for state in states), strict=True):
         torch.testing.assert_close(moments["exp_avg"], expected["exp_avg"], atol=1e-5, rtol=1e-3)
 
 
 def _kept_for_backward(teacher: LatentTeacher) -> tuple[int, int, torch.Tensor]:
-    """Numbers kept while encoding and while the LoRA trains; the gradient on the pictures."""
+    """The numbers kept while encoding and while the LoRA trains, and the gradient on the images."""
     sizes: list[int] = []
 
     def pack(x: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ def _kept_for_backward(teacher: LatentTeacher) -> tuple[int, int, torch.Tensor]:
 
 @pytest.mark.parametrize("family", ["tiny-sd", "tiny-sd3"])
 def test_checkpointing_keeps_less_and_gives_the_same_gradients(tmp_path: Path, family: str) -> None:
-    """Adapters and cameras act again when blocks are computed again, which is after they ran."""
+    """Blocks are recomputed after the pass, and the adapters and cameras must act then, too."""
     model = save_blank(tmp_path / "model", family)
     saving = Memory(checkpointing=True)
     plain, less = _kept_for_backward(_load(model)), _kept_for_backward(_load(model, saving))

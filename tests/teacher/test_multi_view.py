@@ -1,4 +1,4 @@
-"""A teacher that sees the views of a step together, with random weights."""
+"""A teacher with random weights that sees all views of a step together."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def test_the_order_of_the_views_does_not_count(teacher: Teacher) -> None:
 
 @torch.no_grad()
 def test_copies_of_a_view_have_nothing_to_tell_it(teacher: Teacher) -> None:
-    """Attention over copies is attention over one: alone, the network is diffusers' own."""
+    """Attention over copies equals attention over one, for which the network is diffusers' own."""
     noisy, c2w, words = _latents(1), _c2w(1), teacher.embed(["a red owl"])
     unet: Any = teacher.network
     joined = unet.attn_processors
@@ -113,7 +113,7 @@ def test_perp_neg_asks_about_all_views_that_are_seen_together(folder: Path, tmp_
     together, alone = rows.values()
     assert set(together.values()) == {3}
     assert together.keys() == alone.keys()
-    assert alone["teacher_front"] == 2, "from above nothing is to be avoided"
+    assert alone["teacher_front"] == 2, "overhead views have no negative prompts"
 
 
 def test_the_views_of_a_step_are_at_one_timestep(folder: Path) -> None:
@@ -143,5 +143,6 @@ def test_a_unet_that_is_told_no_camera_is_refused(tmp_path: Path) -> None:
     folder = save_blank(tmp_path / "model", "tiny-sd")
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace("StableDiffusionPipeline", "MultiViewPipeline"))
-    with pytest.raises(TeacherError, match="projection of 16 numbers, its camera; this one has No"):
+    message = "projection with 16 inputs, for the camera; this one has No"
+    with pytest.raises(TeacherError, match=message):
         StableDiffusion(model=str(folder)).load(CPU, torch.float32)

@@ -113,7 +113,7 @@ def test_bounds_are_rounded_and_kept_below_the_number_of_timesteps() -> None:
 def _ranges(draw: st.DrawFn) -> TimestepRange:
     bounds = draw(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=4, max_size=4))
     low, low_start, high, end = sorted(bounds)
-    low, low_start = low / 2, low_start / 2  # strictly below, also where they were equal
+    low, low_start = low / 2, low_start / 2  # strictly below, even if they were equal
     start, stop = sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))
     high, end = draw(st.sampled_from([(high, end), (end, high)]))
     return TimestepRange(low, low_start, draw(st.floats(0, 1)), high, end, start, stop)
@@ -147,7 +147,7 @@ def test_draws_come_from_the_generator() -> None:
 
 
 def _at(timesteps: TimestepRange, progress: float) -> int:
-    """On Stable Diffusion's schedule."""
+    """The timestep on Stable Diffusion's schedule."""
     drawn = timesteps.draw(progress, 3, STABLE_DIFFUSION, torch.Generator())
     assert len(drawn.unique()) == 1, "one for all views"
     return int(drawn[0])
@@ -159,7 +159,7 @@ def test_the_square_root_by_hand() -> None:
 
 
 def test_dreamtime_comes_down_and_dwells_where_its_weight_is() -> None:
-    """Half of a run is above the timestep that half of the weight is above."""
+    """Half of the run is spent above the timestep that has half of the weight above it."""
     timesteps = TimestepRange(schedule="dreamtime")
     found = [_at(timesteps, p / 200) for p in range(201)]
     assert found[0] == 980

@@ -1,4 +1,4 @@
-"""Parts that do not belong together, numbers that are none, and texts that are too long."""
+"""Parts that do not belong together, weights that are not finite, and texts that are too long."""
 
 import dataclasses
 import json
@@ -60,16 +60,16 @@ EDM = {"_class_name": "EDMEulerScheduler", "sigma_min": 0.002, "sigma_max": 80.0
 @pytest.mark.parametrize(
     ("family", "scheduler", "why"),
     [
-        ("sd", FLOW, "it is a FlowMatchEulerDiscreteScheduler, and Stable Diffusion was"),
+        ("sd", FLOW, "it is a FlowMatchEulerDiscreteScheduler, but Stable Diffusion was"),
         ("sd", EDM, "it is a EDMEulerScheduler, without the betas that Stable Diffusion was"),
-        ("sd3", DDIM, "it is a DDIMScheduler, and Stable Diffusion 3 was trained with a FlowM"),
+        ("sd3", DDIM, "it is a DDIMScheduler, but Stable Diffusion 3 was trained with a FlowM"),
         ("sd", DDIM | {"beta_schedule": "none"}, "none is not implemented"),
     ],
 )
 def test_noise_levels_of_another_kind_are_refused(
     tmp_path: Path, family: str, scheduler: dict[str, Any], why: str
 ) -> None:
-    """diffusers would pass over what it does not know, and take its defaults."""
+    """diffusers would ignore what it does not know, and use its defaults."""
     folder = save_blank(tmp_path / "model", f"tiny-{family}")
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     message = _refused(folder)
@@ -80,11 +80,21 @@ def test_noise_levels_of_another_kind_are_refused(
 @pytest.mark.parametrize(
     ("family", "encoder", "keys", "why"),
     [
-        ("sd", 0, {"hidden_size": 24}, "make 24 values a token, its network takes 16"),
-        ("sdxl", 0, {"hidden_size": 24}, "make 48 values a token, its network takes 40"),
-        ("sdxl", 1, {"projection_dim": 8}, "second encoder makes 8 values, its network takes 12"),
-        ("sd3", 1, {"projection_dim": 8}, "encoders make 24 values, its network takes 28"),
-        ("sd3", 2, {"d_model": 40}, "T5 makes 40 values a token, its network takes 48"),
+        ("sd", 0, {"hidden_size": 24}, "make 24 values per token, but its network takes 16"),
+        ("sdxl", 0, {"hidden_size": 24}, "make 48 values per token, but its network takes 40"),
+        (
+            "sdxl",
+            1,
+            {"projection_dim": 8},
+            "second text encoder makes 8 pooled values, but its network takes 12",
+        ),
+        (
+            "sd3",
+            1,
+            {"projection_dim": 8},
+            "text encoders make 24 pooled values, but its network takes 28",
+        ),
+        ("sd3", 2, {"d_model": 40}, "T5 makes 40 values per token, but its network takes 48"),
     ],
 )
 def test_text_encoders_must_fit_the_network(
@@ -108,7 +118,7 @@ def test_text_encoders_must_fit_the_network(
 
 
 def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
-    """Or that are none in the precision that was asked for."""
+    """Also weights that overflow only in the requested precision."""
     folder, name = save_blank(tmp_path / "model", "tiny-sd"), "conv_out.bias"
     _change(folder, "unet", lambda key, weight: weight * 1e6 if key == name else weight)
     _load(folder)
@@ -119,7 +129,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
 
 
 LONG = "a red owl a blue owl a red cat"
-"""Nine words: with a mark on either side there is room for one more, and not for three."""
+"""Nine words. With the start and end tokens there is room for one more word, but not for three."""
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "sd3"])

@@ -1,4 +1,4 @@
-"""Checkpoints of one file, in the layout of the models' authors, against folders of the same."""
+"""Single-file checkpoints in the layout of the models' authors, against the same folders."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ FAMILIES = ("sd", "sdxl", "sd3")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("single")
     folders = {name: save_blank(root / name, f"tiny-{name}", t5=True) for name in FAMILIES}
-    # The authors' file of 3 has no such matrix: it is one that changes nothing.
+    # The authors' file of Stable Diffusion 3 lacks this matrix, so it must be the identity.
     _change(folders["sd3"] / "text_encoder" / "model.safetensors", "text_projection.weight")
     for name, folder in folders.items():
         save_single_file(folder, root / f"{name}.safetensors")
@@ -41,7 +41,7 @@ def _file(folder: Path) -> Path:
 
 
 def _bare(folder: Path, to: Path) -> Path:
-    """The folder without the weights that are in its file."""
+    """Copy the folder without its weights."""
     shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.safetensors"))
     return to
 
@@ -71,12 +71,12 @@ def _answers(teacher: LatentTeacher) -> dict[str, Tensor]:
 def test_a_file_is_the_folder_that_it_was_made_of(
     folders: dict[str, Path], tmp_path: Path, family: str
 ) -> None:
-    """With a folder for its configs that holds no weight at all."""
+    """The folder that gives the configs holds no weights."""
     folder = folders[family]
     teacher = _load(_file(folder), parts=str(_bare(folder, tmp_path / "bare")))
     assert teacher.notes == ()
     found, known = _answers(teacher), _answers(_load(folder))
-    for name in known:  # equal weights, but elsewhere in memory
+    for name in known:  # the weights are equal, but rounding may differ
         torch.testing.assert_close(found[name], known[name], atol=1e-5, rtol=1e-5)
 
 
@@ -114,7 +114,8 @@ def test_a_file_that_is_cut_or_of_another_network_is_refused(
 
 
 def test_the_family_of_the_parts_must_be_that_of_the_file(folders: dict[str, Path]) -> None:
-    with pytest.raises(TeacherError, match=r"parts: .* is a Stable Diffusion XL, .* a Stable Diff"):
+    message = r"parts: .* is a Stable Diffusion XL model, but .* is a Stable Diffusion model"
+    with pytest.raises(TeacherError, match=message):
         _load(_file(folders["sd"]), parts=str(folders["sdxl"]))
 
 
@@ -123,7 +124,7 @@ def test_a_file_that_says_v_needs_a_scheduler_that_says_so(
 ) -> None:
     file = tmp_path / "v.safetensors"
     save_file(load_file(_file(folders["sd"])) | {"v_pred": torch.zeros(0)}, file)
-    with pytest.raises(TeacherError, match=r"predicts v_prediction and this 'epsilon'; give"):
+    with pytest.raises(TeacherError, match=r"predicts v_prediction, but this says 'epsilon'; give"):
         _load(file, parts=str(folders["sd"]))
     parts = save_blank(tmp_path / "v", "tiny-sd", predicts="v_prediction")
     assert _load(file, parts=str(parts)).predicts == "v_prediction"
@@ -146,7 +147,7 @@ UNET = "model.diffusion_model."
         (["control_model.x"], "is a ControlNet"),
         (
             ["encoder.conv_in.weight"],
-            r"keys are such as 'encoder\.conv_in\.weight'\); give a whole",
+            r"has keys such as 'encoder\.conv_in\.weight'\); give a whole",
         ),
         ([UNET + "input_blocks.0.0.weight", "cond_stage_model.model.x"], "does not tell which mod"),
     ],
@@ -202,8 +203,9 @@ def test_parts_belong_to_a_file(folders: dict[str, Path]) -> None:
 
 def test_a_folder_of_such_files_points_to_them(folders: dict[str, Path], tmp_path: Path) -> None:
     name = "pytorch_lora_weights.safetensors"
-    with pytest.raises(TeacherError, match=r"one file give that file, as .*/sd\.safetensors"):
+    message = r"for a single-file checkpoint, give its path: .*/sd\.safetensors"
+    with pytest.raises(TeacherError, match=message):
         StableDiffusion(model=str(folders["sd"].parent)).check({})
     _header(tmp_path / name, "unet.x.to_q.lora_A.weight")
-    with pytest.raises(TeacherError, match="it looks like a LoRA, which is for"):
+    with pytest.raises(TeacherError, match="it looks like a LoRA, which belongs in"):
         StableDiffusion(model=str(tmp_path)).check({})

@@ -1,4 +1,4 @@
-"""Loading and asking a Stable Diffusion folder. The folder is a small one made here."""
+"""Loading and calling a small Stable Diffusion folder that is made here."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def _latents(seed: int, count: int = 2) -> torch.Tensor:
 
 
 def test_guidance_is_what_diffusers_defines() -> None:
-    """u + s (c - u): at 0 the negative prompt, at 1 the prompt, linear in between and beyond."""
+    """u + s (c - u) is the negative prompt at 0, the prompt at 1, and linear everywhere."""
     c, u = _latents(0), _latents(1)
     torch.testing.assert_close(guide(c, u, 0.0), u)
     torch.testing.assert_close(guide(c, u, 1.0), c)
@@ -35,7 +35,7 @@ def test_guidance_is_what_diffusers_defines() -> None:
 
 
 def test_v_prediction_is_converted_at_the_border(model: Path, tmp_path: Path) -> None:
-    """Both folders hold the same network; one says that it predicts v. eps = a v + s x_t."""
+    """Both folders hold the same network; one says that it predicts v. Then eps = a v + s x_t."""
     says_v = save_tiny(tmp_path / "v", prediction_type="v_prediction")
     eps_teacher = StableDiffusion(model=str(model)).load(CPU, torch.float32)
     v_teacher = StableDiffusion(model=str(says_v)).load(CPU, torch.float32)
@@ -60,7 +60,7 @@ def test_a_schedule_that_ends_without_signal_has_clean_latents_all_the_same(tmp_
     now = TimestepRange(max=0.9999, schedule="dreamtime").draw(
         0.9, 2, teacher.alphas_cumprod, torch.Generator()
     )
-    assert (now < 998).all(), "it comes down"
+    assert (now < 998).all(), "the timestep decreases"
 
 
 def test_the_clean_latents_come_back_from_the_noise_that_was_drawn(teacher: Teacher) -> None:
@@ -124,7 +124,7 @@ def test_bad_folders_are_named_in_one_line(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "unet"])
 def test_weights_of_another_network_are_refused(model: Path, tmp_path: Path, part: str) -> None:
-    """Both libraries would fill what is missing with random numbers, or fail much later."""
+    """Both libraries would fill missing weights with random numbers, or fail much later."""
     shutil.copytree(model, tmp_path / "model")
     (file,) = (tmp_path / "model" / part).glob("*.safetensors")
     weights = load_file(file)
@@ -138,7 +138,7 @@ def test_a_damaged_vocabulary_is_one_line(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     for text in ("{bad", "{}", "[]"):
         (tmp_path / "model" / "vocabulary.json").write_text(text)
-        with pytest.raises(TeacherError, match=r"vocabulary\.json is no list of words"):
+        with pytest.raises(TeacherError, match=r"vocabulary\.json is not a list of words"):
             StableDiffusion(model=str(tmp_path / "model")).check({})
 
 

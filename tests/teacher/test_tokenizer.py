@@ -1,4 +1,4 @@
-"""Tokenizers to which each known word is one token."""
+"""Tokenizers for which each known word is one token."""
 
 from esd_splat.figurines import VOCABULARY
 from esd_splat.teacher.tokenizer import _merges, make_tokenizer
@@ -13,5 +13,5 @@ def test_every_word_is_one_token() -> None:
 
 
 def test_merges_by_hand() -> None:
-    """The commonest pair first, ties by the alphabet: the order is every token's number."""
+    """The most common pair comes first, ties are alphabetical. The order numbers the tokens."""
     assert _merges(("owl", "own", "a")) == [("o", "w"), ("ow", "l</w>"), ("ow", "n</w>")]

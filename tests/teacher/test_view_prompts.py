@@ -30,7 +30,7 @@ def test_texts() -> None:
 def test_cameras_at_the_threshold_are_not_overhead_whatever_float32_makes_of_them(
     elevation: float,
 ) -> None:
-    """``texts`` has no overhead view for them, as none is higher: they would hear the side's."""
+    """No camera is higher, so ``texts`` has the side's text in place of the overhead one."""
     orbit = Orbit(elevation=(elevation, elevation))
     cameras = orbit.turntable(100, elevation)
     assert (cameras.elevation_deg > elevation).any(), "without rounding there is nothing to show"
@@ -61,7 +61,7 @@ def test_wrong_thresholds_are_reported_together() -> None:
 def test_perp_neg_by_hand_on_both_sides_of_the_object(
     azimuth: float, mixture: list[float], weights: list[float]
 ) -> None:
-    """threestudio's coefficients make what should be 0 one thousandth at most."""
+    """With threestudio's coefficients, weights that should be 0 are at most one thousandth."""
     angles = torch.tensor([azimuth, -azimuth, azimuth - 360]), torch.zeros(3)
     expected = torch.tensor([*mixture, 0.0]).expand(3, -1)
     torch.testing.assert_close(PERP_NEG.mixture(*angles), expected, atol=1e-6, rtol=0.0)
@@ -70,7 +70,7 @@ def test_perp_neg_by_hand_on_both_sides_of_the_object(
 
 
 def test_the_text_slides_without_a_jump_and_the_weights_pull_only_away() -> None:
-    """A tenth of a degree moves a share by 1/900, and no weight by a hundredth."""
+    """A tenth of a degree changes a share by 1/900, and a weight by less than a hundredth."""
     azimuth = torch.linspace(-200, 200, 4001)
     mixture, weights = (f(azimuth, torch.zeros(4001)) for f in (PERP_NEG.mixture, PERP_NEG.avoided))
     torch.testing.assert_close(mixture.sum(1), torch.ones(4001))

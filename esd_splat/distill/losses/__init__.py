@@ -1,4 +1,4 @@
-"""Score-distillation objectives. To add one: write its file, then add its line here."""
+"""Score-distillation losses. To add one, write its file and add a line here."""
 
 from esd_splat.distill.losses.asd import Asd
 from esd_splat.distill.losses.base import PREDICTIONS, ScoreDistillation, surrogate_loss

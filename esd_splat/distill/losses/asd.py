@@ -11,14 +11,14 @@ from esd_splat.types import Latents, Timesteps
 class Asd(ScoreDistillation):
     """VSD without a LoRA: the frozen teacher at a later timestep takes its place.
 
-    A network predicts noise the better the more of it there is. What a LoRA would learn, to
-    predict the renderings' noise better than the teacher does, is had from the teacher itself by
-    showing it the same latents and noise a little later.
+    A network predicts noise more accurately at higher noise levels. A LoRA would learn to predict
+    the noise of the renderings better than the teacher does. The teacher itself does so if it is
+    given the same latents and noise at a slightly later timestep.
     """
 
     shift: float = Field(default=0.1, ge=0, le=1)
-    """How much later it is asked, as a fraction of the timestep itself. ScaleDreamer's plus_ratio
-    is a fraction of the timestep minus its lower bound."""
+    """How much later the timestep of the teacher's second prediction is, as a fraction of the first
+    timestep. ScaleDreamer's plus_ratio is a fraction of the timestep minus its lower bound."""
 
     @override
     def later(self, t: Timesteps, T: int) -> Timesteps:
@@ -26,5 +26,5 @@ class Asd(ScoreDistillation):
 
     @override
     def direction(self, teacher: Latents, teacher_later: Latents) -> Latents:
-        """The guided teacher at its timestep, less the unguided one at the later timestep."""
+        """Return the guided teacher at its timestep minus the unguided one at the later one."""
         return teacher - teacher_later

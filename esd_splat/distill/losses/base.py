@@ -1,4 +1,4 @@
-"""What every score-distillation objective is, and how its direction becomes a gradient."""
+"""The base class of score-distillation losses, and how a direction becomes a gradient."""
 
 import inspect
 from collections.abc import Callable
@@ -19,22 +19,29 @@ PREDICTIONS = frozenset(
         "level",
     }
 )
-"""Everything that the trainer can supply, by the name a loss asks for it.
+"""Everything that the trainer can supply, by the name under which a loss asks for it.
 
-The ``noise`` in the noisy latents, and what is predicted from these at their timestep: by the
-``teacher`` with guidance, by the teacher for the prompt (``teacher_cond``), for the empty and for
-the negative prompt, by the LoRA with its camera, by the LoRA with the camera dropped, and
-by the ``Pool`` of recent views. ``teacher_later`` is for the prompt at ``ScoreDistillation.later``,
-from the same latents and noise; ``inverted`` the last prediction on the path of ``Inversion``.
-``level`` is no prediction but the timestep, as a fraction of T."""
+- ``noise``: the noise in the noisy latents.
+- ``teacher``: the teacher's prediction for the prompt, with guidance.
+- ``teacher_cond``, ``teacher_empty``, ``teacher_negative``: the teacher's predictions for the
+  prompt, the empty prompt and the negative prompt, without guidance.
+- ``teacher_later``: like ``teacher_cond``, but for the same clean latents and noise at the timestep
+  of ``ScoreDistillation.later``.
+- ``lora``, ``lora_null``: the LoRA's predictions with the camera, and with it dropped.
+- ``pooled``: the prediction of the ``Pool`` of recent views.
+- ``inverted``: the prediction that the last step on the path of ``Inversion`` used.
+- ``level``: the timestep as a fraction of T.
+
+All predictions but ``teacher_later`` and ``inverted`` are for the noisy latents at their timestep.
+"""
 
 
 class ScoreDistillation:
     """Maps noise predictions to a descent direction on the latents.
 
-    A subclass is a frozen dataclass: its fields are its configuration. Its ``direction`` takes
-    noise predictions *by name*; those parameter names are the declaration of what the trainer
-    must evaluate, so a loss that does not ask for the LoRA never pays for it.
+    A subclass is a frozen dataclass whose fields are its configuration. Its ``direction`` takes
+    noise predictions *by name*. The names of its parameters declare what the trainer must evaluate,
+    so a loss that does not ask for the LoRA never pays for it.
     """
 
     takes: ClassVar[frozenset[str]]
@@ -43,18 +50,19 @@ class ScoreDistillation:
 
     @property
     def inversion(self) -> Inversion | None:
-        """How the noise in the noisy latents is found; ``None``, unless a subclass says: drawn."""
+        """How the noise in the noisy latents is found, or ``None`` (the default) if it is drawn."""
         return None
 
     def later(self, t: Timesteps, T: int) -> Timesteps:
-        """The timestep of ``teacher_later``, within ``t .. T - 1``; of no use to other losses."""
+        """Return the timestep of ``teacher_later``, in ``t .. T - 1``. Only some losses use it."""
         return t
 
     @property
     def needs(self) -> frozenset[str]:
-        """What ``direction`` of this instance reads; the trainer evaluates nothing else.
+        """What ``direction`` of this instance reads. The trainer evaluates nothing else.
 
-        All that the class takes, unless a subclass knows of a configuration that can do with less.
+        By default it is all that the class takes. A subclass can name less for configurations that
+        do not need everything.
         """
         return self.takes
 
@@ -69,17 +77,17 @@ class ScoreDistillation:
 
 
 def surrogate_loss(latents: Latents, direction: Latents) -> Float[Tensor, ""]:
-    """Scalar whose gradient with respect to ``latents`` is ``direction / b``.
+    """Return a scalar whose gradient with respect to ``latents`` is ``direction / b``.
 
-    Score distillation defines a gradient, not a loss: this is the handle autograd needs, and its
-    value means nothing (log the norm of ``direction`` instead). The inner product is used rather
-    than ``0.5 * ||x - sg(x - d)||^2`` because the latter rounds ``d`` away in half precision when
-    ``|d|`` is far below ``|x|``.
+    Score distillation defines a gradient, not a loss, but autograd needs a scalar to start from.
+    The value of the scalar means nothing; log the norm of ``direction`` instead. It is an inner
+    product rather than ``0.5 * ||x - sg(x - d)||^2``, because the latter rounds ``d`` away in half
+    precision when ``|d|`` is far below ``|x|``.
 
     Args:
-        latents: what the gradient should reach.
-        direction: weighted by timestep already; no gradient flows into it.
+        latents: the latents that should get the gradient, ``b`` of them.
+        direction: the direction, already weighted by timestep. No gradient flows into it.
     """
-    # A float16 sum over a 4 x 64 x 64 latent can pass 65504 and look like a diverged run.
+    # In float16 the sum over a 4 x 64 x 64 latent can exceed 65504, as if the run had diverged.
     wide = torch.promote_types(latents.dtype, torch.float32)
     return (latents * direction.detach()).sum(dtype=wide) / latents.shape[0]

@@ -1,4 +1,4 @@
-"""Score debiasing (Debiased-SDS, Hong et al., arXiv:2303.15413): no pull may be overwhelming."""
+"""Score debiasing (Debiased-SDS, Hong et al., arXiv:2303.15413): limiting the gradient."""
 
 from esd_splat.errors import refuse
 from esd_splat.settings.schema import Field, section
@@ -9,12 +9,13 @@ from esd_splat.types import Latents
 class Clamp:
     """Limits each element of the gradient on the latents to [-c, c], for any loss.
 
-    Views that a teacher finds unlikely get the strongest pulls, towards the ones it prefers: a
-    small ``c`` at first keeps these from deciding where the front is, a larger one later lets
-    detail in. Debiased-SDS and threestudio let it rise from 0.5 to 2, at a guidance scale of 100;
-    without guidance hardly an element is that large, and smaller limits are needed to act at all.
+    Views that the teacher finds unlikely get the largest gradients, towards views that it prefers.
+    A small ``c`` at first keeps these gradients from deciding where the front is. A larger ``c``
+    later lets detail in. Debiased-SDS and threestudio raise it from 0.5 to 2, at a guidance scale
+    of 100. Without guidance hardly any element is that large, so only smaller limits have an
+    effect.
 
-    What is limited is ``w(t) * direction``, AFTER the weight of the timestep, as in threestudio's
+    The limit applies to ``w(t) * direction``, AFTER the weight of the timestep, as in threestudio's
     ``grad_clip``. Both are in units of the latents, whose standard deviation is about 1.
     """
 
@@ -30,12 +31,12 @@ class Clamp:
             refuse([f"{missing}: must be given together with {given}, or neither of them"])
 
     def limit(self, progress: float) -> float | None:
-        """``c`` when a share of ``progress`` of the run is done, in [0, 1]; ``None`` if off."""
+        """Return ``c`` at ``progress``, a fraction of the run in [0, 1], or ``None`` if off."""
         if self.start is None or self.end is None:
             return None
         return self.start + progress * (self.end - self.start)
 
     def apply(self, gradient: Latents, progress: float) -> Latents:
-        """``gradient`` within its limit; as it is, if there is none."""
+        """Return ``gradient`` clamped to the limit, or as it is if there is none."""
         c = self.limit(progress)
         return gradient if c is None else gradient.clamp(-c, c)

@@ -9,11 +9,12 @@ from esd_splat.types import Latents
 
 @section
 class Csd(ScoreDistillation):
-    """Only what guidance adds: towards the prompt, and away from the negative one if that counts.
+    """Only what guidance adds: a move to the prompt, and optionally away from the negative prompt.
 
-    The gradient of an implicit classifier, ``log p(prompt | noisy)``. The renderings' own score has
-    no part in it, so nothing keeps views from being over-sharp. ``teacher.guidance_scale`` does not
-    count: a factor of the whole direction means nothing to Adam.
+    This follows the gradient of an implicit classifier, ``log p(prompt | noisy)``. The score of the
+    renderings themselves has no part in it, so nothing keeps views from becoming too sharp.
+    ``teacher.guidance_scale`` has no effect: it would only scale the whole direction, which Adam
+    cancels.
     """
 
     negative: float = Field(default=0.0, ge=0)
@@ -23,7 +24,7 @@ class Csd(ScoreDistillation):
     @property
     @override
     def needs(self) -> frozenset[str]:
-        """The negative prompt's prediction only where it counts."""
+        """All predictions, but the one for the negative prompt only if its weight is not 0."""
         return self.takes if self.negative else self.takes - {"teacher_negative"}
 
     @override
@@ -33,7 +34,7 @@ class Csd(ScoreDistillation):
         teacher_empty: Latents,
         teacher_negative: Latents | None = None,
     ) -> Latents:
-        """``(cond - empty) + negative (empty - negative prompt)``."""
+        """Return ``(cond - empty) + w (empty - negative)``, where ``w`` is ``self.negative``."""
         direction = teacher_cond - teacher_empty
         if self.negative and teacher_negative is not None:
             direction = direction + self.negative * (teacher_empty - teacher_negative)

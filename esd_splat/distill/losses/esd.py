@@ -11,22 +11,24 @@ from esd_splat.types import Latents
 FORMERLY: Any = {"x-renamed": {"particle": "lora"}}
 """What the LoRA was called in older configs."""
 MAX_ENTROPY_WEIGHT = 4.0
-"""Far above 1, where renderings already spread wider than the teacher's images (1 is exact)."""
+"""Upper limit of the entropy weight. It is far above 1, which fits the pooled renderings to the
+teacher's images exactly. Above 1 they spread wider."""
 
 
 @section
 class Esd(ScoreDistillation):
-    """Each view as the teacher likes it, plus an entropy term that rewards views for differing.
+    """Each view follows the teacher, and an entropy term rewards views for differing.
 
-    What the renderings are is split between a prediction that knows the camera and one that does
-    not. The latter is the score of *all* views pooled, so moving against it spreads them::
+    The score of the renderings is split between a prediction that knows the camera and one that
+    does not. The latter is the score of *all* views pooled, so moving against it spreads them::
 
         direction = teacher - (1 - w) * camera - w * marginal        w = entropy_weight
 
-    which descends ``w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))``, with ``q`` the noised
-    renderings, ``c`` the camera and ``p`` the teacher. Either prediction can be the LoRA's, as
-    in the paper, or computed: given camera and background a rendering is one point, whose
-    prediction is the noise that was drawn; the pooled views have a closed form, see ``Pool``.
+    This descends ``w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))``, where ``q`` is the
+    distribution of the noised renderings, ``c`` the camera and ``p`` the teacher. Either prediction
+    can be the LoRA's, as in the paper, or be computed. Given the camera and the background, a
+    rendering is a single point, whose prediction is the noise that was drawn. The pooled views have
+    a closed form; see ``Pool``.
     """
 
     entropy_weight: float = Field(
@@ -48,13 +50,13 @@ class Esd(ScoreDistillation):
 
     @property
     def parts(self) -> tuple[str, str]:
-        """The predictions between which the entropy term is: of a view, and of all together."""
+        """The names of the two predictions: given the camera, and for all views together."""
         return self.camera, {"lora": "lora_null", "pool": "pooled"}[self.marginal]
 
     @property
     @override
     def needs(self) -> frozenset[str]:
-        """The teacher, and the one or two predictions that count at this entropy weight."""
+        """The teacher, and the one or two predictions whose weight is not 0."""
         camera, marginal = self.parts
         counts = {camera: self.entropy_weight != 1, marginal: self.entropy_weight != 0}
         return frozenset({"teacher"} | {name for name, does in counts.items() if does})
@@ -68,27 +70,28 @@ class Esd(ScoreDistillation):
         noise: Latents | None = None,
         pooled: Latents | None = None,
     ) -> Latents:
-        """Descent direction on the clean latents; subtract it, or see ``surrogate_loss``.
+        """Return the direction on the clean latents that descent subtracts. See ``surrogate_loss``.
 
-        The arguments are noise predictions (not scores) at the same noisy latents and timestep.
-        Weighting by timestep is the caller's. Those that ``needs`` does not name are not read.
+        The arguments are noise predictions (not scores) for the same noisy latents and timestep.
+        Those that ``needs`` does not name are not read. The caller weights the result by timestep.
 
         Args:
-            teacher: pretrained network given the prompt, guidance scale already applied.
+            teacher: the pretrained network given the prompt, with guidance already applied.
             lora: the LoRA given the camera that rendered these latents.
             lora_null: the same LoRA with the camera dropped.
-            noise: what was drawn.
-            pooled: of the pooled recent views.
+            noise: the noise that was drawn.
+            pooled: the prediction of the pool of recent views.
 
         Returns:
-            Zero where the renderings are already as the teacher and the entropy term want them.
+            The direction. It is zero where the renderings already satisfy the teacher and the
+            entropy term.
 
         Raises:
             TypeError: a prediction in ``needs`` was not given.
 
         Source:
-            Algorithm 1 of the paper with the sign that descent needs: it prints a plus for noise
-            predictions, which is right for scores only. The authors' own code agrees with us.
+            Algorithm 1 of the paper, with the sign that descent needs. The paper prints a plus for
+            noise predictions, which is right for scores only. The authors' own code agrees with us.
         """
         camera = lora if self.camera == "lora" else noise
         marginal = lora_null if self.marginal == "lora" else pooled

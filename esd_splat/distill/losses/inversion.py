@@ -1,4 +1,4 @@
-"""Noise that a scene's views are taken to by the teacher itself, instead of noise that is drawn."""
+"""DDIM inversion: noise that the teacher finds for a view, instead of noise that is drawn."""
 
 import itertools
 from collections.abc import Callable
@@ -14,22 +14,23 @@ from esd_splat.types import Latents, Timesteps
 
 @dataclass(frozen=True)
 class Inversion:
-    """DDIM inversion: the deterministic path of a diffusion model, walked from its images to noise.
+    """DDIM inversion: the deterministic path of a diffusion model, followed from images to noise.
 
-    Where drawn noise asks each view for something else in every step, inverted noise asks for
-    nearly the same again, so detail adds up instead of being averaged away.
+    Drawn noise asks a view for something different in every step. Inverted noise asks for nearly
+    the same again, so detail accumulates instead of being averaged away.
     """
 
     steps: int
-    """Steps of the path, at least 1; each is a pass through the network for every view."""
+    """Number of steps of the path, at least 1. Each step is a pass through the network per view."""
     guidance_scale: float
-    """Of the predictions on the path: 0 is without the prompt, 1 with it, below 0 away from it."""
+    """Guidance scale of the predictions on the path. 0 is without the prompt, 1 is with it, and
+    negative scales lead away from it."""
     last: float = 0.0
-    """Length of the last of at least 2 steps, as a fraction of T, at least one timestep; 0 makes
-    all of one length."""
+    """Length of the last of at least 2 steps, as a fraction of T. It is at least one timestep. The
+    other steps have equal lengths. 0 makes all steps equal."""
 
     def times(self, t: Timesteps, T: int) -> Int[Tensor, "k b"]:
-        """The timesteps of the path of each view, from 0 to ``t``; ``k`` is ``steps + 1``."""
+        """Return the timesteps of each view's path, from 0 to ``t``. ``k`` is ``steps + 1``."""
         if self.last == 0:
             shares = torch.linspace(0, 1, self.steps + 1, device=t.device)
             return (shares[:, None] * t).round().long()
@@ -44,11 +45,13 @@ class Inversion:
         alphas_cumprod: AlphasCumprod,
         t: Timesteps,
     ) -> tuple[Latents, Latents]:
-        """The noisy latents at ``t``, and the prediction of the last step to them.
+        """Follow the path, and return the noisy latents at ``t`` and the last step's prediction.
 
         Args:
-            eps: the noise prediction to walk along.
-            clean: where the path starts.
+            eps: the noise prediction that defines the path.
+            clean: the clean latents, where the path starts.
+            alphas_cumprod: the noise schedule.
+            t: the timesteps where the path ends.
         """
         noisy, predicted = clean, torch.zeros_like(clean)
         times = self.times(t, len(alphas_cumprod))

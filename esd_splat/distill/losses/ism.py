@@ -10,10 +10,10 @@ from esd_splat.types import Latents
 
 @section
 class Ism(ScoreDistillation):
-    """The teacher with the prompt against itself without it, one interval back on a DDIM path.
+    """The teacher with the prompt against itself without it, one interval earlier on a DDIM path.
 
-    The noisy latents come from the view by DDIM inversion without the prompt, in long steps and one
-    short one at the end. Their ``teacher.guidance_scale`` is 7.5.
+    The noisy latents come from DDIM inversion of the view without the prompt, in long steps and a
+    short last one. The authors' ``teacher.guidance_scale`` is 7.5.
     """
 
     steps: int = Field(default=5, ge=2)
@@ -30,5 +30,5 @@ class Ism(ScoreDistillation):
 
     @override
     def direction(self, teacher: Latents, inverted: Latents) -> Latents:
-        """The guided teacher at ``t``, less the prediction that the last step to ``t`` took."""
+        """Return the guided teacher at ``t`` minus the one without the prompt one step earlier."""
         return teacher - inverted

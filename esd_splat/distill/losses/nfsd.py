@@ -10,17 +10,18 @@ from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
 LOW_NOISE = 0.2
-"""Fraction of T below which the teacher's own prediction holds no noise worth removing."""
+"""Fraction of T below which the prediction for the empty prompt has hardly any noise to remove."""
 
 
 @section
 class Nfsd(ScoreDistillation):
     """Guidance, and a step into the domain of good images, without the noise that is in SDS.
 
-    The prediction for the empty prompt is split into noise, which is dropped, and the way to
-    better images: what it says against the negative prompt, or, at low noise, all of it. Set
-    ``negative_prompt`` to what bad images are; left empty, high noise levels have guidance only.
-    ``teacher.guidance_scale`` does not count: ``guidance_scale`` here does.
+    The prediction for the empty prompt is split into noise, which is dropped, and a direction
+    towards better images. That direction is its difference from the prediction for the negative
+    prompt or, at low noise, the whole prediction. Set ``negative_prompt`` to words for bad images.
+    If it is empty, only guidance is left at high noise. ``teacher.guidance_scale`` has no effect;
+    ``guidance_scale`` here takes its place.
     """
 
     guidance_scale: float = Field(default=7.5, ge=0, le=1000)
@@ -34,6 +35,9 @@ class Nfsd(ScoreDistillation):
         teacher_negative: Latents,
         level: Float[Tensor, "b 1 1 1"],
     ) -> Latents:
-        """``domain + s (cond - empty)``; domain is ``empty``, less ``negative`` above 0.2 T."""
+        """Return ``domain + s (cond - empty)``.
+
+        Below 0.2 T, ``domain`` is ``empty``. From 0.2 T on, it is ``empty - negative``.
+        """
         domain = torch.where(level < LOW_NOISE, teacher_empty, teacher_empty - teacher_negative)
         return domain + self.guidance_scale * (teacher_cond - teacher_empty)

@@ -1,4 +1,4 @@
-"""Penalties on the scene itself: they keep splats few, small and decided, and see no teacher."""
+"""Penalties on the scene itself. They keep Gaussians few and small, and pixels opaque or empty."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,16 +7,16 @@ from esd_splat.scene.gaussians import Gaussians
 from esd_splat.settings.schema import Field, section
 
 SPARSITY_FLOOR = 0.01
-"""Rounds ``|alpha|`` off at 0, so that empty pixels have no gradient (threestudio's value)."""
+"""Smooths ``|alpha|`` at 0, so that empty pixels have no gradient (threestudio's value)."""
 
 
 @section
 class Regularise:
-    """Weights of the penalties added to the distillation loss; zero, the default, is off.
+    """Weights of the penalties that are added to the distillation loss. Zero, the default, is off.
 
     Every term is a mean, so a weight keeps its meaning when the number of Gaussians, views or
-    pixels changes. ``o`` is a Gaussian's opacity, ``s`` a standard deviation along one of its
-    axes (world units), ``alpha`` the opacity of a rendered pixel.
+    pixels changes. ``o`` is a Gaussian's opacity, ``s`` the standard deviation along one of its
+    axes (in world units), and ``alpha`` the opacity of a rendered pixel.
     """
 
     opacity: float = Field(default=0.0, ge=0)
@@ -35,10 +35,10 @@ class Regularise:
     def terms(
         self, gaussians: Gaussians, alphas: Float[Tensor, "b h w"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """The weighted penalties that are on, by field name, each to be added to the loss.
+        """Return the weighted penalties that are on, by field name, to be added to the loss.
 
         Args:
-            gaussians: the scene; at least one Gaussian.
+            gaussians: the scene, with at least one Gaussian.
             alphas: rendered opacity of every pixel of every view, in [0, 1].
         """
         penalties = {

@@ -10,12 +10,11 @@ from esd_splat.types import Latents
 
 @section
 class Sdi(ScoreDistillation):
-    """SDS whose noise is not drawn: it is the one from which the teacher would make this view.
+    """SDS whose noise is found, not drawn: it is the noise from which the teacher makes the view.
 
-    It is found by DDIM inversion with the prompt, without the fresh noise that theirs adds on the
-    way. Their timesteps come down over the run
-    (``timesteps.schedule=sqrt``, with ``min_start`` and ``max_end`` null), and
-    ``teacher.guidance_scale`` is 7.5.
+    It is found by DDIM inversion with the prompt. The authors also add fresh noise on the way,
+    which is left out here. Their timesteps decrease over the run (``timesteps.schedule=sqrt``, with
+    ``min_start`` and ``max_end`` null), and their ``teacher.guidance_scale`` is 7.5.
     """
 
     steps: int = Field(default=10, ge=1)
@@ -30,5 +29,5 @@ class Sdi(ScoreDistillation):
 
     @override
     def direction(self, teacher: Latents, noise: Latents) -> Latents:
-        """Descent direction on the clean latents, of the guided teacher and the found noise."""
+        """Return the descent direction on the clean latents: the guided teacher minus the noise."""
         return teacher - noise

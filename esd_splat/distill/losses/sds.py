@@ -11,11 +11,11 @@ from esd_splat.types import Latents
 class Sds(ScoreDistillation):
     """The drawn noise stands in for the score of the renderings.
 
-    It is exactly what a perfect camera-conditioned LoRA would predict, so this is VSD with
-    nothing to train.
+    It is exactly what a perfect camera-conditioned LoRA would predict, so this is VSD without
+    training.
     """
 
     @override
     def direction(self, teacher: Latents, noise: Latents) -> Latents:
-        """Descent direction on the clean latents, from the guided teacher and the drawn noise."""
+        """Return the descent direction on the clean latents: the guided teacher minus the noise."""
         return teacher - noise

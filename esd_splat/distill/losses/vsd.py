@@ -13,5 +13,5 @@ class Vsd(ScoreDistillation):
 
     @override
     def direction(self, teacher: Latents, lora: Latents) -> Latents:
-        """Descent direction on the clean latents, from the guided teacher and the LoRA."""
+        """Return the descent direction on the clean latents: the guided teacher minus the LoRA."""
         return teacher - lora

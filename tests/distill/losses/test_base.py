@@ -1,4 +1,4 @@
-"""The handle for autograd, and what a new loss gets and must say."""
+"""The surrogate loss for autograd, and what a new loss gets and must declare."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def test_a_new_loss_needs_what_its_direction_names() -> None:
     ids=str,
 )
 def test_needs_are_what_the_direction_depends_on(loss: ScoreDistillation, names: list[str]) -> None:
-    """Not one more, which would cost a network evaluation, and not one less."""
+    """Neither more, which would cost a network evaluation, nor less."""
     needs = set(names)
     assert loss.needs == needs
     eps = {

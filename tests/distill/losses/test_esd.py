@@ -18,7 +18,7 @@ def _eps(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_zero_entropy_weight_is_vsd_bit_for_bit(dtype: torch.dtype) -> None:
     teacher, lora, pooled = _eps(0, dtype), _eps(1, dtype), _eps(2, dtype)
-    pooled[0] = float("inf")  # 0 * inf would be NaN: the branch must not even be read
+    pooled[0] = float("inf")  # 0 * inf would be NaN, so this must not be read
     vsd = Vsd().direction(teacher, lora)
     assert torch.equal(Esd(0.0).direction(teacher, lora, pooled), vsd)
     assert torch.equal(Esd(0.0).direction(teacher, lora), vsd)

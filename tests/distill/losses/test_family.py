@@ -1,4 +1,4 @@
-"""The losses beyond ESD and its limits: what each is where a simpler one is known."""
+"""The other losses, each in cases where it equals a simpler formula."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_csd_with_a_negative_prompt_of_weight_one_is_cond_against_negative() -> 
 
 
 def test_nfsd_has_no_noise_to_remove_where_noise_is_low() -> None:
-    """There it is the guided prediction itself; above, with an empty negative, guidance alone."""
+    """There it is the guided prediction. Above, an empty negative prompt leaves guidance alone."""
     low = Nfsd(3.0).direction(COND, EMPTY, NEGATIVE, LOW)
     torch.testing.assert_close(low, guide(COND, EMPTY, 3.0))
     high = Nfsd(3.0).direction(COND, EMPTY, EMPTY, HIGH)
@@ -72,7 +72,7 @@ def test_asd_of_a_teacher_that_knows_the_noise_is_guidance_against_it() -> None:
 
 
 def _gaussian(deviation: float) -> tuple:
-    """The exact noise prediction of N(0, deviation^2), and where its flow takes a point to."""
+    """Return the exact noise prediction for N(0, deviation^2), and the scale of its flow."""
 
     def scale(t: Tensor) -> Tensor:
         alpha, sigma = alpha_sigma(ALPHAS_CUMPROD, t)
@@ -86,7 +86,7 @@ def _gaussian(deviation: float) -> tuple:
 
 @pytest.mark.parametrize("deviation", [0.5, 1.0, 2.0])
 def test_inversion_follows_the_flow_of_a_gaussian(deviation: float) -> None:
-    """Along it a point stays at the same quantile; the error is of first order in the step."""
+    """The flow keeps a point at its quantile. The error is of first order in the step size."""
     eps, scale = _gaussian(deviation)
     clean, t = _eps(3), torch.tensor([400, 950])
     # The path starts at timestep 0, which has a little noise already.

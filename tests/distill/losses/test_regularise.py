@@ -1,4 +1,4 @@
-"""Every penalty by hand, and that nothing but its weight scales it."""
+"""Every penalty by hand. Nothing but its weight scales it."""
 
 import math
 
