@@ -1,14 +1,14 @@
-# make demo        a red owl from nothing: environment, one run, outputs/demo
-# make test        environment, lint, types, tests; those in a browser where Chromium and viewers are
-# make viewers     the splat viewers that the tests open our files in, by npm
-# make sanitize    the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
-# make wheel-test  the native tests on the wheel built here, under another Python and torch
-# make clean       remove what these made, but for finished runs in outputs/
+# make demo        install into $(VENV), then fit a red owl into outputs/demo
+# make test        install, lint, check types, run tests; those in a browser need Chromium, viewers
+# make viewers     install the splat viewers that the browser tests use, with npm
+# make sanitize    run the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make wheel-test  build a wheel, and run the native tests on it with another Python and torch
+# make clean       remove everything that these commands made, except for runs in outputs/
 #
-# With a C++ compiler the native kernels are built, with nvcc also those for CUDA;
-# ESD_SPLAT_BUILD=cuda|cpu|none insists.
+# If there is a C++ compiler, the native kernels are built, and with nvcc also those for CUDA.
+# ESD_SPLAT_BUILD=cuda|cpu|none makes the choice explicit.
 #
-# A machine without an NVIDIA GPU saves some gigabytes with torch's CPU build:
+# On a machine without an NVIDIA GPU, the CPU build of torch saves some gigabytes:
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
@@ -17,7 +17,8 @@ PROMPT ?= a red owl
 PIP_FLAGS ?=
 # Processes that share the tests, a thread each.
 WORKERS ?= 2
-# More threads than cores make small tensors slower; the embedded teacher gains little beyond two.
+# More threads than cores slow down work on small tensors. The embedded teacher gains little from
+# more than two threads.
 export OMP_NUM_THREADS ?= 2
 
 BIN := $(VENV)/bin
@@ -42,15 +43,15 @@ VIEWERS := tests/viewers/node_modules
 
 viewers: $(VIEWERS)/.package-lock.json
 
-# npm leaves that file when all is installed. No package needs its install script here.
+# npm writes this file when the installation is complete. No package needs an install script.
 $(VIEWERS)/.package-lock.json: tests/viewers/package-lock.json
 	cd tests/viewers && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
 SANITIZE := -fsanitize=address,undefined
-NATIVE_TESTS := tests/rasterize tests/densify
+NATIVE_TESTS := tests/scene/rasterize tests/scene/densify
 
-# Whatever the tests say, the plain build comes back: the other would end every plain Python.
+# The normal build is always restored, as the other one aborts every Python without the preloads.
 sanitize: $(VENV)/.installed-test
 	trap 'exit 130' INT TERM; \
 	trap 'rm -f esd_splat/_C*.so; $(BIN)/python setup.py build_ext --inplace --force' EXIT; \
@@ -63,7 +64,7 @@ OTHER_PYTHON ?= python3.12
 OTHER_TORCH ?= 2.11.0
 WHEEL := build/wheel-test
 
-# The tests are copied away from the package's sources, else they would import those.
+# The tests are copied to another folder, as they would import the package's sources here.
 wheel-test: $(VENV)/.installed-test
 	rm -rf build && mkdir -p $(WHEEL)
 	ESD_SPLAT_BUILD=cpu $(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL)
@@ -72,13 +73,13 @@ wheel-test: $(VENV)/.installed-test
 	tar -c --exclude node_modules tests cuda_ext pyproject.toml | tar -x -C $(WHEEL)
 	cd $(WHEEL) && venv/bin/python -c "import torch, esd_splat._C" && venv/bin/python -m pytest $(NATIVE_TESTS)
 
-# Kernels of another kind than asked for must not stay.
+# Remove the kernels if ESD_SPLAT_BUILD has changed.
 $(KIND):
 	mkdir -p $(VENV)
 	rm -f $(VENV)/.build-* esd_splat/_C*.so
 	touch $@
 
-# The stamps say which set-up an environment was made for; a changed one is installed again.
+# These files mark a complete installation. It is repeated when one of the $(SETUP) files changes.
 $(VENV)/.installed: $(SETUP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) setuptools torch

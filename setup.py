@@ -1,7 +1,8 @@
-"""What pyproject.toml cannot say: configs lie beside the package, and there are kernels to compile.
+"""The parts of the build that pyproject.toml cannot express: kernels to compile, and the configs.
 
-``ESD_SPLAT_BUILD`` is ``cuda`` (needs nvcc), ``cpu`` (needs a C++ compiler and torch) or ``none``;
-unset, it is the most that is possible here. Only what was asked for by name may fail.
+``ESD_SPLAT_BUILD`` is ``cuda`` (needs nvcc), ``cpu`` (needs a C++ compiler and torch) or ``none``.
+If it is not set, as much as possible is built, and the installation succeeds even if the kernels
+cannot be compiled. If it is set, a failure to compile them is an error.
 """
 
 import os
@@ -15,7 +16,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 TORCH_TARGET = "0x020a000000000000"
-"""torch 2.10, the first whose stable interface has what we need: the result runs on all later."""
+"""Version 2.10, the first torch whose stable interface has all that the kernels use. The extension
+runs with this and all later versions."""
 PYTHON_TARGET = "0x030a0000"
 ARCHITECTURES = (75, 80, 90)
 SOURCES = Path("cuda_ext")
@@ -23,14 +25,16 @@ ASKED = os.environ.get("ESD_SPLAT_BUILD", "")
 
 
 def decide() -> str:
-    """``cuda``, ``cpu`` or ``none``, and why not more in one line."""
+    """Return ``cuda``, ``cpu`` or ``none``. If it is ``none`` by necessity, print the reason."""
     if ASKED not in ("", "cuda", "cpu", "none"):
         sys.exit(f"ESD_SPLAT_BUILD={ASKED}: must be cuda, cpu or none")
     home = cuda_home()
     try:
-        import torch  # noqa: F401  a build dependency that pip cannot choose: CPU or CUDA
+        # A build dependency that pyproject.toml does not list, because pip cannot know whether to
+        # install the CPU or the CUDA build.
+        import torch  # noqa: F401
     except ImportError:
-        missing = "torch, which pip's isolated builds hide (--no-build-isolation shows it)"
+        missing = "torch, which pip hides from the build without --no-build-isolation"
     else:
         lacking = ASKED == "cuda" and home is None
         missing = "nvcc, and CUDA_HOME with lib64/libcudart_static.a" if lacking else ""
@@ -44,10 +48,10 @@ def decide() -> str:
 
 
 class Build(build_ext):
-    """Compiles the CUDA files with nvcc, and links them to the rest."""
+    """Builds the extension, with CUDA sources compiled by nvcc."""
 
     def build_extension(self, ext: Extension) -> None:
-        """As usual, with what nvcc made."""
+        """Compile the CUDA sources with nvcc, then build the rest as usual and link both."""
         import torch
         from torch.utils.cpp_extension import include_paths, library_paths
 
@@ -76,13 +80,16 @@ class Build(build_ext):
             subprocess.check_call(["nvcc", "-c", str(source), "-o", str(target), *options])
         except subprocess.CalledProcessError as error:
             raise CompileError(
-                f"nvcc cannot compile {source}; ESD_SPLAT_BUILD=cpu does without"
+                f"nvcc cannot compile {source}; set ESD_SPLAT_BUILD=cpu to build without CUDA"
             ) from error
         return str(target)
 
 
 def cuda_home() -> Path | None:
-    """Where the CUDA toolkit is, if it is; nvcc may be a wrapper that stands elsewhere."""
+    """Return the folder of the CUDA toolkit, or ``None`` if there is none.
+
+    It is not always the parent folder of nvcc, which may be a wrapper in another place.
+    """
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         return None
@@ -94,7 +101,7 @@ def cuda_home() -> Path | None:
 
 
 def extension(build: str) -> Extension:
-    """``esd_splat._C`` against torch's stable interface and Python's limited one."""
+    """Return ``esd_splat._C``, built with torch's stable interface and Python's limited API."""
     ext = Extension(
         "esd_splat._C",
         sorted(str(p) for p in [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]),
@@ -104,7 +111,7 @@ def extension(build: str) -> Extension:
             ("Py_LIMITED_API", PYTHON_TARGET),
         ],
         extra_compile_args=["-std=c++20", "-O3", "-g0", "-fvisibility=hidden"],
-        # By name: some linkers drop a library of which they see no symbol used.
+        # Some linkers drop a library if they see no use of its symbols.
         extra_link_args=["-Wl,--no-as-needed"] * (sys.platform == "linux")
         + ["-ltorch", "-ltorch_cpu"],
         language="c++",

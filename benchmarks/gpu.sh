@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# What only a GPU can tell, into benchmarks/results/<gpu>.md: one section for each subcommand,
-# replaced when it is run again. Each takes less than 10 minutes and no network.
+# Measure what needs a GPU, and write it to benchmarks/results/<gpu>.md. Each subcommand has a
+# section there, which it replaces when it is run again. It takes less than 10 minutes and needs no
+# network.
 #
-#   benchmarks/gpu.sh tests     CUDA tests; densification under compute-sanitizer
-#   benchmarks/gpu.sh kernels   densification and drawing, timed
-#   benchmarks/gpu.sh step      a step above its networks' passes: every method; real sizes, random weights
-#   benchmarks/gpu.sh job       one whole run of configs/esd.yaml
+#   benchmarks/gpu.sh tests     run the CUDA tests; those of densification under compute-sanitizer
+#   benchmarks/gpu.sh kernels   time densification and rendering
+#   benchmarks/gpu.sh step      time a step beyond the passes through its networks, for every method
+#                               and for networks of real size with random weights
+#   benchmarks/gpu.sh job       run configs/esd.yaml from start to end
 #
-# PYTHON     an interpreter with CUDA torch (default: python3)
-# WHEELS     a folder of wheels that it lacks, gsplat's among them (default: wheels)
+# PYTHON     an interpreter with a CUDA build of torch (default: python3)
+# WHEELS     a folder with wheels of missing packages, including gsplat (default: wheels)
 # GSPLAT_SO  gsplat's CUDA extension, built for the same Python and torch; without it gsplat builds
-#            its own, in minutes
-# RESULTS    where the page goes (default: benchmarks/results)
-# SITE       where all that is installed goes, and is found again (default: build/gpu)
+#            the extension, which takes minutes
+# RESULTS    the folder of the page (default: benchmarks/results)
+# SITE       the folder to install into, which later calls use again (default: build/gpu)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -38,8 +40,8 @@ look() {
   fi
 }
 
-# Wheels into a folder of our own; gsplat's extension as the module gsplat.csrc, which gsplat looks
-# for before it compiles; then our kernels, beside the sources.
+# Install the wheels into $SITE, gsplat's extension as the module gsplat.csrc, for which gsplat
+# looks before it compiles one, and our kernels beside the sources.
 install() {
   export PYTHONPATH="$SITE${PYTHONPATH:+:$PYTHONPATH}" PATH="$SITE/bin:$PATH"
   if [[ ! -d $SITE ]] && compgen -G "$WHEELS/*.whl" >/dev/null; then
@@ -65,7 +67,7 @@ PY
     fi
     cat >"$SITE/gsplat/csrc.py" <<PY
 import importlib.util, sys
-import torch  # its libraries are what the extension is linked to
+import torch  # loads the libraries that the extension is linked to
 
 spec = importlib.util.spec_from_file_location("gsplat_cuda", "$(realpath "$GSPLAT_SO")")
 sys.modules[__name__] = importlib.util.module_from_spec(spec)
@@ -81,8 +83,8 @@ PY
   ESD_SPLAT_BUILD=cuda "$PYTHON" setup.py --quiet build_ext --inplace
 }
 
-# Runs a command for so many seconds at most, and puts it with its tables, or else with its last
-# lines, into the section.
+# record SECONDS LINES COMMAND...: run the command with a time limit, and add its tables, or else
+# its last lines, to the section.
 record() {
   local seconds=$1 lines=$2 status=0 log
   shift 2
@@ -101,12 +103,12 @@ measure() {
   local out=outputs/gpu tool family batch
   case $1 in
     tests)
-      record 200 3 "$PYTHON" -m pytest -q -m gpu tests/rasterize tests/densify
-      # Without torch's cache each tensor is an allocation of its own, whose end memcheck knows.
+      record 200 3 "$PYTHON" -m pytest -q -m gpu tests/scene/rasterize tests/scene/densify
+      # Without torch's cache each tensor is a separate allocation, so memcheck knows where it ends.
       for tool in memcheck racecheck; do
         record 130 5 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 ESD_SPLAT_EXAMPLES=3 \
           compute-sanitizer --tool "$tool" --error-exitcode 1 \
-          "$PYTHON" -m pytest -q -m gpu tests/densify
+          "$PYTHON" -m pytest -q -m gpu tests/scene/densify
       done
       ;;
     kernels)
@@ -130,7 +132,7 @@ measure() {
   esac
 }
 
-# The page, without this subcommand's old section, and with the new one at its end.
+# Remove the old section of this subcommand from the page, and append the new one.
 write_page() {
   local name page
   name=${gpu#NVIDIA }

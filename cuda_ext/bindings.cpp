@@ -1,4 +1,4 @@
-// The module that Python imports. Operators register themselves where they are defined.
+// The module that Python imports. Operators are registered where they are defined.
 #include <Python.h>
 
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C(void) {

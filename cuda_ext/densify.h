@@ -1,6 +1,7 @@
-// Densification of one row, compiled for the CPU and for CUDA. What it computes is defined in
-// esd_splat/scene/densify/growth.py and classify.py, to the bit: transcendental functions are evaluated
-// in double precision and rounded once, so the rounding of a particular library hardly ever shows.
+// Densification of one row (one Gaussian), compiled for the CPU and for CUDA. The results are
+// defined, to the bit, by growth.py, classify.py, mcmc.py and random.py in esd_splat/scene/densify.
+// Transcendental functions are evaluated in double precision and rounded once, so that the rounding
+// of a particular library hardly ever affects the result.
 #pragma once
 
 #include <cmath>
@@ -17,7 +18,7 @@ namespace esd {
 enum Action : uint8_t { DROP, KEEP, CLONE, SPLIT };
 
 constexpr double LOG_SPLIT_SHRINK = 0.47000362924573563;  // log 1.6
-constexpr float SAFE_LOG_SCALE = 43;  // three variances of less than this do not overflow
+constexpr float SAFE_LOG_SCALE = 43;  // the sum of three variances does not overflow below this
 constexpr int FIELDS = 6;  // means quats log_scales opacity_logits sh0 shN, in this order
 constexpr int MAX_MOMENTS = 2 * FIELDS;
 
@@ -32,15 +33,15 @@ struct Table {
   ESD_BOTH float* row(int64_t i) const { return data + i * width; }
 };
 
-// All that moves with a row.
+// All tensors with a row per Gaussian: the fields of the scene and the optimizer's moments.
 struct Tables {
   Table field[FIELDS], moment[MAX_MOMENTS];
   int32_t moments;
 };
 
-// Whether a row has a picture at all: `drawable` of rasterize/base.py.
+// Whether a row can be drawn, as `drawable` in esd_splat/scene/rasterize/base.py.
 ESD_BOTH bool drawable(const Tables& t, int64_t i) {
-  float zero = 0;
+  float zero = 0;  // becomes NaN if a value is not finite
   for (int f = 0; f < FIELDS; f++) {
     const float* x = t.field[f].row(i);
     for (int k = 0; k < t.field[f].width; k++) zero += x[k] * 0.0f;
@@ -62,7 +63,7 @@ ESD_BOTH bool keeps(const Tables& t, int64_t i, const Limits& limits) {
          *t.field[3].row(i) >= float(limits.faintest) && drawable(t, i);
 }
 
-// Of an image-plane gradient.
+// Length of an image-plane gradient.
 ESD_BOTH float length(const float* xy) {
   const double x = xy[0], y = xy[1];
   return float(sqrt(x * x + y * y));
@@ -72,7 +73,8 @@ ESD_BOTH double steepness(double gradient, int32_t seen) {
   return gradient / (seen > 1 ? seen : 1);
 }
 
-// Of a row that is kept and was seen. `usual` is NaN where no row was, and then nothing grows.
+// Action for a row that is kept and was seen, given its steepness and the mean steepness `usual`.
+// If no row was seen, `usual` is NaN and nothing grows.
 ESD_BOTH Action growth(const Tables& t, int64_t i, double steep, double usual,
                        const Limits& limits) {
   const bool grows = *t.field[3].row(i) >= float(limits.faintest_to_grow) &&
@@ -81,8 +83,8 @@ ESD_BOTH Action growth(const Tables& t, int64_t i, double steep, double usual,
   return largest_scale(t, i) > float(limits.split_above) ? SPLIT : CLONE;
 }
 
-// Philox4x32-10 (Salmon et al., SC 2011), and the sum of the eight 16-bit halves of its block:
-// densify/random.py.
+// The centred and scaled sum of the eight 16-bit halves of a block of Philox4x32-10 (Salmon et al.,
+// SC 2011), as `normals` in random.py.
 ESD_BOTH float nearly_normal(uint64_t seed, uint32_t step, uint32_t row, uint32_t copy,
                              uint32_t axis) {
   uint32_t c0 = step, c1 = row, c2 = copy, c3 = axis;
@@ -102,14 +104,14 @@ ESD_BOTH float nearly_normal(uint64_t seed, uint32_t step, uint32_t row, uint32_
   return float(total - 262140) * 0x1.3988e2p-16f;
 }
 
-// Logit of 1 - sqrt(1 - o).
+// Logit of 1 - sqrt(1 - o), given the logit of o.
 ESD_BOTH float halved(float logit) {
   const double x = -double(logit);
   const double log_clear = (fmin(x, 0.0) - log1p(exp(-fabs(x)))) / 2;
   return float(log(-expm1(log_clear)) - log_clear);
 }
 
-// Where the children of a split are drawn from: R S, in double precision.
+// The factor R S of a covariance in double precision, from which the children of a split are drawn.
 struct Spread {
   double R[3][3], scale[3];
 
@@ -134,8 +136,7 @@ struct Spread {
   }
 };
 
-// Noise of MCMC on a row's mean: the covariance times a normal vector, for the faint alone
-// (densify/mcmc.py).
+// Adds the noise of MCMC to the mean of a faint row, as `wander_torch` in mcmc.py.
 constexpr double GATE_OPACITY = 0.005, GATE_STEEPNESS = 100, GATE_SHUT = 1e-25;
 constexpr uint32_t NOISE_COPY = 2;
 
@@ -157,13 +158,14 @@ ESD_BOTH void wander(const Tables& t, int64_t i, double strength, uint64_t seed,
   }
 }
 
-// Where a row's own values and its offspring go.
+// The rows to which a row's own values and its new row are written.
 struct Place {
-  int64_t own, birth;  // birth is -1 where none is born
+  int64_t own, birth;  // birth is -1 if the row does not grow
 };
 
-// `drops` and `grows` are the dropped and growing rows before this one, `tail_drops` the dropped
-// ones before row `count`. Holes are the dropped rows in order, `all_drops` in number.
+// `drops` and `grows` are the numbers of dropped and of growing rows before this one, `tail_drops`
+// is the number of dropped rows before row `count`. `holes` lists all `all_drops` dropped rows in
+// order.
 ESD_BOTH Place place(int64_t row, Action action, int64_t rows, int64_t count, int64_t drops,
                      int64_t grows, int64_t tail_drops, int64_t all_drops, int64_t all_grows,
                      const int64_t* holes) {
@@ -173,10 +175,12 @@ ESD_BOTH Place place(int64_t row, Action action, int64_t rows, int64_t count, in
   return to;
 }
 
-// A row's move and growth is the three functions below, in any order, for every table. Workers
-// share the numbers of a row: `lane` of `lanes`.
+// A row is moved and grown by the three functions below, which may be called in any order. The
+// first two are called for each table. Several workers may share the values of a row: worker `lane`
+// of `lanes`.
 
-// A field of which offspring get a copy, or any field of a row that only moves.
+// Moves a field and copies it to the new row. Not for the fields of growing rows that `offspring`
+// writes.
 ESD_BOTH void move_field(const Table& table, int64_t row, Place to, int lane, int lanes) {
   const float* from = table.row(row);
   for (int k = lane; k < table.width; k += lanes) {
@@ -185,7 +189,8 @@ ESD_BOTH void move_field(const Table& table, int64_t row, Place to, int lane, in
   }
 }
 
-// A clone's source keeps its moments; all that is new starts at rest.
+// Moves a moment. The source of a clone keeps its moments. Clones, and both children of a split,
+// start with zeros.
 ESD_BOTH void move_moment(const Table& table, int64_t row, Action action, Place to, int lane,
                           int lanes) {
   const float* from = table.row(row);
@@ -198,10 +203,10 @@ ESD_BOTH void move_moment(const Table& table, int64_t row, Action action, Place 
 
 ESD_BOTH bool changes_in_offspring(int field) { return field == 0 || field == 2 || field == 3; }
 
-// Means, scales and opacity of a row that grows and of what is born.
+// Writes means, scales and opacity of a growing row and of its new row.
 ESD_BOTH void offspring(const Tables& t, int64_t row, Action action, Place to, uint64_t seed,
                         uint32_t step) {
-  // Read before anything is written: `own` may be the row itself.
+  // Read everything before writing, as `own` may be the row itself.
   float mean[3], scales[3], opacity = *t.field[3].row(row);
   for (int k = 0; k < 3; k++) mean[k] = t.field[0].row(row)[k], scales[k] = t.field[2].row(row)[k];
   float* const means[2] = {t.field[0].row(to.own), t.field[0].row(to.birth)};

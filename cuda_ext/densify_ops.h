@@ -1,4 +1,4 @@
-// The operators of densification as both devices see them: arguments checked, tables of pointers.
+// The checks of arguments that the operators of densification share on both devices.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,8 @@
 
 namespace esd {
 
-// Checks the scene's fields and turns them into a table. Rows may be more than `rows`.
+// Checks the scene's fields and the moments and returns pointers to them. Each may have more rows
+// than `rows`.
 inline Tables tables_of(const std::vector<Tensor>& fields, const std::vector<Tensor>& moments,
                         int64_t rows, int device) {
   static const char* const names[FIELDS] = {"means", "quats", "log_scales", "opacity_logits",
@@ -43,7 +44,7 @@ inline int64_t rows_of(const Tensor& x, const char* name) {
   return x.size(0);
 }
 
-// What `observe` relies on. Returns the number of views.
+// Checks the arguments of `observe`. Returns the number of views.
 inline int64_t check_seen(const Tensor& gradient, const Tensor& seen, const Tensor& grad2d,
                           const Tensor& visible, int device) {
   if (grad2d.dim() != 3) fail("grad2d: must have shape [b, n, 2], got ", shape_of(grad2d));
@@ -55,7 +56,7 @@ inline int64_t check_seen(const Tensor& gradient, const Tensor& seen, const Tens
   return views;
 }
 
-// What `classify` relies on, beside the tables.
+// Checks the arguments of `classify` except for the tables.
 inline void check_judged(const Tensor& gradient, const Tensor& seen,
                          const std::optional<Tensor>& keep, int device) {
   const int64_t n = gradient.size(0);
@@ -64,7 +65,7 @@ inline void check_judged(const Tensor& gradient, const Tensor& seen,
   if (keep) expect("keep", *keep, ScalarType::Bool, {n}, device);
 }
 
-// What `grow` relies on, beside the tables: no row is read or written out of bounds.
+// Checks that the numbers of rows in `grow` are consistent, so that no access is out of bounds.
 struct Totals {
   int64_t rows, drops, grows, count;
   void check() const {

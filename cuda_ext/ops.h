@@ -1,4 +1,4 @@
-// What every operator of esd_splat._C shares: tensors of torch's stable interface, checked once.
+// What all operators of esd_splat._C share: tensors of torch's stable interface and their checks.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -16,7 +16,7 @@ namespace esd {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// One clear line that becomes a RuntimeError in Python.
+// Throws an error with a message of one line, which becomes a RuntimeError in Python.
 template <class... Parts>
 [[noreturn]] inline void fail(const Parts&... parts) {
   std::ostringstream line;
@@ -24,7 +24,7 @@ template <class... Parts>
   throw std::runtime_error(line.str());
 }
 
-constexpr int64_t ANY = -1;  // a size that `expect` does not look at
+constexpr int64_t ANY = -1;  // a size that `expect` does not check
 
 inline const char* name_of(ScalarType type) {
   switch (type) {
@@ -46,7 +46,7 @@ inline std::string shape_of(const Tensor& x) {
   return text.str();
 }
 
-constexpr int CPU = -1;  // else the index of a CUDA device
+constexpr int CPU = -1;  // as `device`; other values are the index of a CUDA device
 
 inline void expect_on(const char* name, const Tensor& x, int device) {
   if (device == CPU ? x.is_cpu() : x.is_cuda() && x.get_device_index() == device) return;
@@ -54,7 +54,7 @@ inline void expect_on(const char* name, const Tensor& x, int device) {
   fail(name, ": must be on CUDA device ", device, ", as the other arguments");
 }
 
-// Everything that reading through a raw pointer relies on.
+// Checks all that makes it safe to access the data through a raw pointer.
 inline void expect(const char* name, const Tensor& x, ScalarType type,
                    std::initializer_list<int64_t> shape, int device = CPU) {
   bool same = x.dim() == int64_t(shape.size());

@@ -1,20 +1,24 @@
 """Text-to-3D by entropic score distillation onto Gaussian splats.
 
-Conventions, stated once; every module inherits them.
+All modules follow these conventions:
 
-- World: right-handed, +y up; the object stands at the origin, inside the unit ball. Azimuth 0
-  looks at it from +z ("front"), azimuth 90 degrees from +x; elevation is positive upwards.
-- Cameras: OpenCV axes (+x right, +y down, +z into the scene). ``viewmats`` are world-to-camera,
-  ``Ks`` in pixels.
-- Gaussians store *pre-activation* values: ``means``, ``quats`` (``wxyz``, normalized by the
-  rasterizer), ``log_scales``, ``opacity_logits``, ``sh0`` and ``shN`` (degree 0 to 3; colour is
-  ``max(0, 0.5 + sum_k c_k Y_k(d))`` with the basis signs of 3DGS and ``d`` from the camera's
-  centre to the mean, display-referred RGB, clamped above only when written to 8 bits).
-- Images are ``[b, 3, h, w]``, float, in ``[0, 1]``. Latents are ``[b, c, h/f, w/f]``.
-- ``noise`` is what was drawn; ``eps`` is what a network predicted; ``score = -eps / sigma``.
-- Angles are degrees in configs and on screen, radians in code. Lengths are world units.
+- The world is right-handed with +y up. The object is at the origin, inside the unit ball. A camera
+  at azimuth 0 is on the +z side ("front"), one at azimuth 90 degrees on the +x side. Positive
+  elevation is upwards.
+- Cameras have OpenCV axes (+x right, +y down, +z into the scene). ``viewmats`` are world-to-camera
+  matrices, ``Ks`` are in pixels.
+- Gaussians store values *before activation*: ``means``, ``quats`` (``wxyz``, normalized by the
+  rasterizer), ``log_scales``, ``opacity_logits``, ``sh0`` and ``shN`` (degree 0 to 3). The colour
+  is ``max(0, 0.5 + sum_k c_k Y_k(d))`` with the basis signs of 3DGS, where ``d`` points from the
+  camera centre to the mean. It is display-referred RGB, and is clamped to 1 only when written to 8
+  bits.
+- Images are float tensors ``[b, 3, h, w]`` in ``[0, 1]``. Latents are ``[b, c, h/f, w/f]``.
+- ``noise`` is the noise that was drawn, ``eps`` is a noise prediction, and
+  ``score = -eps / sigma``.
+- Angles are in degrees in configs and on screen, and in radians in code. Lengths are in world
+  units.
 
-Importing the package loads nothing heavy: each public name is loaded when it is first asked for.
+Importing the package loads nothing heavy. Each public name is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -62,7 +66,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(f"esd_splat.{_MODULES[name]}"), name)
-    if name == "fit":  # the module, which can be called as its function
+    if name == "fit":  # the module itself, which can be called like its function
         return import_module("esd_splat.fit")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

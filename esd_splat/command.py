@@ -1,4 +1,4 @@
-"""What all commands share: what they are called, how they end, and their one line for an error."""
+"""What all commands share: their name in messages, their exit status and how they report errors."""
 
 import argparse
 import errno
@@ -16,13 +16,13 @@ DONE, WRONG_REQUEST, INTERRUPTED, UNREAD = 0, 2, 130, 141
 
 
 def prog(name: str) -> str:
-    """The command ``name`` in the words that started it, for its usage and its errors."""
+    """Return how the user started the command ``name``, for its usage and error messages."""
     by_script = Path(sys.argv[0]).stem == "esd-splat"
     return f"esd-splat {name}" if by_script else f"python -m esd_splat.{name}"
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what it cannot read as every other error is said: in one line, by ``run``."""
+    """An argument parser whose errors ``run`` reports in one line, like all other errors."""
 
     @override
     def error(self, message: str) -> NoReturn:
@@ -35,15 +35,16 @@ def run(
     *,
     interrupted: str = "interrupted",
 ) -> int:
-    """Carry out ``command`` and return the exit status.
+    """Run ``command``, report errors in one line on stderr, and return the exit status.
 
-    The status is the one that ``command`` returns, where ``None`` means 0, done. It is 2 for a
-    wrong request, 130 after Ctrl-C, and 141 if the reader of stdout has left, as ``head`` does.
+    The status is the one that ``command`` returns, where ``None`` means 0 (success). It is 2 if
+    the user made an error, 130 after Ctrl-C, and 141 if the reader of stdout has closed the pipe,
+    as ``head`` does.
 
     Args:
-        command: prints its results to stdout.
-        name: what the line on stderr begins with.
-        interrupted: what that line says after Ctrl-C.
+        command: the function to run, which prints its results to stdout.
+        name: the beginning of the line on stderr.
+        interrupted: the rest of that line after Ctrl-C.
     """
     try:
         status = command()
@@ -55,11 +56,12 @@ def run(
         print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Python must not try to flush again on exit.
+        # Otherwise Python flushes stdout again on exit, which would fail with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except OSError as error:
-        # A name that is too long is the one bad path for which Path.exists() raises.
+        # Path.exists() raises this error for a name that is too long. For other bad paths it
+        # returns False.
         if error.errno != errno.ENAMETOOLONG:
             raise
         print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)

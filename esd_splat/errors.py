@@ -1,67 +1,69 @@
-"""Errors a user can cause. Anything else that escapes is a bug and keeps its traceback."""
+"""Errors that a user can cause. Other exceptions that escape are bugs and keep their traceback."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
 class EsdSplatError(Exception):
-    """Base class of the errors that the command line prints as one block, without a traceback.
+    """Base class of the errors that the command line prints without a traceback.
 
-    The message is one line that says what is wrong and the way out; only ``ConfigError`` has more.
+    The message is one line that says what is wrong and how to fix it. Only ``ConfigError`` has
+    several lines.
     """
 
 
 class UsageError(EsdSplatError):
-    """A command line has a flag that is unknown, or a value that cannot be used."""
+    """A command line has an unknown flag or an invalid value."""
 
 
 class PromptError(EsdSplatError):
-    """A prompt uses words that the chosen teacher has never seen, or more than it takes."""
+    """A prompt has words that the teacher does not know, or more tokens than it takes."""
 
 
 class SceneError(EsdSplatError):
-    """A scene or its file cannot be used: missing, cut short, no splat, values of no meaning."""
+    """A scene cannot be used: its file is missing, truncated or no splat, or has invalid values."""
 
 
 class OutputError(EsdSplatError):
-    """A file or folder cannot be written, or what is there already must not be overwritten."""
+    """A file or folder cannot be written, or exists already and must not be overwritten."""
 
 
 class BusyError(OutputError):
-    """Another run is writing to the folder."""
+    """Another run is writing to the same folder."""
 
 
 class TeacherError(EsdSplatError):
-    """A teacher's weights are missing, cut short, of another kind, or out of reach."""
+    """The weights of a teacher are missing, truncated, of another kind, or cannot be downloaded."""
 
 
 class BackendError(EsdSplatError):
-    """A device or rasterizer was asked for that this machine or installation does not have."""
+    """The requested device or rasterizer is not available on this machine or installation."""
 
 
 class CheckpointError(EsdSplatError):
-    """A checkpoint is corrupt, foreign, or of a version that this program cannot read."""
+    """A checkpoint is corrupt, from another program, or of a version that cannot be read."""
 
 
 class NewerCheckpointError(CheckpointError):
-    """A checkpoint was written by a newer program: worth keeping, and nothing to start over."""
+    """A newer version of this program wrote the checkpoint. It is kept, and no run replaces it."""
 
 
 class ViewError(EsdSplatError):
-    """The live view cannot be shown: viser is not installed, or its port cannot be had."""
+    """The live view cannot be shown: viser is not installed, or its port is not available."""
 
 
 class RunError(EsdSplatError):
-    """A run cannot go on: it turned NaN, or its Gaussians all vanished. Says at which step."""
+    """A run cannot go on because values became NaN or all Gaussians vanished. Names the step."""
 
 
 def refuse(problems: Collection[str]) -> None:
-    """Raise a ``ValueError`` with a line for each of ``problems``, if there are any.
+    """Raise a ``ValueError`` with one line for each of ``problems``, if there are any.
 
-    For ``__post_init__`` of a section of the config, about what concerns several of its fields.
-    Each line begins with the field; the loader puts the section before it.
+    It is meant for checks in the ``__post_init__`` of a config section that concern several fields.
+    Each line begins with the name of a field, and the loader adds the section in front of it.
     """
-    # Not a Sequence: of one the tests' type checker looks at an element that it draws at random.
+    # Not a Sequence: the tests' runtime type checker would draw from the global random generator
+    # to choose which of its elements to check.
     if problems:
         raise ValueError("\n".join(problems))
 
@@ -73,21 +75,21 @@ class Problem:
     key: str
     """Dotted path, as the user would type it on the command line."""
     message: str
-    """What is wrong and, where it is known, what would be right."""
+    """What is wrong and, if it is known, what would be valid."""
 
 
 class ConfigError(EsdSplatError):
-    """A configuration cannot be used; says everything that is wrong with it, in one go.
+    """A configuration cannot be used. The message lists all of its problems.
 
-    Raised before any model is loaded or file written. The command line prints it without a
-    traceback and exits with status 2::
+    It is raised before any model is loaded or any file is written. The command line prints it
+    without a traceback and exits with status 2::
 
         $ python -m esd_splat.fit --config configs/esd.yaml loss.entropy_wieght=0.3 steps=0
         esd_splat: configs/esd.yaml: 2 problems
           loss.entropy_wieght: unknown key; did you mean 'loss.entropy_weight'?
           steps: must be at least 1, got 0
 
-    Each key is spelled as it would be typed as an override, so the fix can be pasted back.
+    Keys are spelled as on the command line, so that a fix can be pasted there.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem]):

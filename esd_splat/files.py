@@ -1,4 +1,4 @@
-"""Files that are either whole or not there. Knows paths; nothing of what is written."""
+"""Writing files atomically: a file is either complete or not there."""
 
 import errno
 import os
@@ -10,21 +10,22 @@ from pathlib import Path
 from esd_splat.errors import OutputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a disk, a quota or a file that has reached its size."""
+"""Error numbers for a full disk, an exhausted quota and a file of maximal size."""
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes ``path``'s place when all went well.
+    """Yield a temporary path to write to, and move the file to ``path`` if all went well.
 
-    Readers of ``path`` see the old file or the new one, whole, also after ``kill -9`` or a power
-    cut; a killed writer leaves at most a hidden ``.<name>.*.tmp`` sibling. The suffix of ``path``
-    is kept on the temporary name, as writers choose their format by it. Missing parent folders
-    are made.
+    Readers of ``path`` see either the complete old file or the complete new one, even after
+    ``kill -9`` or a power cut. A killed writer leaves at most a hidden file ``.<name>.*.tmp`` in
+    the same folder. The temporary path has the suffix of ``path``, because writers choose their
+    format by it. Missing parent folders are created.
+
+    After any exception the temporary file is removed and ``path`` is unchanged.
 
     Raises:
-        OutputError: the folder cannot be made or written to, or the disk is full. The temporary
-            file is removed and ``path`` is as it was, as after any other exception.
+        OutputError: the folder cannot be created or written to, or the disk is full.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem[:100]}.{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
@@ -41,30 +42,30 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically.
+    """Write ``text`` to ``path`` as UTF-8, atomically.
 
     Raises:
-        OutputError: as ``atomic_path``.
+        OutputError: see ``atomic_path``.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def expanded(path: str) -> Path:
-    """``path`` with the home of a user that is known in place of ``~`` or ``~name``."""
-    return Path(os.path.expanduser(path))  # Path's own raises a RuntimeError for the others
+    """Replace a leading ``~`` or ``~name`` by the home folder, unless the user is not known."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises an error for unknown users
 
 
 def output_error(path: Path | str, error: OSError) -> OutputError:
-    """The line a user reads when ``error`` kept us from writing ``path``."""
+    """Return the error to raise if writing ``path`` failed with ``error``."""
     reason = error.strerror or str(error) or type(error).__name__
     way_out = "free space there or " if error.errno in FULL else ""
     return OutputError(f"{path}: cannot be written ({reason}); {way_out}choose another folder")
 
 
 def _flush_to_disk(path: Path) -> None:
-    # Without it a power cut can leave a renamed but empty file: the rename may reach the disk
-    # before the data does.
+    # The rename may reach the disk before the data does. A power cut in between would leave a
+    # renamed but empty file.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

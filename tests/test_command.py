@@ -1,4 +1,4 @@
-"""How every command line of ours ends."""
+"""Exit status and error messages of all commands."""
 
 import os
 import subprocess
@@ -91,7 +91,7 @@ def test_a_flag_that_cannot_be_read_is_one_line(
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_has_left_is_told_of_by_the_status(unbuffered: str) -> None:
-    """As to ``| head``: 128 and the number of SIGPIPE, whenever what was printed is sent."""
+    """The status is 128 plus the number of SIGPIPE, with and without buffering of stdout."""
     ours, theirs = os.pipe()
     os.close(ours)
     call = [sys.executable, "-m", "esd_splat.fit", "--version"]

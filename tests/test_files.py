@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, whole, whatever happens to its writer."""
+"""A file is either the complete old one or the complete new one, whatever happens to its writer."""
 
 import errno
 import os

@@ -1,5 +1,6 @@
-// Which splats reach which tile, nearest first. Equal at any number of threads: work is cut into
-// parts whose number depends on the scene alone, and every part knows where its results go.
+// Lists the splats that reach each tile, nearest first. The result does not depend on the number of
+// threads, because the number of parts into which the work is divided depends only on the scene,
+// and every part knows where its results go.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -22,12 +23,12 @@ void parallel(int64_t count, int64_t grain, const F& f) {
   });
 }
 
-// [begin, end) of one of `parts` equal parts of `count`.
+// Range [begin, end) of one of `parts` nearly equal parts of `count`.
 inline std::pair<int64_t, int64_t> part_of(int64_t count, int64_t part, int64_t parts) {
   return {count * part / parts, count * (part + 1) / parts};
 }
 
-// A depth above zero as an integer of the same order.
+// Maps a positive depth to an integer such that the order is preserved.
 inline uint32_t sort_key(float depth) {
   uint32_t bits;
   std::memcpy(&bits, &depth, 4);
@@ -39,8 +40,8 @@ inline uint64_t sort_key(double depth) {
   return bits;
 }
 
-// Rows of each view that have a tile, nearest first, rows in order where depths are equal.
-// Returns them in one array, with where each view begins.
+// Sorts the rows of each view that touch a tile, nearest first. Rows of equal depth stay in order.
+// Returns the rows of all views in one array, and where each view begins.
 template <class T>
 std::pair<std::vector<int32_t>, std::vector<int64_t>> sort_by_depth(
     const T* depths, const Rect* rects, int64_t views, int64_t count) {
@@ -80,7 +81,8 @@ std::pair<std::vector<int32_t>, std::vector<int64_t>> sort_by_depth(
     }
   });
 
-  // Least significant digit first; parts scatter in order, so every pass is stable.
+  // A radix sort by the least significant digit first. Parts scatter in order, so every pass is
+  // stable.
   std::vector<uint32_t> offsets(units * BUCKETS);
   for (int pass = 0; pass < PASSES; pass++) {
     const int shift = pass * BITS;
@@ -123,7 +125,7 @@ std::pair<std::vector<int32_t>, std::vector<int64_t>> sort_by_depth(
   return {std::move(rows), std::move(begins)};
 }
 
-// Tile lists of all views: `rows`, cut by `offsets` [views * tiles + 1].
+// The lists of all tiles of all views: `rows`, divided at `offsets` [views * tiles + 1].
 struct Bins {
   Tensor rows, offsets;
 };

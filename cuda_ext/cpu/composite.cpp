@@ -1,5 +1,6 @@
-// Operators composite and composite_backward: projected Gaussians to images, all views at once.
-// The formula is in rasterize/tiles.py; how a tile is filled, in composite.inc.
+// The operators composite and composite_backward, which render images of projected Gaussians, all
+// views at once. The formula is in esd_splat/scene/rasterize/tiles.py, the code for one tile in
+// composite.inc.
 #include <limits>
 
 #include "cpu/bins.h"
@@ -11,7 +12,7 @@ namespace esd {
 
 namespace {
 
-constexpr double SLACK_PX = 0.01;       // so that rounding never culls what the formula draws
+constexpr double SLACK_PX = 0.01;       // so that rounding never culls a visible Gaussian
 constexpr double SLACK_SHARE = 1e-4;
 
 struct Size {
@@ -39,11 +40,11 @@ Size check(const Tensor& means2d, const Tensor& conics, const Tensor& colors,
   return {b, n, width, height, (width + TILE - 1) / TILE, (height + TILE - 1) / TILE};
 }
 
-// Tiles with a pixel centre inside [low, high].
+// Range of tiles that have a pixel centre inside [low, high].
 template <class T>
 std::pair<int32_t, int32_t> tiles_between(T low, T high, int64_t size, int64_t tiles) {
   const T first = T(0.5), last = size - T(0.5);
-  if (!(low <= last && high >= first)) return {0, 0};  // also where one of them is not a number
+  if (!(low <= last && high >= first)) return {0, 0};  // also if one of them is NaN
   low = low > first ? low : first;
   high = high < last ? high : last;
   const int64_t begin = int64_t(std::ceil((low - first - (TILE - 1)) / TILE));
@@ -141,7 +142,7 @@ Drawn composite(const Tensor means2d, const Tensor conics, const Tensor colors,
                                 background);
 }
 
-// Sums what a Gaussian got from each of its tiles, in the order of the tiles.
+// Sums the gradients that each Gaussian gets from its tiles, in the order of the tiles.
 template <class T>
 void gather(const Size& size, const std::vector<Splat<T>>& splats, const std::vector<Slot<T>>& slots,
             const std::vector<T>& absolute, const std::vector<int64_t>& starts, T* d_means2d,

@@ -1,4 +1,5 @@
-// Operators observe, classify, grow and wander on the CPU. One row's part is in densify.h.
+// The operators observe, classify, grow and wander on the CPU. The code for one row is in
+// densify.h.
 #include <algorithm>
 #include <limits>
 #include <optional>
@@ -10,7 +11,8 @@
 namespace esd {
 namespace {
 
-constexpr int64_t GRAIN = 4096;  // rows a task handles; sums are over these, at any thread count
+// Number of rows per task. Partial sums are taken per task, so they do not depend on the threads.
+constexpr int64_t GRAIN = 4096;
 
 void observe(Tensor gradient, Tensor seen, const Tensor grad2d, const Tensor visible) {
   const int64_t n = rows_of(gradient, "gradient");
@@ -107,13 +109,14 @@ void grow(const Tensor action, std::vector<Tensor> fields, std::vector<Tensor> m
       drops++;
       continue;
     }
-    // Rows without a task count as well: what is before row i is i, less the dropped ones.
+    // The rows before row i that are not dropped are i - drops, including those without a task.
     tasks.push_back({i, place(i, act[i], n, count, drops, grows, tail_drops, totals.drops,
                               totals.grows, holes.data())});
     grows += act[i] >= CLONE;
   }
-  // No row that is written is read by another task: holes and new rows hold nothing, and the rest
-  // are each task's own. Table by table: a processor follows few streams at a time.
+  // No task reads a row that another task writes: tasks write to holes and to new rows, which
+  // nobody reads, and to their own row. Each task handles one table after the other, as a processor
+  // can prefetch only few streams at a time.
   torch::stable::parallel_for(0, int64_t(tasks.size()), GRAIN, [&](int64_t from, int64_t to) {
     auto each = [&](auto work) {
       for (int64_t k = from; k < to; k++) work(tasks[k].row, act[tasks[k].row], tasks[k].to);

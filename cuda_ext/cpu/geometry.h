@@ -1,4 +1,4 @@
-// A Gaussian in the world, a camera, and the Gaussian as that camera sees it.
+// A camera, a Gaussian in the world, and a Gaussian in the view of a camera.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,7 @@ template <class T>
 struct Camera {
   V3<T> right, down, forward;  // rows of the rotation from world to camera
   V3<T> t, eye;
-  T fx, fy, cx, cy, low_x, high_x, low_y, high_y;  // bounds of x / z and y / z
+  T fx, fy, cx, cy, low_x, high_x, low_y, high_y;  // low and high bound x / z and y / z
 
   Camera(const T* m, const T* K, int64_t width, int64_t height)
       : right{m[0], m[1], m[2]}, down{m[4], m[5], m[6]}, forward{m[8], m[9], m[10]},
@@ -44,7 +44,7 @@ struct Camera {
   V3<T> to_world(V3<T> d) const { return d.x * right + d.y * down + d.z * forward; }
 };
 
-// One Gaussian in the world: what all views share.
+// One Gaussian in the world, with the values that all views share.
 template <class T>
 struct World {
   V3<T> mean, axis[3];  // columns of the covariance factor R S
@@ -56,10 +56,10 @@ struct World {
 // One Gaussian in one view.
 template <class T>
 struct Seen {
-  V3<T> p;                  // centre, camera space
-  T u, v;                   // x / z and y / z as the Jacobian takes them
+  V3<T> p;                     // centre in camera space
+  T u, v;                      // x / z and y / z, clamped for the Jacobian
   V3<T> right, down, forward;  // rows of R_camera R S
-  V3<T> row_x, row_y;       // of J R_camera R S
+  V3<T> row_x, row_y;          // rows of J R_camera R S
   T xx, xy, yy, determinant;
   bool drawn;
 
@@ -76,7 +76,7 @@ struct Seen {
     const T size = dot(row_x, row_x) + dot(row_y, row_y);
     if (!std::isfinite(size * size)) return;
     drawn = true;
-    // The determinant from positive terms: |x|^2 |y|^2 - (x . y)^2 cancels for needles.
+    // Sum the determinant from positive terms, as |x|^2 |y|^2 - (x . y)^2 cancels for needles.
     xx = dot(row_x, row_x), xy = dot(row_x, row_y), yy = dot(row_y, row_y);
     const V3<T> area = cross(row_x, row_y);
     const T blur = T(BLUR_PX2);

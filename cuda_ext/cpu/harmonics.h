@@ -1,5 +1,5 @@
-// Colour of a Gaussian from a direction: real spherical harmonics of degree 0 to 3 with the signs
-// and the order of 3DGS files, as in gaussians.py, and their derivatives.
+// The colour of a Gaussian seen from a direction, and its derivatives: real spherical harmonics of
+// degree 0 to 3 with the signs and the order of 3DGS files, as in esd_splat/scene/gaussians.py.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@ constexpr double SH_C2[3] = {1.0925484305920792, 0.31539156525252005, 0.54627421
 constexpr double SH_C3[4] = {0.5900435899266435, 2.890611442640554, 0.4570457994644658,
                              0.3731763325901154};
 
-// The bands of degree 1 and up at a unit vector, and with SLOPES their derivatives.
+// Evaluates the harmonics of degree 1 and up at a unit vector, and their derivatives if SLOPES.
 template <class T, bool SLOPES>
 void harmonics(T x, T y, T z, int64_t bands, T* Y, T (*dY)[3]) {
   const T c1 = T(SH_C1), a = T(SH_C2[0]), b = T(SH_C2[1]), c = T(SH_C2[2]);
@@ -44,7 +44,8 @@ void harmonics(T x, T y, T z, int64_t bands, T* Y, T (*dY)[3]) {
   set(14, -d * x * (xx - 3 * yy), -3 * d * (xx - yy), 6 * d * x * y, 0);
 }
 
-// max(0, 0.5 + sum c_k Y_k) into `rgb`; `from` leads from the eye to the mean, at any length.
+// Writes max(0, 0.5 + sum c_k Y_k) to `rgb`. The vector `from` points from the camera centre to the
+// mean and may have any length.
 template <class T>
 void color(const T* sh0, const T* shN, int64_t bands, const T* from, T* rgb) {
   for (int c = 0; c < 3; c++) rgb[c] = T(0.5) + T(SH_C0) * sh0[c];
@@ -60,7 +61,7 @@ void color(const T* sh0, const T* shN, int64_t bands, const T* from, T* rgb) {
   for (int c = 0; c < 3; c++) rgb[c] = rgb[c] > 0 ? rgb[c] : 0;
 }
 
-// Adds to the gradients of the coefficients and sets that of `from`, given that of the colour.
+// Backward of `color`: given d_rgb, adds to the gradients of the coefficients, and sets d_from.
 template <class T>
 void pull_color(const T* sh0, const T* shN, int64_t bands, const T* from, const T* d_rgb, T* d_sh0,
                 T* d_shN, T* d_from) {

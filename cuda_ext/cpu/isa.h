@@ -1,4 +1,4 @@
-// Which compilation of composite.inc draws: decided once, when first called.
+// Chooses the instruction set whose compilation of composite.inc is used, once at the first call.
 #pragma once
 
 #include <cstdlib>
@@ -18,7 +18,7 @@ ESD_DECLARE(baseline)
 ESD_DECLARE(avx2)
 ESD_DECLARE(avx512)
 
-// The widest instruction set of this processor, or less where ESD_SPLAT_ISA says so.
+// The best instruction set of this processor and build, or the one that ESD_SPLAT_ISA names.
 inline int choose_isa() {
   int best = 0;
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)

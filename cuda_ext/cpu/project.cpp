@@ -1,5 +1,5 @@
-// Operators project and project_backward: Gaussians into every view, as rasterize/reference.py
-// defines it, with the spherical harmonics.
+// The operators project and project_backward, which project Gaussians into every view and evaluate
+// their colours, as defined in esd_splat/scene/rasterize/reference.py.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -19,7 +19,7 @@ T log_sigmoid(T x) {
 
 template <class T>
 bool finite(const T* x, int64_t count) {
-  T zero = 0;
+  T zero = 0;  // becomes NaN if a value is not finite
   for (int64_t i = 0; i < count; i++) zero += x[i] * T(0);
   return zero == 0;
 }
@@ -27,7 +27,7 @@ bool finite(const T* x, int64_t count) {
 template <class T>
 struct Inputs {
   const T *means, *quats, *log_scales, *opacity_logits, *sh0, *shN;
-  int64_t count, views, bands;  // bands of shN
+  int64_t count, views, bands;  // `bands` is the number of coefficients in shN
   std::vector<Camera<T>> cameras;
 
   World<T> world(int64_t i) const {
@@ -120,7 +120,8 @@ struct Upstream {
   const T *means2d, *conics, *colors, *log_opacities;
 };
 
-// Adds what view `b` asks of Gaussian `g` to the gradients of its mean, axes and harmonics.
+// Adds the gradients from one view to those of the mean, axes and harmonics of Gaussian `g`, whose
+// row in the upstream gradients is `i`.
 template <class T>
 void pull_view(const Inputs<T>& in, const World<T>& w, const Camera<T>& c, const Upstream<T>& up,
                int64_t g, int64_t i, V3<T>& d_mean, V3<T>* d_axis, T* d_sh0, T* d_shN) {
@@ -128,7 +129,7 @@ void pull_view(const Inputs<T>& in, const World<T>& w, const Camera<T>& c, const
   if (!s.drawn) return;
   const T* du = up.means2d + 2 * i;
   const T* dq = up.conics + 3 * i;
-  // Inverse of a symmetric matrix: d cov = -Q (d Q) Q.
+  // Gradient of the inverse Q of a symmetric matrix: d cov = -Q (d Q) Q.
   const T A = s.yy / s.determinant, B = -s.xy / s.determinant, C = s.xx / s.determinant;
   const T half = dq[1] / 2;
   const T ax = A * dq[0] + B * half, ay = A * half + B * dq[2];
@@ -160,7 +161,7 @@ void pull_view(const Inputs<T>& in, const World<T>& w, const Camera<T>& c, const
   d_mean = d_mean + V3<T>{d_direction[0], d_direction[1], d_direction[2]};
 }
 
-// From the axes R S to quaternion and log scales.
+// Propagates the gradients of the axes R S to the quaternion and the log scales.
 template <class T>
 void pull_axes(const World<T>& w, const V3<T>* d_axis, T* d_quat, T* d_log_scales) {
   V3<T> R[3];
@@ -169,7 +170,7 @@ void pull_axes(const World<T>& w, const V3<T>* d_axis, T* d_quat, T* d_log_scale
     R[k] = w.scale[k] * d_axis[k];
   }
   const T a = w.q[0], x = w.q[1], y = w.q[2], z = w.q[3];
-  // R[column].row, the derivatives of the nine entries of the rotation matrix
+  // R[column].row are the gradients of the nine entries of the rotation matrix.
   const T d[4] = {
       2 * (x * (R[1].z - R[2].y) + y * (R[2].x - R[0].z) + z * (R[0].y - R[1].x)),
       2 * (a * (R[1].z - R[2].y) + y * (R[1].x + R[0].y) + z * (R[2].x + R[0].z)) -
@@ -178,7 +179,7 @@ void pull_axes(const World<T>& w, const V3<T>* d_axis, T* d_quat, T* d_log_scale
           4 * y * (R[0].x + R[2].z),
       2 * (a * (R[0].y - R[1].x) + x * (R[2].x + R[0].z) + y * (R[2].y + R[1].z)) -
           4 * z * (R[0].x + R[1].y)};
-  // Through the normalization, unless the length was at its floor.
+  // Propagate through the normalization, unless the length was clamped.
   const T along = w.over_length < T(1e12) ? d[0] * a + d[1] * x + d[2] * y + d[3] * z : 0;
   for (int k = 0; k < 4; k++) d_quat[k] = (d[k] - along * w.q[k]) * w.over_length;
 }

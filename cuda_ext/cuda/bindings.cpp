@@ -1,5 +1,5 @@
-// Operators observe, classify, grow and wander on CUDA; their schemas are in cpu/densify.cpp.
-// Nothing here waits for the device.
+// The operators observe, classify, grow and wander on CUDA. Their schemas are in cpu/densify.cpp.
+// No operator waits for the device.
 #include "cuda/densify.cuh"
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -11,14 +11,14 @@
 
 #include "densify_ops.h"
 
-// In libtorch_cuda, which a CPU build of torch lacks: there it stays null, and is never called.
+// Defined in libtorch_cuda. With a CPU build of torch, which lacks it, it is null and never called.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t,
                                                                                    void**);
 
 namespace esd {
 namespace {
 
-// The device of a tensor, and the stream that torch uses on it.
+// The device of a tensor, and torch's current stream on this device.
 struct Launch {
   explicit Launch(const Tensor& x) : device(x.get_device_index()), guard(device) {
     void* found = nullptr;

@@ -1,8 +1,9 @@
-// Kernels of densification. One row's part is in densify.h; launched from bindings.cpp.
+// The CUDA kernels of densification, which bindings.cpp launches. The code for one row is in
+// densify.h.
 //
-// Rows of a block are counted, the blocks' counts summed in order by one block, and each row's
-// rank found from both: three small kernels in place of a library's scan, since all that is
-// scanned are two bits a row.
+// Ranks of rows are computed in three steps: each block counts its rows, a single block sums these
+// counts in order, and each row gets its rank from both. These three small kernels replace the scan
+// of a library, as there are only two bits to scan per row.
 #include <cuda_runtime.h>
 
 #include "cuda/densify.cuh"
@@ -10,12 +11,12 @@
 namespace esd {
 namespace {
 
-constexpr int BLOCK = 256;  // threads, and rows a block counts
+constexpr int BLOCK = 256;  // threads of a block, and rows that it counts
 constexpr int WARP = 32;
 
 __device__ int64_t index() { return blockIdx.x * int64_t(blockDim.x) + threadIdx.x; }
 
-// Sums over a block, in the same order on every run; thread 0 has them.
+// Returns the sum over a block to all of its threads. The order of summation is fixed.
 template <class T>
 __device__ T block_sum(T value) {
   __shared__ T part[BLOCK];
@@ -44,7 +45,7 @@ __global__ void observe_rows(double* gradient, int32_t* seen, const float* grad2
   gradient[i] = sum, seen[i] = count;
 }
 
-// Keep or drop, and each block's part of the mean steepness.
+// Sets each action to KEEP or DROP, and computes each block's part of the mean steepness.
 __global__ void keep_rows(Tables t, const double* gradient, const int32_t* seen, const bool* keep,
                           Limits limits, int64_t n, uint8_t* action, BlockSum* parts) {
   const int64_t i = index();
@@ -56,7 +57,7 @@ __global__ void keep_rows(Tables t, const double* gradient, const int32_t* seen,
   if (threadIdx.x == 0) parts[blockIdx.x] = {steep, counts & 0xFFFF, counts >> 16};
 }
 
-// By one block: the mean, and how many rows are kept.
+// Run by one block: computes the mean steepness and the number of rows that are kept.
 __global__ void mean_of_parts(const BlockSum* parts, int64_t blocks, double* usual,
                               int64_t* counts) {
   double steep = 0;
@@ -79,12 +80,12 @@ __global__ void grow_rows(Tables t, const double* gradient, const int32_t* seen,
     action[i] = act;
   }
   const int total = block_sum(int(grows));
-  // A count: the order of integer additions does not matter.
+  // The order of integer additions does not affect the result.
   if (threadIdx.x == 0 && total)
     atomicAdd(reinterpret_cast<unsigned long long*>(counts + 1), (unsigned long long)total);
 }
 
-// Drops in the low half, growths in the high one.
+// Counts a dropped row in the low half and a growing one in the high half.
 __device__ uint64_t marks(uint8_t action) {
   return uint64_t(action == DROP) | uint64_t(action >= CLONE) << 32;
 }
@@ -95,7 +96,7 @@ __global__ void count_rows(const uint8_t* action, int64_t n, uint64_t* blocks) {
   if (threadIdx.x == 0) blocks[blockIdx.x] = total;
 }
 
-// By one block, in place: what is before each block, and everything in the last place.
+// Run by one block: replaces each count by the sum of the counts before it, and appends the total.
 __global__ void scan_blocks(uint64_t* blocks, int64_t count) {
   __shared__ uint64_t part[BLOCK];
   const int64_t each = (count + BLOCK - 1) / BLOCK;
@@ -115,7 +116,7 @@ __global__ void scan_blocks(uint64_t* blocks, int64_t count) {
   if (threadIdx.x == BLOCK - 1) blocks[count] = before;
 }
 
-// Each row's marks before it; the list of holes.
+// Computes the sum of the marks before each row, the list of holes, and the drops before `count`.
 __global__ void rank_rows(const uint8_t* action, int64_t n, int64_t count, const uint64_t* blocks,
                           uint64_t* before, int64_t* holes, int64_t* tail_drops) {
   __shared__ uint64_t part[BLOCK];
@@ -135,14 +136,14 @@ __global__ void rank_rows(const uint8_t* action, int64_t n, int64_t count, const
   if (i == count) *tail_drops = uint32_t(rank);
 }
 
-// One warp a row. Most have nothing to do: theirs read one byte.
+// Each warp handles one row. Most rows do not change, and their warps read only one byte.
 __global__ void move_rows(Tables t, const uint8_t* action, int64_t n, int64_t count,
                           const uint64_t* before, const uint64_t* total, const int64_t* holes,
                           const int64_t* tail_drops, uint64_t seed, uint32_t step) {
   const int64_t i = index() / WARP;
   const int lane = threadIdx.x % WARP;
   if (i >= n || action[i] == DROP || (action[i] == KEEP && i < count)) return;
-  // A wrong count would write out of bounds; to report it would mean to wait for the device.
+  // A wrong count would cause writes out of bounds. Reporting it would have to wait for the device.
   if (n - uint32_t(*total) + int64_t(*total >> 32) != count) return;
   const Action act = Action(action[i]);
   const Place to = place(i, act, n, count, uint32_t(before[i]), before[i] >> 32, *tail_drops,
@@ -187,7 +188,8 @@ void wander_cuda(const Tables& t, int64_t n, double strength, uint64_t seed, uin
   if (n) wander_rows<<<blocks_for(n), BLOCK, 0, stream>>>(t, n, strength, seed, step);
 }
 
-// Blocks' marks and their total, rows' marks, holes, and the drops before the tail.
+// Holds the marks of blocks and their total, the marks before each row, the holes, and
+// `tail_drops`.
 int64_t grow_scratch(int64_t n) { return sizeof(uint64_t) * (blocks_for(n) + 1 + n + n + 1); }
 
 void grow_cuda(const Tables& t, const uint8_t* action, int64_t n, int64_t count, uint64_t seed,

@@ -1,4 +1,4 @@
-"""The first scene. To add an initialiser: write its file, then add its line here."""
+"""Initialisers, which build the first scene. To add one, write its file, then add a line here."""
 
 from esd_splat.init.ball import Ball
 from esd_splat.init.base import Initialiser

@@ -1,4 +1,4 @@
-"""Gaussians scattered through a ball."""
+"""An initialiser that scatters Gaussians in a ball."""
 
 import torch
 from jaxtyping import Float
@@ -11,11 +11,12 @@ from esd_splat.settings.schema import section
 
 @section
 class Ball(Scatter):
-    """Uniform in the volume of a ball around the origin."""
+    """Gaussians distributed uniformly in the volume of a ball around the origin."""
 
     @override
     def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:
         directions = torch.randn(self.count, 3, generator=generator)
-        # The share of the volume within r is r^3, so r is the cube root of a uniform number.
+        # The fraction of the volume within radius r is r^3, so r is the cube root of a uniform
+        # number.
         radii = torch.rand(self.count, 1, generator=generator) ** (1 / 3)
         return radii * torch.nn.functional.normalize(directions)

@@ -1,4 +1,4 @@
-"""What every initialiser offers, and what those that draw points at random share."""
+"""The interface of initialisers, and the base class of those that scatter Gaussians at random."""
 
 from abc import ABC, abstractmethod
 
@@ -11,42 +11,46 @@ from esd_splat.scene.gaussians import SH_C0, Gaussians
 from esd_splat.settings.schema import Field, section
 
 NEIGHBOURS = 3
-"""How many nearest points set the size of a Gaussian, as in 3DGS."""
+"""Number of nearest neighbours that determine the size of a Gaussian, as in 3DGS."""
 
 
 @section
 class Initialiser(ABC):
-    """Where the first Gaussians come from. Sees no prompt, camera or teacher."""
+    """Builds the first scene of a run, without knowing the prompt, the cameras or the teacher."""
 
-    def check(self) -> None:  # noqa: B027  most have nothing that can be missing
-        """Raise now what ``build`` would, before a teacher is loaded in vain."""
+    def check(self) -> None:  # noqa: B027  most initialisers have nothing to check
+        """Raise the errors that ``build`` would raise, before a teacher is loaded in vain."""
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> Gaussians:
-        """The first scene: float32, on the CPU, and the same for the same generator state."""
+        """Return the first scene, in float32 on the CPU.
+
+        The same state of ``generator`` gives the same scene.
+        """
 
 
 @section
 class Scatter(Initialiser):
-    """Round grey Gaussians at random places; how many and what they look like."""
+    """Round, nearly grey Gaussians at random positions."""
 
     count: int = Field(default=1000, ge=1, le=1_000_000)
     """Number of Gaussians."""
     radius: float = Field(default=0.8, gt=0, le=1)
     """Radius of the ball or sphere, in world units."""
     opacity: float = Field(default=0.1, gt=0.004, lt=1)
-    """Opacity of each Gaussian. A fainter one than 1/255 would not be drawn."""
+    """Opacity of each Gaussian. One below 1/255 would not be drawn."""
     scale: float | None = Field(default=None, gt=0, le=1)
     """Standard deviation of each Gaussian, in world units; null takes the mean distance to its
     three nearest neighbours."""
     color_noise: float = Field(default=0.1, ge=0, le=1)
     """Standard deviation of each colour channel around middle grey."""
     sh_degree: int = Field(default=0, ge=0, le=3)
-    """Degree of the view-dependent colour, 0 for none; its coefficients start at zero."""
+    """Degree of the spherical harmonics for view-dependent colour, 0 for none. The coefficients
+    above degree 0 start at zero."""
 
     @abstractmethod
     def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:
-        """Centres, in units of ``radius``."""
+        """Draw the centres, in units of ``radius``."""
 
     @override
     def build(self, generator: torch.Generator) -> Gaussians:
@@ -70,14 +74,15 @@ class Scatter(Initialiser):
 
 
 def neighbour_distance(points: Float[Tensor, "n 3"], chunk: int = 1024) -> Float[Tensor, " n"]:
-    """Mean distance of each point to its ``NEIGHBOURS`` nearest others, or to all if fewer.
+    """Return the mean distance of each point to its ``NEIGHBOURS`` nearest other points.
 
-    Takes ``O(n^2)`` time and ``O(chunk * n)`` memory. There must be at least two points.
+    If there are fewer other points, the mean is over all of them. There must be at least two
+    points. The computation takes ``O(n^2)`` time and ``O(chunk * n)`` memory.
     """
     k = min(NEIGHBOURS, len(points) - 1)
     parts = []
     for start in range(0, len(points), chunk):
-        # Exact differences: the fast way through a matrix product loses half the digits.
+        # The faster mode uses a matrix product, which loses half of the digits.
         distances = torch.cdist(
             points[start : start + chunk], points, compute_mode="donot_use_mm_for_euclid_dist"
         )

@@ -1,4 +1,4 @@
-"""The scene of a ``.ply`` file as the first scene."""
+"""An initialiser that loads a ``.ply`` file."""
 
 import math
 
@@ -15,10 +15,10 @@ from esd_splat.settings.schema import Field, section
 
 @section
 class FromPly(Initialiser):
-    """Start from a splat: an earlier run's ``scene.ply``, or another tool's."""
+    """The Gaussians of a .ply file: the scene.ply of an earlier run, or one from another tool."""
 
     path: str = ""
-    """The .ply file to start from, y down as viewers take it. It must be given."""
+    """Path of the .ply file to start from, with y pointing down as in viewers. It is required."""
     fit: bool = False
     """Whether to move and scale the scene so that it fills the ball of radius."""
     radius: float = Field(default=0.8, gt=0, le=1)
@@ -33,11 +33,11 @@ class FromPly(Initialiser):
 
     @override
     def build(self, generator: torch.Generator) -> Gaussians:
-        """The scene of the file; takes nothing from ``generator``.
+        """Load the scene. ``generator`` is not used.
 
         Raises:
-            SceneError: as ``load_ply``, or most of the scene lies outside the unit ball, where
-                cameras may stand, and ``fit`` is off.
+            SceneError: the file cannot be loaded (see ``load_ply``), or ``fit`` is false and more
+                than half of the Gaussians lie outside the unit ball, where cameras may be.
         """
         scene = load_ply(expanded(self.path))
         if self.fit:
@@ -52,7 +52,7 @@ class FromPly(Initialiser):
 
 
 def _fitted(scene: Gaussians, radius: float) -> Gaussians:
-    """Centred by its bounding box, and scaled with its Gaussians."""
+    """Centre the scene by its bounding box and scale it, together with its Gaussians."""
     means = scene.means - (scene.means.amin(dim=0) + scene.means.amax(dim=0)) / 2
     extent = float(means.norm(dim=1).max())
     factor = radius / extent if extent > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Gaussians scattered over a sphere."""
+"""An initialiser that scatters Gaussians on a sphere."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from esd_splat.settings.schema import section
 
 @section
 class Sphere(Scatter):
-    """Uniform on the surface of a sphere around the origin."""
+    """Gaussians distributed uniformly on the surface of a sphere around the origin."""
 
     @override
     def places(self, generator: torch.Generator) -> Float[Tensor, "count 3"]:

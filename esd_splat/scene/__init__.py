@@ -1,1 +1,1 @@
-"""What is optimized: Gaussians, their cameras, and what draws and densifies them."""
+"""The scene: Gaussians, cameras, rasterizers, densification and the optimizer."""

@@ -1,4 +1,4 @@
-"""Where the views are taken from. Knows angles and matrices; nothing of Gaussians or diffusion."""
+"""Pinhole cameras, and how they are placed around the object."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
@@ -11,7 +11,8 @@ from esd_splat.errors import refuse
 from esd_splat.settings.schema import Field, section
 
 BALL_RADIUS = 1.0
-"""The object lies in a ball of this radius around the origin, world units; cameras stay outside."""
+"""Radius of the ball around the origin that holds the object, in world units. Cameras stay outside
+it."""
 
 Angle = TypeVar("Angle", float, Tensor)
 
@@ -21,30 +22,30 @@ class Cameras:
     """A batch of pinhole cameras that share one image size."""
 
     viewmats: Float[Tensor, "b 4 4"]
-    """World-to-camera, OpenCV axes."""
+    """World-to-camera matrices, with OpenCV axes."""
     Ks: Float[Tensor, "b 3 3"]
-    """Intrinsics, in pixels."""
+    """Intrinsic matrices, in pixels."""
     width: int
-    """Pixels."""
+    """Width of the images, in pixels."""
     height: int
-    """Pixels."""
+    """Height of the images, in pixels."""
 
     def __len__(self) -> int:
         return len(self.viewmats)
 
     def __getitem__(self, rows: slice | Tensor) -> "Cameras":
-        """Some of the cameras, by a slice or a tensor of indices."""
+        """Return the cameras selected by a slice or a tensor of indices."""
         return Cameras(self.viewmats[rows], self.Ks[rows], self.width, self.height)
 
     @property
     def eyes(self) -> Float[Tensor, "b 3"]:
-        """Camera centres in the world."""
+        """Camera centres in world space."""
         R, t = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3:]
         return -(R.mT @ t).squeeze(-1)
 
     @property
     def c2w(self) -> Float[Tensor, "b 4 4"]:
-        """Camera-to-world: the inverse of ``viewmats``."""
+        """Camera-to-world matrices, the inverses of ``viewmats``."""
         inverse = self.viewmats.clone()
         inverse[:, :3, :3] = self.viewmats[:, :3, :3].mT
         inverse[:, :3, 3] = self.eyes
@@ -52,19 +53,19 @@ class Cameras:
 
     @property
     def azimuth_deg(self) -> Float[Tensor, " b"]:
-        """Degrees in (-180, 180]: 0 stands on the +z side of the origin, 90 on the +x side."""
+        """Azimuths in degrees, in (-180, 180]: 0 is on the +z side of the origin, 90 on +x."""
         x, _, z = self.eyes.unbind(-1)
         azimuth = torch.rad2deg(torch.atan2(x, z))
         return torch.where(azimuth <= -180, azimuth + 360, azimuth)
 
     @property
     def elevation_deg(self) -> Float[Tensor, " b"]:
-        """Degrees in [-90, 90] above the horizon of the origin."""
+        """Elevations above the horizon of the origin in degrees, in [-90, 90]."""
         x, y, z = self.eyes.unbind(-1)
         return torch.rad2deg(torch.atan2(y, torch.hypot(x, z)))
 
     def to(self, device: torch.device | str) -> "Cameras":
-        """The same cameras with their matrices on ``device``."""
+        """Return the same cameras with their matrices on ``device``."""
         return Cameras(self.viewmats.to(device), self.Ks.to(device), self.width, self.height)
 
 
@@ -86,13 +87,14 @@ class Orbit:
     size: int = Field(default=64, ge=8, le=4096)
     """Width and height of the images, in pixels."""
     size_start: int | None = Field(default=None, ge=8)
-    """Size at the start, in pixels, at most size; null is size all along. Early steps settle what a
-    small image shows, and pay for a fraction of the pixels."""
+    """Size at the start of the run, in pixels, at most size; null keeps size throughout. Early
+    steps settle only what a small image can show, so small images make them cheaper."""
     size_until: float = Field(default=0.5, gt=0, le=1)
-    """Fraction of the run at which size is reached, growing by equal factors, if size_start is
-    given."""
+    """Fraction of the run after which the images have reached size. Until then they grow
+    exponentially from size_start, if it is given."""
     stratified: bool = True
-    """Whether each of batch equal sectors gets one azimuth, instead of independent azimuths."""
+    """Whether the circle is divided into batch equal sectors with one azimuth in each; otherwise
+    the azimuths are independent."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -108,7 +110,7 @@ class Orbit:
         refuse(problems)
 
     def size_at(self, progress: float) -> int:
-        """Width and height of the views when a share ``progress`` of the run is done, pixels.
+        """Return the width and height of the views after a fraction ``progress`` of the run.
 
         Example:
             >>> orbit = Orbit(size=512, size_start=64, size_until=0.6)
@@ -124,13 +126,14 @@ class Orbit:
     def sample(self, batch: int, generator: torch.Generator, size: int | None = None) -> Cameras:
         """Draw ``batch`` cameras, uniform in azimuth and in each configured range.
 
-        Each azimuth alone is uniform over the circle. When ``stratified``, the i-th lies in the
-        i-th of ``batch`` equal sectors, counted from a common random start.
+        Every single azimuth is uniform over the circle. If ``stratified`` is true, the circle is
+        divided into ``batch`` equal sectors from a random start, and the i-th camera lies in the
+        i-th sector.
 
         Args:
-            batch: how many.
-            generator: of the CPU; five numbers a camera are taken whatever the configuration.
-            size: pixels; ``None`` for the orbit's own.
+            batch: number of cameras.
+            generator: a CPU generator. Five numbers per camera are drawn for any configuration.
+            size: image size in pixels; ``None`` uses the size of the orbit.
         """
         u = torch.rand(5, batch, generator=generator, dtype=torch.float64)
         turn = u[0]
@@ -145,12 +148,14 @@ class Orbit:
         )
 
     def turntable(self, count: int, elevation: float = 15.0, size: int | None = None) -> Cameras:
-        """``count`` cameras at equal steps of azimuth, the first at 0, at mid distance and fov.
+        """Return ``count`` cameras at equal steps of azimuth, starting at 0.
+
+        Distance and field of view are the midpoints of their ranges.
 
         Args:
-            count: views in a full turn.
-            elevation: degrees, the same for all.
-            size: pixels; ``None`` for the orbit's own.
+            count: number of views in a full turn.
+            elevation: elevation of all cameras, in degrees.
+            size: image size in pixels; ``None`` uses the size of the orbit.
         """
         azimuth = 360 * torch.arange(count, dtype=torch.float64) / count
         return self.at(azimuth, torch.full_like(azimuth, elevation), size)
@@ -161,10 +166,12 @@ class Orbit:
         elevation_deg: Float[Tensor, " b"],
         size: int | None = None,
     ) -> Cameras:
-        """Cameras at these angles, as ``orbit_cameras`` takes them, at mid distance and fov.
+        """Return cameras at the given angles, which are defined as in ``orbit_cameras``.
+
+        Distance and field of view are the midpoints of their ranges.
 
         Args:
-            size: pixels; ``None`` for the orbit's own.
+            size: image size in pixels; ``None`` uses the size of the orbit.
         """
         ends = self.distance, self.fov
         distance, fov = (torch.full_like(azimuth_deg, sum(pair) / 2) for pair in ends)
@@ -179,14 +186,14 @@ def orbit_cameras(
     fov_deg: Float[Tensor, " b"],
     size: int,
 ) -> Cameras:
-    """Square float32 views of the origin from the given places. World +y is up in the picture.
+    """Return float32 cameras that look at the origin and take square images with +y up.
 
     Args:
-        azimuth_deg: 0 on the +z side of the origin, 90 on the +x side.
-        elevation_deg: above the horizon, strictly between -90 and 90.
-        distance: from the origin, world units.
-        fov_deg: vertical and horizontal field of view.
-        size: width and height, pixels.
+        azimuth_deg: degrees; 0 is on the +z side of the origin, 90 on the +x side.
+        elevation_deg: degrees above the horizon, strictly between -90 and 90.
+        distance: distance from the origin, in world units.
+        fov_deg: vertical and horizontal field of view, in degrees.
+        size: width and height of the images, in pixels.
     """
     azimuth, elevation = torch.deg2rad(azimuth_deg.double()), torch.deg2rad(elevation_deg.double())
     level = elevation.cos()
@@ -201,14 +208,15 @@ def orbit_cameras(
 
 
 def wrap_deg(degrees: Angle) -> Angle:
-    """The same angle, or angles, in [-180, 180)."""
+    """Wrap one angle, or a tensor of angles, to [-180, 180)."""
     return (degrees + 180) % 360 - 180
 
 
 def look_at_origin(eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b 4 4"]:
-    """World-to-camera matrices of cameras at ``eyes`` facing the origin, with world +y up.
+    """Return world-to-camera matrices of cameras at ``eyes`` that face the origin, with +y up.
 
-    Undefined directly above or below the origin, where "up" has no projection.
+    The result is undefined directly above and below the origin, where the camera looks along the
+    up direction.
     """
     forward = torch.nn.functional.normalize(-eyes, dim=-1)
     up = eyes.new_tensor([0.0, 1.0, 0.0]).expand_as(eyes)

@@ -1,4 +1,4 @@
-"""How the CPU does arithmetic while we use it. Knows its flags; not what is computed."""
+"""Flushing denormal numbers to zero on the CPU."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ import torch
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Faint splats are full of them, and a CPU stumbles over each. The caller's come back after."""
+    """Flush denormal numbers to zero inside the context, then restore the caller's setting.
+
+    Faint splats produce many denormals, and CPU arithmetic with them is slow.
+    """
     before = sys.float_info.min / 2 == 0
     torch.set_flush_denormal(True)
     try:

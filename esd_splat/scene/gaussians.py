@@ -1,4 +1,4 @@
-"""The scene: N anisotropic Gaussians. Knows its parameters; not who renders or optimizes it."""
+"""The scene: anisotropic Gaussians with view-dependent colours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 SH_DEGREES = {0: 0, 3: 1, 8: 2, 15: 3}
-"""Degree of the spherical harmonics by the number of coefficients in ``shN``."""
+"""Maps the number of coefficients in ``shN`` to the degree of the spherical harmonics."""
 
-# Real spherical harmonics with the signs that 3DGS files use: odd powers of x and y are negated
-# (Kerbl et al., arXiv:2308.04079, and gsplat). Degree 0 is ``SH_C0``.
+# Factors of the real spherical harmonics, by degree. ``sh_basis`` uses the signs of 3DGS files, in
+# which odd powers of x and y are negated (Kerbl et al., arXiv:2308.04079, and gsplat).
 SH_C0 = 0.28209479177387814
 _C1 = 0.4886025119029199
 _C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
@@ -20,20 +20,20 @@ _C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.373176332590
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Pre-activation parameters. The activated views below are what a rasterizer consumes."""
+    """The parameters of n Gaussians before activation; the properties return activated values."""
 
     means: Float[Tensor, "n 3"]
-    """Centres, world units."""
+    """Centres, in world units."""
     quats: Float[Tensor, "n 4"]
-    """Orientations, ``wxyz``, of any length but zero: whoever uses them normalizes them."""
+    """Orientations as ``wxyz`` quaternions of any non-zero length. They are normalized on use."""
     log_scales: Float[Tensor, "n 3"]
-    """Natural logarithm of the standard deviation along each own axis, world units."""
+    """Natural logarithm of the standard deviation along each axis of a Gaussian, in world units."""
     opacity_logits: Float[Tensor, " n"]
     """Opacity at the centre, before the sigmoid."""
     sh0: Float[Tensor, "n 1 3"]
-    """Degree-0 colour coefficients: RGB ``0.5 + SH_C0 * sh0`` when there is no ``shN``."""
+    """Colour coefficients of degree 0. Without ``shN`` the RGB colour is ``0.5 + SH_C0 * sh0``."""
     shN: Float[Tensor, "n k 3"]
-    """Coefficients of degree 1 and up in the order of 3DGS; k is 0, 3, 8 or 15."""
+    """Colour coefficients of degree 1 and up, in the order of 3DGS; k is 0, 3, 8 or 15."""
 
     def __post_init__(self) -> None:
         if self.shN.shape[1] not in SH_DEGREES:
@@ -44,29 +44,30 @@ class Gaussians:
 
     @property
     def sh_degree(self) -> int:
-        """0 (same colour from everywhere) to 3."""
+        """Degree of the spherical harmonics, 0 (the same colour from everywhere) to 3."""
         return SH_DEGREES[self.shN.shape[1]]
 
     @property
     def covariances(self) -> Float[Tensor, "n 3 3"]:
-        """``R S S^T R^T``: positive definite by construction."""
+        """Covariance matrices ``R S S^T R^T``, which are positive definite by construction."""
         half = self.covariance_factors
         return half @ half.mT
 
     @property
     def covariance_factors(self) -> Float[Tensor, "n 3 3"]:
-        """``R S``, whose product with its own transpose is the covariance."""
+        """Factors ``R S`` of the covariances: a factor times its transpose is the covariance."""
         return quats_to_rotmats(self.quats) * self.log_scales.exp()[:, None, :]
 
     @property
     def opacities(self) -> Float[Tensor, " n"]:
-        """In (0, 1)."""
+        """Opacities at the centres, in (0, 1)."""
         return self.opacity_logits.sigmoid()
 
     def colors(self, eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
-        """RGB as seen from each camera centre: not negative, and not clamped above.
+        """Return the RGB colours seen from each camera centre, at least 0 and unbounded above.
 
-        ``max(0, 0.5 + sum c_k Y_k(d))`` with ``d`` the unit vector from the eye to the mean.
+        A colour is ``max(0, 0.5 + sum c_k Y_k(d))``, where ``d`` is the unit vector from the
+        camera centre to the mean.
         """
         flat = 0.5 + SH_C0 * self.sh0[:, 0]
         if self.sh_degree == 0:
@@ -76,7 +77,7 @@ class Gaussians:
         return (flat + torch.einsum("bnk,nkc->bnc", basis, self.shN)).clamp(min=0)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Gaussians":
-        """The scene with ``fn`` applied to each parameter, for instance to move or select rows.
+        """Apply ``fn`` to each parameter, for instance to select rows or to change the device.
 
         Example:
             >>> shapes = [3], [4], [3], [], [1, 3], [0, 3]
@@ -88,7 +89,7 @@ class Gaussians:
 
 
 def quats_to_rotmats(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
-    """Rotation matrices of ``wxyz`` quaternions, which are normalized first."""
+    """Normalize ``wxyz`` quaternions and convert them to rotation matrices."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     return torch.stack(
         [
@@ -101,7 +102,10 @@ def quats_to_rotmats(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
 
 
 def sh_basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "*batch k"]:
-    """The ``(degree + 1)^2`` spherical harmonics at unit vectors, signs and order as in 3DGS."""
+    """Evaluate the ``(degree + 1)^2`` spherical harmonics at unit vectors.
+
+    Signs and order are those of 3DGS.
+    """
     x, y, z = directions.unbind(-1)
     xx, yy, zz = x * x, y * y, z * z
     basis = [torch.full_like(x, SH_C0)]

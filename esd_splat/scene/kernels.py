@@ -1,4 +1,4 @@
-"""The door to the compiled kernels, ``torch.ops.esd_splat``. Knows whether they are there."""
+"""Access to the compiled kernels, the operators in ``torch.ops.esd_splat``, if they were built."""
 
 import importlib
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 
 
 def _load() -> str:
-    """What keeps the extension from loading; empty when nothing does."""
+    """Load the extension. Return the reason if that fails, and an empty string otherwise."""
     try:
         importlib.import_module("esd_splat._C")
     except ImportError as error:
@@ -17,13 +17,13 @@ def _load() -> str:
 
 
 MISSING = _load()
-"""Why there are no compiled kernels, or empty."""
+"""The reason why there are no compiled kernels, or an empty string if there are."""
 COMPILE = "compile them with `pip install --no-build-isolation .` in a checkout"
-"""What to do about it."""
+"""How to get the kernels, as part of an error message."""
 
 
 def has(operator: str, tensor: torch.Tensor) -> bool:
-    """Whether ``operator`` was compiled for the device of ``tensor``."""
+    """Return whether ``operator`` was compiled for the device of ``tensor``."""
     key = "CUDA" if tensor.is_cuda else "CPU"
     return not MISSING and torch._C._dispatch_has_kernel_for_dispatch_key(
         f"esd_splat::{operator}", key
@@ -31,7 +31,11 @@ def has(operator: str, tensor: torch.Tensor) -> bool:
 
 
 def fake(operator: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorates what ``operator`` does to shapes alone, for tensors without data."""
+    """Return a decorator that registers a function as the fake implementation of ``operator``.
+
+    A fake implementation computes the shapes of the results for tensors without data. Nothing is
+    registered if there are no compiled kernels.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if not MISSING:
@@ -42,4 +46,4 @@ def fake(operator: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 ops: Any = torch.ops.esd_splat
-"""The operators. Asking for one while there are no kernels is an ``AttributeError``."""
+"""The operators. Accessing one raises an ``AttributeError`` if there are no kernels."""

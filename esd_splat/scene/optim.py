@@ -1,4 +1,4 @@
-"""Optimizer over a scene whose number of rows changes. The only code that touches Adam's state."""
+"""Adam for a scene whose number of Gaussians changes. No other module touches Adam's state."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -11,11 +11,11 @@ from esd_splat.scene.gaussians import Gaussians
 from esd_splat.settings.schema import Field, section
 
 MOMENTS = {"exp_avg", "exp_avg_sq"}
-"""What Adam remembers of every row."""
+"""Keys of Adam's state that hold one row per Gaussian."""
 MOST = 1e6
-"""Upper limit of every rate, far beyond use; products with it stay finite."""
+"""Upper limit of every learning rate, far above any useful one. It keeps products finite."""
 GROWTH = 1.5
-"""Room made at a time, over the rows there are: few edits have to move the whole scene."""
+"""Factor by which a full buffer is enlarged, so that few edits have to copy the whole scene."""
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -23,7 +23,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 @section
 class Optim:
-    """Adam's settings. Learning rates are per step and in the unit of the parameter they move.
+    """Settings of Adam. Each learning rate is per step and has the unit of its parameter.
 
     The defaults fit an object in the unit ball and a run of several hundred steps.
     """
@@ -42,19 +42,24 @@ class Optim:
     """Learning rate of the view-independent colour; 0 freezes it."""
     shN: float = Field(default=0.001, ge=0, le=MOST)
     """Learning rate of the view-dependent colour; 0 freezes it."""
-    # With moments at zero and a step counter that is not, the first step of a new row is
-    # (1 - beta1) / sqrt(1 - beta2) learning rates long: exactly 1 here, 3.2 with beta2 = 0.999.
+    # A new row starts with zero moments, but shares the step counter of the older rows. Its first
+    # step is therefore (1 - beta1) / sqrt(1 - beta2) times the learning rate: exactly 1 times with
+    # these values, and 3.2 times with beta2 = 0.999.
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Decay rates of Adam's running means of the gradient and of its square."""
     eps: float = Field(default=1e-15, gt=0, le=MOST)
-    """Term added to Adam's denominator. It is far below any gradient, so that the weight of the
-    loss cancels."""
+    """Term added to Adam's denominator. It is far below any gradient, so that scaling the loss does
+    not change the steps."""
     max_norm: float = Field(default=0.0, ge=0, le=MOST)
-    """Largest norm of the gradient of each parameter, to which a longer one is clipped; 0 does not
-    clip."""
+    """Largest norm of the gradient of each parameter. A larger gradient is scaled down to it; 0
+    disables clipping."""
 
     def rate(self, name: str, progress: float) -> float:
-        """Learning rate of the field ``name`` of a scene after ``progress`` of the run, in [0, 1].
+        """Return the learning rate of the scene's field ``name``.
+
+        Args:
+            name: a field of ``Gaussians``.
+            progress: fraction of the run that is done, in [0, 1].
 
         Example:
             >>> [round(Optim().rate("means", progress), 4) for progress in (0.0, 0.5, 1.0)]
@@ -66,11 +71,11 @@ class Optim:
 
 
 def make_adam(gaussians: Gaussians, config: Optim) -> torch.optim.Adam:
-    """Adam with one named parameter group per field of ``gaussians``, which is copied."""
+    """Return Adam over a copy of ``gaussians``, with one named parameter group per field."""
     groups = [
         {
             "name": name,
-            # Rows one after another: they will be edited in place.
+            # Editing rows in place needs the contiguous layout.
             "params": [nn.Parameter(value.detach().clone(memory_format=torch.contiguous_format))],
             "lr": config.rate(name, progress=0.0),
         }
@@ -80,12 +85,12 @@ def make_adam(gaussians: Gaussians, config: Optim) -> torch.optim.Adam:
 
 
 def adam_state(optimizer: torch.optim.Adam) -> dict[str, Any]:
-    """The scene an optimizer holds, with its moments, step counters and learning rates."""
+    """Return the optimizer's scene, moments, step counters and learning rates."""
     return {"scene": vars(scene_of(optimizer)), "adam": optimizer.state_dict()}
 
 
 def restore_adam(state: Mapping[str, Any], device: torch.device | str = "cpu") -> torch.optim.Adam:
-    """The optimizer that ``adam_state`` described; it goes on as the original would have."""
+    """Rebuild an optimizer from its ``adam_state``. It continues as the original would have."""
     groups = [
         {"name": name, "params": [nn.Parameter(value.detach().to(device, copy=True))]}
         for name, value in state["scene"].items()
@@ -96,18 +101,25 @@ def restore_adam(state: Mapping[str, Any], device: torch.device | str = "cpu") -
 
 
 def scene_of(optimizer: torch.optim.Optimizer) -> Gaussians:
-    """The scene whose fields are the optimizer's current parameters."""
+    """Return the scene whose fields are the optimizer's current parameters."""
     return Gaussians(**{group["name"]: group["params"][0] for group in optimizer.param_groups})
 
 
 def set_lr(optimizer: torch.optim.Optimizer, config: Optim, progress: float) -> None:
-    """Learning rates for the next step, after ``progress`` of the run, in [0, 1]."""
+    """Set the learning rates for the next step.
+
+    Args:
+        progress: fraction of the run that is done, in [0, 1].
+    """
     for group in optimizer.param_groups:
         group["lr"] = config.rate(group["name"], progress)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, config: Optim) -> None:
-    """Scale down each field's gradient to ``max_norm``. One that is not finite stays so."""
+    """Scale the gradient of each field down to at most ``max_norm``, unless that is 0.
+
+    A gradient that is not finite stays that way.
+    """
     if config.max_norm == 0:
         return
     for group in optimizer.param_groups:
@@ -115,7 +127,10 @@ def clip_gradients(optimizer: torch.optim.Optimizer, config: Optim) -> None:
 
 
 def apply_edit(optimizer: torch.optim.Optimizer, edit: Edit) -> None:
-    """Edit the optimized scene and its moments in place, and show the optimizer the new rows."""
+    """Carry out ``edit`` on the scene and on Adam's moments in place.
+
+    Afterwards the optimizer holds parameters of ``edit.count`` rows.
+    """
     room = max(edit.count, len(scene_of(optimizer)))
     moments = [
         (state, key)
@@ -123,7 +138,7 @@ def apply_edit(optimizer: torch.optim.Optimizer, edit: Edit) -> None:
         if (state := optimizer.state.get(group["params"][0]))
         for key in sorted(state.keys() & MOMENTS)
     ]
-    # One by one: what has to move is freed before the next needs its place.
+    # Enlarge one tensor at a time, so that the memory of each is freed before the next one moves.
     for group in optimizer.param_groups:
         (parameter,) = group["params"]
         parameter.data = _with_room(parameter.data, room)
@@ -142,9 +157,11 @@ def apply_edit(optimizer: torch.optim.Optimizer, edit: Edit) -> None:
 
 
 def _with_room(rows: Tensor, room: int) -> Tensor:
-    """``rows`` and meaningless ones up to ``room``; moved if the memory behind them ends before.
+    """Return ``rows`` extended to ``room`` rows; the contents of the additional rows are undefined.
 
-    Only the memory knows how much was reserved: nothing else has to be kept or saved.
+    The result shares the storage of ``rows`` if that is large enough, and is a larger copy
+    otherwise. The size of the storage says how much room was reserved, so nothing else has to be
+    kept or saved.
     """
     shape, width = rows.shape[1:], rows.stride(0)
     end = (rows.storage_offset() + room * width) * rows.itemsize

@@ -20,14 +20,14 @@ def _seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_a_ball_is_filled_evenly() -> None:
-    """Within a share s of the radius lie s^3 of the points; no direction is preferred."""
+    """A fraction s^3 of the points is within s times the radius, and no direction is preferred."""
     means = Ball(count=20_000, radius=0.5, scale=0.1).build(_seeded()).means
     radii = means.norm(dim=1)
     assert radii.max() <= 0.5 + 1e-6
     for share in (0.3, 0.5, 0.8):
         assert (radii < share * 0.5).float().mean().item() == pytest.approx(share**3, abs=0.015)
     assert means.mean(dim=0).abs().max() < 0.01
-    # Uniform in a ball, each coordinate has variance r^2 / 5.
+    # In a ball with uniform density, each coordinate has variance r^2 / 5.
     torch.testing.assert_close(means.T.cov(), 0.05 * torch.eye(3), atol=0.002, rtol=0)
 
 
@@ -78,7 +78,7 @@ def test_sizes_follow_the_neighbours_unless_given() -> None:
 
 
 def test_neighbour_distance_by_hand() -> None:
-    """On a line at 0, 1, 3, 7: the mean to the other three; of two points, to the other one."""
+    """Points at 0, 1, 3 and 7 on a line: the mean over three others, or one if there are two."""
     points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [7, 0, 0]])
     expected = torch.tensor([11 / 3, 9 / 3, 9 / 3, 17 / 3])
     torch.testing.assert_close(neighbour_distance(points), expected)
@@ -145,7 +145,7 @@ def test_a_scene_outside_the_ball_is_refused_with_the_way_out(tmp_path: Path) ->
 
 
 def test_fitting_keeps_the_shape_of_a_scene(tmp_path: Path) -> None:
-    """A similarity: distances and sizes shrink by the same factor; the farthest is at radius."""
+    """Distances and sizes shrink by the same factor, and the farthest Gaussian is at radius."""
     written = _written(tmp_path / "a.ply", 10 + 4 * torch.randn(20, 3, generator=_seeded()))
     built = FromPly(path=str(tmp_path / "a.ply"), fit=True, radius=0.7).build(_seeded())
     assert built.means.norm(dim=1).max().item() == pytest.approx(0.7, abs=1e-6)

@@ -27,7 +27,7 @@ def test_axes_are_right_handed_and_orthonormal() -> None:
 
 
 def test_the_four_sides_stand_where_the_conventions_say() -> None:
-    """Azimuth 0 at +z, 90 at +x, 180 at -z, -90 at -x; up in the world is up in the picture."""
+    """Azimuth 0 is at +z, 90 at +x, 180 at -z, -90 at -x. World up is up in the image."""
     cameras = Orbit(distance=(2.0, 2.0)).turntable(4, elevation=0.0)
     expected = torch.tensor([[0.0, 0, 2], [2, 0, 0], [0, 0, -2], [-2, 0, 0]])
     torch.testing.assert_close(cameras.eyes, expected, atol=1e-6, rtol=0)
@@ -75,7 +75,7 @@ def test_the_field_of_view_ends_at_the_edge_of_the_image(fov: float) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 7])
 def test_stratified_azimuths_take_one_sector_each(batch: int) -> None:
-    """Seen from the right start, the i-th lies in the i-th sector: so all gaps are under two."""
+    """The i-th camera is in the i-th sector from some start, so gaps are at most two sectors."""
     for seed in range(20):
         azimuth = Orbit().sample(batch, _seeded(seed)).azimuth_deg
         gaps = (
@@ -87,7 +87,7 @@ def test_stratified_azimuths_take_one_sector_each(batch: int) -> None:
 
 @pytest.mark.parametrize("stratified", [True, False])
 def test_each_azimuth_alone_is_uniform(stratified: bool) -> None:
-    """Of 1000 batches, each camera's counts in 10 bins pass chi-squared at 0.1 %."""
+    """Over 1000 batches, the counts of each camera in 10 bins pass a chi-squared test at 0.1 %."""
     orbit, generator = Orbit(stratified=stratified), _seeded()
     azimuths = torch.stack([orbit.sample(3, generator).azimuth_deg for _ in range(1000)])
     for column in azimuths.T:

@@ -16,7 +16,7 @@ def _scene(n: int = 6, k: int = 3) -> Gaussians:
 
 
 def test_quarter_turns_permute_the_axes() -> None:
-    """wxyz, right-handed: about z, x goes to y; about x, y to z; about y, z to x."""
+    """Quaternions are wxyz and right-handed: turning about z maps x to y, and so on."""
     h = math.sqrt(0.5)
     quats = torch.tensor([[h, 0, 0, h], [h, h, 0, 0], [h, 0, h, 0]])
     x, y, z = torch.eye(3)
@@ -43,7 +43,7 @@ def test_scales_are_standard_deviations_along_the_own_axes() -> None:
 
 
 def test_the_harmonics_are_orthonormal() -> None:
-    """Over the sphere, by a quadrature exact to degree 6: Gauss-Legendre in z, even in azimuth."""
+    """Integrate over the sphere exactly to degree 6: Gauss-Legendre in z, uniform in azimuth."""
     nodes, weights = torch.tensor(
         [
             [0.0, 0.4058451513773972, 0.7415311855993945, 0.9491079123427585],
@@ -62,7 +62,7 @@ def test_the_harmonics_are_orthonormal() -> None:
 
 
 def test_degree_one_has_the_signs_of_3dgs() -> None:
-    """-y, z, -x."""
+    """They are -y, z and -x."""
     y_z_x = sh_basis(torch.eye(3), degree=1)[[1, 2, 0], [1, 2, 3]] / 0.4886025119029199
     torch.testing.assert_close(y_z_x, torch.tensor([-1.0, 1.0, -1.0]))
 

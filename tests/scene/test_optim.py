@@ -67,7 +67,7 @@ def test_fresh_rows_restart_and_sources_keep_their_moments() -> None:
 
 
 def test_as_many_rows_as_adam_has_counters() -> None:
-    """One row makes moments of shape [1]; the step counter must not be taken for one of them."""
+    """With one row, moments have shape [1]. The step counter must not be taken for a moment."""
     optimizer = make_adam(_scene(1), CONFIG)
     _step(optimizer)
     apply_edit(optimizer, _edit(SPLIT))
@@ -88,7 +88,7 @@ def test_the_edited_scene_can_be_trained() -> None:
 
 
 def test_nothing_is_copied_while_there_is_room() -> None:
-    """Growth reserves half as much again; until that is full, rows stay where they are."""
+    """Growth reserves half of the rows in addition. Until they are full, no row is copied."""
     optimizer = make_adam(_scene(10, sh=3), CONFIG)
     _step(optimizer)
     apply_edit(optimizer, _edit(*[KEEP] * 9, CLONE))
@@ -105,9 +105,9 @@ def test_nothing_is_copied_while_there_is_room() -> None:
 
 
 def test_the_first_step_of_a_new_row_is_one_learning_rate_long() -> None:
-    """The step counter is the scene's, so this holds by the choice of betas, late in a run too."""
+    """Rows share the scene's step counter, so this depends on betas, even late in a run."""
     optimizer = make_adam(_scene(1), CONFIG)
-    for _ in range(3000):  # long enough that Adam's own correction of 0.99^t has gone
+    for _ in range(3000):  # until Adam's own correction with 0.99^t has vanished
         scene_of(optimizer).means.grad = torch.ones(1, 3)
         optimizer.step()
     apply_edit(optimizer, _edit(SPLIT))
@@ -119,7 +119,7 @@ def test_the_first_step_of_a_new_row_is_one_learning_rate_long() -> None:
 
 
 def test_the_loss_weight_does_not_change_the_path() -> None:
-    """By 2^-30 as by 2^20; eps must stay far below every gradient for that."""
+    """Weights of 2^-30 and 2^20 give the same path, as eps is far below every gradient."""
     scenes = []
     for factor in (1.0, 2.0**-30, 2.0**20):
         optimizer = make_adam(_scene(4), CONFIG)

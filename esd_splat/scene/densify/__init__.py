@@ -1,4 +1,4 @@
-"""Densification strategies. To add one: write its file, then add its line here."""
+"""Densification strategies. To add one, write its file, then add a line here."""
 
 from esd_splat.plugins import with_installed
 from esd_splat.scene.densify.base import Densifier, Edit, Importance, Rows, State

@@ -1,7 +1,8 @@
-"""What a densification strategy decides, and what it decides about.
+"""The interface of densification strategies, which change the number of Gaussians of a scene.
 
-Rows are edited in place: tensors keep room for more rows than they show, so nothing is copied that
-does not change. Only when they are full do they move, one tensor at a time.
+A row is one Gaussian. Rows are edited in place, in tensors whose memory has room for more of them,
+so rows that do not change are not copied. Only when a tensor is full does it move to larger memory,
+one tensor at a time.
 """
 
 import math
@@ -20,74 +21,75 @@ from esd_splat.scene.rasterize.base import Render
 from esd_splat.settings.schema import Field, section
 
 State = dict[str, Tensor]
-"""What a strategy remembers between steps: plain tensors, one row per Gaussian."""
+"""What a strategy remembers between steps: tensors with one row per Gaussian, by name."""
 
 Importance = Callable[[], Float[Tensor, " n"]]
-"""How much light each Gaussian sends to pixels of some views; only computed when asked."""
+"""Returns how much light each Gaussian sends to the pixels of some random views. The computation
+needs renders, so it is called only if a strategy has to choose which Gaussians to drop."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Everything with a row per Gaussian, in buffers with room for more than there are."""
+    """All tensors with one row per Gaussian, with room for additional rows."""
 
     scene: Gaussians
-    """Of as many rows as there is room for."""
+    """The scene, with as many rows as there is room for."""
     moments: list[Tensor]
-    """The optimizer's running means, each as tall as the scene."""
+    """The optimizer's moments, each with as many rows as the scene."""
 
     @property
     def buffers(self) -> list[Tensor]:
-        """All of them."""
+        """The fields of the scene, followed by the moments."""
         return [*vars(self.scene).values(), *self.moments]
 
 
 def logit(share: float) -> float:
-    """Of a share in [0, 1], also of its ends."""
+    """Return the logit of ``share`` in [0, 1], which is infinite at both ends."""
     return math.inf if share == 1 else -math.inf if share == 0 else math.log(share / (1 - share))
 
 
 class Edit(ABC):
-    """What becomes of the rows."""
+    """A change of the rows of a scene, decided but not yet carried out."""
 
     count: int
-    """Rows there will be."""
+    """Number of rows after the edit."""
 
     @abstractmethod
     def carry_out(self, rows: Rows) -> None:
-        """Write the new rows in place; those from ``count`` on become meaningless.
+        """Write the new rows in place. The contents of rows from ``count`` on are then undefined.
 
         Args:
-            rows: with room for ``count``.
+            rows: the rows before the edit, with room for at least ``count``.
         """
 
 
 class Densifier:
-    """When and how the scene's number of Gaussians changes; as it stands here, never.
+    """Decides when and how the number of Gaussians changes. This base class never changes it.
 
-    A subclass is a frozen dataclass: its fields are its configuration, and its state is passed in.
-    Once per step: ``observe``, then the optimizer's step, then ``nudge``, then ``edit``; after an
-    edit the old state is meaningless, and ``start`` gives the new one.
+    A subclass is a frozen dataclass. Its fields are its configuration, and its state is passed in.
+    In every step the trainer calls ``observe``, then the optimizer's step, then ``nudge``, then
+    ``edit``. After an edit the old state is invalid, and ``start`` returns a new one.
     """
 
     def start(self, count: int, device: torch.device | str = "cpu") -> State:
-        """The state of a scene of ``count`` rows of which nothing has been seen."""
+        """Return the initial state for a scene with ``count`` rows, before any ``observe``."""
         return {}
 
     def observe(self, state: State, render: Render, grad2d: Float[Tensor, "b n 2"]) -> None:
-        """Note one step in ``state``, in place; never waits for the device.
+        """Record one step in ``state``, in place and without waiting for the device.
 
         Args:
             render: all views of the step.
-            grad2d: gradient of the step's whole loss with respect to ``render.means2d``.
+            grad2d: gradient of the total loss of the step with respect to ``render.means2d``.
         """
 
     def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
-        """Change the scene in place, after the optimizer did.
+        """Change the values of the scene in place, after the optimizer's step.
 
         Args:
-            scene: tensors that may be written to.
-            lr: learning rate of the means in this step, world units.
-            step: as in ``edit``, like ``steps`` and ``seed``.
+            scene: detached tensors, which may be written to.
+            lr: learning rate of the means in this step, in world units.
+            step: see ``edit``, also for ``steps`` and ``seed``.
         """
 
     def edit(
@@ -99,18 +101,18 @@ class Densifier:
         steps: int,
         seed: int,
     ) -> Edit | None:
-        """What becomes of the scene, or ``None`` where it stays and ``state`` goes on.
+        """Return the edit to carry out, or ``None`` if the scene and ``state`` stay as they are.
 
-        A pure function: the same arguments give the same bits, on every run.
+        This is a pure function: the same arguments give the same bits in every run.
 
         Args:
-            importance: of the rows of ``scene``.
-            step: optimizer steps done so far, so 1 after the first.
-            steps: how many the run will have.
-            seed: the run's, for strategies that draw.
+            importance: returns the importance of each row of ``scene``.
+            step: number of optimizer steps done so far, 1 after the first.
+            steps: number of steps of the whole run.
+            seed: seed of the run, for strategies that draw random numbers.
 
         Raises:
-            RunError: nothing would be left.
+            RunError: no Gaussian would be left.
         """
         return None
 
@@ -120,12 +122,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 @section
 class Periodic(Densifier):
-    """Edits every so many steps, in a part of the run."""
+    """A strategy that edits the scene at regular intervals during a part of the run."""
 
     every: int = Field(default=50, ge=1)
     """Number of optimizer steps between edits."""
     window: tuple[Fraction, Fraction] = (0.1, 0.6)
-    """Part of the run in which the scene is edited: two rising fractions of its steps."""
+    """Part of the run in which the scene is edited, as two increasing fractions of its steps."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -134,10 +136,10 @@ class Periodic(Densifier):
         refuse([*problems, *self.problems()])
 
     def problems(self) -> list[str]:
-        """What is wrong between fields of a subclass, one line each as ``refuse`` takes them."""
+        """Return the problems of a subclass that concern several fields, as ``refuse`` expects."""
         return []
 
     def is_due(self, step: int, steps: int) -> bool:
-        """Whether the scene is edited after ``step`` of ``steps``."""
+        """Return whether the scene is edited after ``step`` of ``steps`` optimizer steps."""
         first, last = self.window
         return step % self.every == 0 and first * steps <= step <= last * steps

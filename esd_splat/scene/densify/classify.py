@@ -1,4 +1,7 @@
-"""What is seen of each row, and what should become of it; in PyTorch and by our kernels."""
+"""Measures the gradient of each Gaussian and decides which ones to drop, keep, clone or split.
+
+Each function exists in PyTorch, which defines the result, and as a compiled kernel.
+"""
 
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -15,18 +18,23 @@ from esd_splat.scene.rasterize.base import drawable
 
 @dataclass(frozen=True)
 class Limits:
-    """Thresholds on stored values, so that no rounding of an exponential decides about a row."""
+    """Thresholds for ``classify``.
+
+    They apply to log scales and opacity logits as they are stored, so that the rounding of an
+    activation function cannot decide about a row.
+    """
 
     largest: float
-    """Rows with a logarithmic scale above this are dropped."""
+    """Rows whose largest log scale is above this are dropped."""
     faintest: float
-    """Rows with an opacity logit below this are dropped,"""
+    """Rows with an opacity logit below this are dropped."""
     faintest_to_grow: float
-    """and those below this do not grow."""
+    """Rows with an opacity logit below this do not grow."""
     split_above: float
-    """Logarithmic scale above which a row that grows is split, and not cloned."""
+    """Growing rows whose largest log scale is above this are split, the others are cloned."""
     grow_ratio: float
-    """Steepness, over the mean of all kept rows that were seen, above which a row grows."""
+    """A row grows if its mean gradient length is above this multiple of the mean over all kept
+    rows that were seen."""
 
 
 def classify(
@@ -36,19 +44,21 @@ def classify(
     limits: Limits,
     keep: Bool[Tensor, " n"] | None = None,
 ) -> tuple[UInt8[Tensor, " n"], int, int]:
-    """The action that each row's own numbers ask for.
+    """Choose an action for each row from its parameters and its recorded gradients.
+
+    Reading the counts waits for the device. No other part of an edit does, unless too few rows
+    would be left.
 
     Args:
-        scene: the rows.
-        gradient: sum of the lengths of a row's image-plane gradients, over ``seen`` views.
-        seen: views that a row was visible in.
-        limits: when a row is dropped, and when it grows.
-        keep: rows to keep, instead of those that ``limits`` keep.
+        scene: the Gaussians.
+        gradient: sum of the lengths of each row's image-plane gradients over ``seen`` views.
+        seen: number of views in which each row was visible.
+        limits: thresholds for dropping, growing and splitting.
+        keep: the rows to keep; ``None`` keeps those within ``limits``.
 
     Returns:
-        ``DROP``, ``KEEP``, ``CLONE`` or ``SPLIT`` for each row; how many are not dropped; how many
-        of them grow. The one place where an edit waits for the device, unless too few rows
-        are left.
+        ``DROP``, ``KEEP``, ``CLONE`` or ``SPLIT`` for each row, the number of rows that are not
+        dropped, and the number of rows that grow.
     """
     choose = classify_native if kernels.has("classify", gradient) else classify_torch
     action, counts = choose(scene, gradient, seen, limits, keep)
@@ -59,7 +69,7 @@ def classify(
 def classify_native(
     scene: Gaussians, gradient: Tensor, seen: Tensor, limits: Limits, keep: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As ``classify_torch``, in one pass over the rows."""
+    """Compute the same as ``classify_torch`` with a compiled kernel."""
     fields = [value.detach() for value in vars(scene).values()]
     return kernels.ops.classify(fields, gradient, seen, keep, *astuple(limits))
 
@@ -72,7 +82,7 @@ def _(fields: list[Tensor], gradient: Tensor, *rest: Any) -> tuple[Tensor, Tenso
 def classify_torch(
     scene: Gaussians, gradient: Tensor, seen: Tensor, limits: Limits, keep: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Actions, and the numbers of rows that are kept and that grow."""
+    """Return the action of each row, and the numbers of rows that are kept and that grow."""
     size = scene.log_scales.amax(-1)
     if keep is None:
         visible = (size <= limits.largest) & (scene.opacity_logits >= limits.faintest)
@@ -88,7 +98,7 @@ def classify_torch(
 
 
 def observe_native(gradient: Tensor, seen: Tensor, grad2d: Tensor, visible: Tensor) -> None:
-    """As ``observe_torch``, in one pass."""
+    """Do the same as ``observe_torch`` with a compiled kernel."""
     kernels.ops.observe(gradient, seen, grad2d.contiguous(), visible.contiguous())
 
 
@@ -102,13 +112,14 @@ def observe_torch(
     grad2d: Float[Tensor, "b n 2"],
     visible: Bool[Tensor, "b n"],
 ) -> None:
-    """Add, in place, the length of each visible row's gradient in every view, and count the views.
+    """Add the gradient lengths of the visible rows to ``gradient``, and their views to ``seen``.
 
-    View by view, in order. A length is computed in double precision and rounded once to single, so
-    that it is the same everywhere: torch's square root of doubles is not always correctly rounded.
+    Both are changed in place, view by view in order. A length is computed in double precision and
+    rounded once to single precision, so that it is the same on all devices, although torch's
+    square root of doubles is not always correctly rounded.
     """
     for grad, shown in zip(grad2d.double(), visible, strict=True):
         length = (grad[:, 0] * grad[:, 0] + grad[:, 1] * grad[:, 1]).sqrt().float()
-        # where(), not a product: what a rasterizer leaves in a hidden row's gradient may be NaN.
+        # where() instead of a product, as the gradient of an invisible row may be NaN.
         gradient += torch.where(shown, length, 0.0)
         seen += shown

@@ -1,9 +1,10 @@
-"""Dropping, cloning and splitting rows in place, in PyTorch: this defines what the kernels do.
+"""Dropping, cloning and splitting rows in place.
 
-Every row that grows, be it by a clone or by a split, adds one new row and keeps its own. New rows,
-in the order of the rows they come from, fill the holes that dropped rows leave, from the front;
-what finds no hole is appended. Holes left over are filled with the last rows, in order. So a row
-that nothing happens to stays where it is, unless it must move to close a hole.
+The PyTorch code here defines what the compiled kernels do. Every row that grows, by a clone or by a
+split, keeps its own place and adds one new row. The new rows, in the order of the rows they come
+from, fill the holes that dropped rows leave, from the front; when there are no more holes, the rest
+is appended. If holes are left over, the last rows of the scene move into them, in order. A row that
+neither grows nor is dropped therefore stays where it is, unless it has to close a hole.
 """
 
 import math
@@ -20,19 +21,23 @@ from esd_splat.scene.densify.random import normals
 from esd_splat.scene.gaussians import Gaussians
 
 DROP, KEEP, CLONE, SPLIT = range(4)
-"""What may happen to a row."""
+"""The actions for a row."""
 SPLIT_SHRINK = 1.6
-"""A split's children are smaller than their parent by this factor (3DGS)."""
+"""The scales of a parent are divided by this for the two children of a split (3DGS)."""
 
 
 @dataclass(frozen=True)
 class Growth(Edit):
-    """One action per row. Clones and children start at rest; a clone's source keeps its moments."""
+    """An edit with one action per row.
+
+    Clones, and both children of a split, start with zero moments. The source of a clone keeps its
+    moments.
+    """
 
     action: UInt8[Tensor, " n"]
     count: int
     seed: int
-    """With ``step`` and the row, the key of a split's noise."""
+    """Seed of the run. With ``step`` and the row it determines the random offsets of a split."""
     step: int
 
     @override
@@ -43,7 +48,7 @@ class Growth(Edit):
 
 
 def grow_native(rows: Rows, edit: Growth) -> None:
-    """As ``grow_torch``, by one kernel over all buffers."""
+    """Do the same as ``grow_torch`` with one compiled kernel over all buffers."""
     fields = list(vars(rows.scene).values())
     kernels.ops.grow(edit.action, fields, rows.moments, edit.count, edit.seed, edit.step)
 
@@ -53,7 +58,7 @@ def _(action: Tensor, fields: list[Tensor], moments: list[Tensor], *keys: int) -
 
 
 def grow_torch(rows: Rows, edit: Growth) -> None:
-    """Move, clone and split rows as ``edit`` says."""
+    """Move, clone and split rows in place according to ``edit``."""
     action, count = edit.action, edit.count
     holes = (action == DROP).nonzero().squeeze(-1)
     growers = (action >= CLONE).nonzero().squeeze(-1)
@@ -78,8 +83,8 @@ def grow_torch(rows: Rows, edit: Growth) -> None:
 def _offspring(
     parents: Gaussians, rows: Int[Tensor, " m"], split: Tensor, edit: Growth
 ) -> tuple[Gaussians, Gaussians]:
-    """What stands in each grower's own row afterwards, and what in the new one."""
-    # In double precision and rounded once, as the kernels do: so all agree to the bit.
+    """Return what replaces each growing row, and what its new row contains."""
+    # Like the kernels, compute in double precision and round once, so that all agree to the bit.
     wide = parents.map(lambda value: value.double())
     opacity = torch.where(split, wide.opacity_logits, halved(wide.opacity_logits))
     smaller = wide.log_scales - torch.where(split, math.log(SPLIT_SHRINK), 0.0)[:, None]
@@ -95,10 +100,11 @@ def _offspring(
 
 
 def halved(opacity_logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Logits of ``1 - sqrt(1 - o)``: two of these in front of one another are as opaque as ``o``.
+    """Return the logits of ``1 - sqrt(1 - o)``, where ``o`` are the given opacities.
 
-    Rota Bulo et al., "Revising densification in Gaussian splatting", arXiv:2404.06109. Without it
-    every clone makes the picture more opaque.
+    Two Gaussians of this opacity, one in front of the other, are together as opaque as one of
+    opacity ``o``. Otherwise every clone would make the image more opaque (Rota Bulo et al.,
+    "Revising densification in Gaussian splatting", arXiv:2404.06109).
     """
     log_clear = torch.nn.functional.logsigmoid(-opacity_logits) / 2
     return (-torch.expm1(log_clear)).log() - log_clear

@@ -1,9 +1,9 @@
-"""Samples of a density instead of a list of rules (Kheradmand et al., arXiv:2404.09591).
+"""3D Gaussian splatting as Markov chain Monte Carlo (Kheradmand et al., arXiv:2404.09591).
 
-"3D Gaussian splatting as Markov chain Monte Carlo": a Gaussian too faint to be seen moves onto one
-that is seen, the scene grows at a fixed pace in the same way, and wherever several then coincide
-they are changed so that together they look like the one that was there. Faint Gaussians wander at
-random until they meet something. Nothing is measured. What makes the useless fade and die are the
+Gaussians that are too faint to be seen are moved onto visible ones, and new Gaussians are added at
+a fixed rate in the same way. Gaussians that then coincide are changed so that together they look
+like the single one that was there before. Noise makes faint Gaussians wander until they find
+something to contribute to. The method records no gradients. Useless Gaussians fade because of the
 penalties ``regularise.opacity`` and ``regularise.scale``, which the paper sets to 0.01.
 """
 
@@ -24,46 +24,52 @@ from esd_splat.scene.rasterize.base import drawable
 from esd_splat.settings.schema import Field, section
 
 MAX_PARTS = 51
-"""A Gaussian is shared out among at most this many (3DGS-MCMC); what more there are shows."""
+"""Largest number of parts into which a Gaussian is divided (3DGS-MCMC). If more coincide, each gets
+the values for this number, and together they are too opaque."""
 OPAQUE = math.log(2**24 - 1)
-"""Largest opacity logit that is shared out: of 1 - 2^-24. From there on a 51st part is so opaque
-that the alternating sum of equation 9 loses its digits, and no float32 opacity shows a change."""
+"""Largest opacity logit that is divided, that of opacity 1 - 2^-24. Above it, one of 51 parts would
+be so opaque that the alternating sum of equation 9 loses its digits, while opacities in float32 do
+not change any more."""
 GATE_OPACITY, GATE_STEEPNESS = 0.005, 100
-"""The noise is halved at this opacity, and gone soon after (3DGS-MCMC: t = 1 - 0.005, k = 100)."""
+"""The factor ``sigmoid(GATE_STEEPNESS * (GATE_OPACITY - opacity))`` restricts the noise to faint
+Gaussians (3DGS-MCMC: t = 1 - 0.005, k = 100)."""
 GATE_SHUT = 1e-25
-"""A noise scaled down to this moves nothing any more."""
+"""Below this factor the noise would not move anything, and is skipped."""
 TICKETS = 2**24
-"""Chances to be drawn that a Gaussian of opacity 1 has. Whole numbers add up to the same sum in
-whatever order a device adds them; one a row is the least."""
+"""Weight in a draw of a Gaussian of opacity 1. Weights are integers, so that their sum does not
+depend on the order in which a device adds them. The least weight of a candidate is 1."""
 NOISE, DRAW = 2, 3
-"""For the random numbers: ``copy`` of the noise; fourth word of the counter of the draws."""
+"""Keys of the random numbers: the ``copy`` of the noise, and the fourth counter word of draws."""
 
 _PARTS = range(1, MAX_PARTS + 1)
 _TERMS = torch.tensor(
     [[(-1) ** (k - 1) * math.comb(n, k) / math.sqrt(k) for k in _PARTS] for n in (0, *_PARTS)],
     dtype=torch.float64,
 )
-"""Coefficient of the k-th power of the opacity in equation 9, in row n and column k - 1."""
+"""Coefficients of equation 9: row n and column k - 1 hold that of the k-th power of the opacity."""
 
 
 @section
 class Mcmc(Periodic):
-    """Moves what has faded onto what is seen, and grows until there are ``max_count``.
+    """Moves faded Gaussians onto visible ones, and adds Gaussians until there are ``max_count``.
 
-    Works together with ``regularise.opacity`` and ``regularise.scale``.
+    It is meant to be used with the penalties ``regularise.opacity`` and ``regularise.scale``.
     """
 
     min_opacity: float = Field(default=0.005, gt=0, lt=1)
-    """Gaussians that are less opaque than this are moved, and none is made less opaque."""
-    # Copies start at one place with gradients nearly in proportion, so that Adam moves them alike
-    # and they part slowly. Fitting one figurine, one seed, from 400 Gaussians in 300 steps: 0.05
-    # ends at 463 and 25.2 dB, 0.2 at 691 and 26.6 dB; clone_split at 695 and 28.9 dB.
+    """Gaussians that are less opaque than this are moved. A copy never becomes less opaque than
+    this."""
+    # Copies start at the same place with nearly proportional gradients. Adam moves them alike, so
+    # they separate slowly. Measured by fitting one figurine with one seed, from 400 Gaussians in
+    # 300 steps: 0.05 ends with 463 Gaussians and 25.2 dB, 0.2 with 691 and 26.6 dB, clone_split
+    # with 695 and 28.9 dB.
     growth: float = Field(default=0.05, ge=0, le=1)
-    """Fraction of the scene that is added in one edit, rounded down; 0 only moves."""
+    """Fraction of the scene that is added in one edit, rounded down; 0 only moves Gaussians."""
     max_count: int = Field(default=20_000, ge=1)
-    """The scene stops growing at this many Gaussians. One that starts with more keeps them."""
-    # The paper's 5e5 at its learning rate of 1.6e-4 is 80 variances per step: 0.8 standard
-    # deviations of one of 0.01. Ours are few and large: 2000 at 0.005 is half of one of 0.05.
+    """The scene stops growing at this many Gaussians. A scene that starts with more keeps them."""
+    # The paper's 5e5 times its learning rate of 1.6e-4 is 80 times the variance per step, which is
+    # 0.8 standard deviations of a Gaussian of size 0.01. Our Gaussians are fewer and larger: 2000
+    # times 0.005 gives half a standard deviation of a Gaussian of size 0.05.
     noise: float = Field(default=2000.0, ge=0)
     """Size of the random steps of a nearly transparent Gaussian: their standard deviation along
     each of its axes, divided by its variance along that axis and by the learning rate of the means,
@@ -72,7 +78,7 @@ class Mcmc(Periodic):
     @override
     @torch.no_grad()
     def nudge(self, scene: Gaussians, lr: float, step: int, steps: int, seed: int) -> None:
-        """Noise of stochastic gradient Langevin dynamics, in every step of the run."""
+        """Add the noise of stochastic gradient Langevin dynamics, in every step of the run."""
         if self.noise:
             walk = wander_native if kernels.has("wander", scene.means) else wander_torch
             walk(scene, self.noise * lr, step, seed)
@@ -88,10 +94,13 @@ class Mcmc(Periodic):
         steps: int,
         seed: int,
     ) -> Edit | None:
-        """Moves and growth draw from the same lots, at once; the paper does one after the other."""
+        """Draw the sources of moved and of added rows together.
+
+        The paper moves first, and then adds.
+        """
         if not self.is_due(step, steps):
             return None
-        # Only what is strictly below dies: a row made exactly as faint as allowed must survive.
+        # Rows of exactly this opacity must survive, as an earlier edit may have produced them.
         faintest = logit(self.min_opacity)
         whole = drawable(scene)
         alive = whole & (scene.opacity_logits >= faintest)
@@ -113,7 +122,7 @@ class Mcmc(Periodic):
 
 
 def wander_native(scene: Gaussians, strength: float, step: int, seed: int) -> None:
-    """As ``wander_torch``, in one pass; most rows are opaque, and only looked at."""
+    """Do the same as ``wander_torch`` with a compiled kernel, which skips opaque rows early."""
     kernels.ops.wander(list(vars(scene).values()), strength, seed, step)
 
 
@@ -122,13 +131,17 @@ def _(fields: list[Tensor], strength: float, seed: int, step: int) -> None: ...
 
 
 def wander_torch(scene: Gaussians, strength: float, step: int, seed: int) -> None:
-    """Add to the means, in place, the covariance times a normal vector, gated by opacity."""
-    # In double precision and rounded once, as everywhere here: so devices agree to the bit.
+    """Add noise to the means of faint rows, in place.
+
+    The noise is the covariance times a normal vector, times ``strength`` and a factor that depends
+    on the opacity (see ``GATE_OPACITY``).
+    """
+    # Compute in double precision and round once, so that all devices agree to the bit.
     half = quats_to_rotmats(scene.quats.double()) * scene.log_scales.double().exp()[:, None]
     eta = normals(seed, step, torch.arange(len(scene), device=half.device), NOISE).double()
     gate = (GATE_STEEPNESS * (GATE_OPACITY - scene.opacity_logits.double().sigmoid())).sigmoid()
     walk = (half @ (half.mT @ eta[..., None])).squeeze(-1) * (strength * gate[:, None])
-    # Rows without a picture stay as they are, for the next edit to replace.
+    # Rows that cannot be drawn stay as they are, and the next edit replaces them.
     moves = drawable(scene) & (gate >= GATE_SHUT)
     walk = torch.where(moves[:, None], walk, 0.0)
     scene.means.copy_(scene.means.double() + walk)
@@ -136,15 +149,19 @@ def wander_torch(scene: Gaussians, strength: float, step: int, seed: int) -> Non
 
 @dataclass(frozen=True)
 class Relocation(Edit):
-    """Rows that become copies of others. Both share what there was, and both start at rest."""
+    """An edit that turns rows into copies of other rows.
+
+    A source and its copies divide the source's opacity and size among them, and all of them start
+    with zero moments.
+    """
 
     source: Int[Tensor, " m"]
-    """Row that is copied; may occur several times."""
+    """The row that each copy is made of. A row may occur several times."""
     target: Int[Tensor, " m"]
-    """Row that it is copied to: each once, and none of them a source."""
+    """The row that each copy is written to. Rows are distinct, and none is a source."""
     count: int
     faintest: float
-    """Least opacity logit of whoever shares."""
+    """Lower bound of the opacity logits of sources and copies."""
 
     @override
     @torch.no_grad()
@@ -156,7 +173,7 @@ class Relocation(Edit):
         log_scales[sources] = (log_scales[sources].double() + log_ratio[:, None]).to(log_scales)
         for field in vars(rows.scene).values():
             field[self.target] = field[self.source]
-        # Of the old opacity and size, of which the gradients no longer are.
+        # The old moments belong to the old opacities and sizes.
         for moment in rows.moments:
             moment[torch.cat([self.target, sources])] = 0
 
@@ -164,19 +181,22 @@ class Relocation(Edit):
 def shared(
     opacity_logits: Float[Tensor, " n"], parts: Int[Tensor, " n"], faintest: float
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """What makes ``N`` coincident Gaussians look like one of opacity ``o`` and size ``s``.
+    """Return opacity and size of ``N`` equal parts that together look like one Gaussian.
 
-    Opacity ``o'`` with ``1 - (1 - o')^N = o``. Size ``s'`` that leaves the light taken along a
-    line through the centre, the integral of ``1 - (1 - o' exp(-x^2 / 2 s'^2))^N``, as it was:
-    ``s' / s = o / sum_k C(N, k) (-1)^(k-1) o'^k / sqrt(k)``. That is equation 9, whose sum over i
-    of ``C(i-1, k)`` is ``C(N, k+1)``.
+    If the Gaussian has opacity ``o`` and size ``s``, the opacity ``o'`` of each part satisfies
+    ``1 - (1 - o')^N = o``. The size ``s'`` of each part preserves the light that is absorbed along
+    a line through the centre, the integral of ``1 - (1 - o' exp(-x^2 / 2 s'^2))^N`` over ``x``:
+    ``s' / s = o / sum_k C(N, k) (-1)^(k-1) o'^k / sqrt(k)``. This is equation 9 of the paper, whose
+    sum of ``C(i-1, k)`` over ``i`` is ``C(N, k+1)``.
 
     Args:
-        parts: ``N``, how many share, at least 1.
-        faintest: bound below which ``o'`` does not go; then only the size keeps the light.
+        opacity_logits: logits of ``o``.
+        parts: ``N``, at least 1.
+        faintest: lower bound of the logits of ``o'``. Where it applies, only the size is adapted
+            to preserve the absorbed light.
 
     Returns:
-        Logit of ``o'`` and logarithm of ``s' / s``, float64.
+        Logits of ``o'`` and logarithms of ``s' / s``, in float64.
     """
     n = parts.clamp(max=MAX_PARTS)
     whole = opacity_logits.double().clamp(max=OPAQUE)
@@ -189,12 +209,13 @@ def shared(
 def draw(
     opacity_logits: Float[Tensor, " n"], among: Bool[Tensor, " n"], count: int, step: int, seed: int
 ) -> Int[Tensor, " count"]:
-    """Rows ``among`` all, with replacement, each as likely as it is opaque."""
+    """Draw ``count`` rows from ``among`` with replacement, in proportion to their opacities."""
     lots = torch.where(among, (opacity_logits.double().sigmoid() * TICKETS).ceil(), 0.0)
     ends = lots.long().cumsum(0)
     counter = torch.full((count, 4), DRAW, dtype=torch.int64, device=ends.device)
     counter[:, 0], counter[:, 1], counter[:, 2] = step, torch.arange(count, device=ends.device), 0
     words = philox4x32(counter, (seed & WORD, (seed >> 32) & WORD))
-    # 48 bits, so that rounding the product cannot reach the total, which no row holds.
+    # A uniform number of 48 bits times the total is less than the total even after rounding. No
+    # row would match the total itself.
     uniform = ((words[:, 0] << 16) + (words[:, 1] >> 16)).double() * 2.0**-48
     return torch.searchsorted(ends, (uniform * ends[-1]).long(), right=True)

@@ -1,4 +1,4 @@
-"""The scene keeps the Gaussians it began with."""
+"""The strategy that does nothing."""
 
 from esd_splat.scene.densify.base import Densifier
 from esd_splat.settings.schema import section
@@ -6,4 +6,4 @@ from esd_splat.settings.schema import section
 
 @section
 class NoDensify(Densifier):
-    """No Gaussian is ever added or removed."""
+    """Keeps the initial Gaussians: none is added or removed."""

@@ -1,9 +1,9 @@
-"""Random numbers that depend on what they are for, not on who drew before.
+"""Random numbers that depend only on what they are used for, not on earlier draws.
 
-A counter-based generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-1, 2, 3", SC 2011) maps a counter and a key to 128 bits. The key is the run's seed and the counter
-says ``(step, row, copy, axis)``, so nothing has to be carried along or saved, and every device,
-thread count and language that can multiply integers draws the same bits.
+The counter-based generator Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011) maps a counter and a key to 128 bits. The key is the seed of the run and the
+counter is ``(step, row, copy, axis)``. There is no state to pass around or to save, and every
+device, number of threads and language with integer multiplication draws the same bits.
 """
 
 import torch
@@ -11,33 +11,34 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 WORD = 0xFFFFFFFF
-"""Largest 32-bit word; as a mask, reduction modulo 2^32."""
+"""Largest 32-bit word, used as a mask to reduce modulo 2^32."""
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 """Round multipliers of Philox4x32 (Salmon et al., section 3.3)."""
 WEYL = (0x9E3779B9, 0xBB67AE85)
-"""Added to the key between rounds: golden ratio and sqrt(3) - 1, as fractions of 2^32."""
+"""Increments of the key between rounds: the golden ratio and sqrt(3) - 1 as fractions of 2^32."""
 ROUNDS = 10
 
 NORMAL_MEAN = 262140
 """Mean of the sum of eight uniform 16-bit integers, 8 * 65535 / 2."""
 NORMAL_SCALE = float.fromhex("0x1.3988e2p-16")
-"""One over that sum's standard deviation, sqrt(8 * (2^32 - 1) / 12), to the nearest float32."""
+"""Inverse of the standard deviation of this sum, sqrt(8 * (2^32 - 1) / 12), as float32."""
 
 
 def normals(seed: int, step: int, rows: Int[Tensor, " n"], copy: int) -> Float[Tensor, "n 3"]:
-    """Nearly normal numbers for ``copy`` of each of ``rows`` at ``step``, float32.
+    """Return three approximately normal float32 numbers for each of ``rows``.
 
-    Each is the sum of the eight 16-bit halves of one Philox block, centred and scaled (the
-    Irwin-Hall distribution: mean 0, variance 1, kurtosis 2.85, at most 4.9 in size). The sum is an
-    exact integer and one multiplication rounds it, so the bits are the same everywhere; Box and
-    Muller's logarithm and cosine are not.
+    Each number is the sum of the eight 16-bit halves of one Philox block, centred and scaled. It
+    has an Irwin-Hall distribution with mean 0, variance 1, kurtosis 2.85 and an absolute value of
+    at most 4.9. The sum is an exact integer and is rounded by a single multiplication, so the bits
+    are the same on every device. The logarithm and cosine of the Box-Muller method are not.
+
+    Only counters whose fourth word is 0, 1 or 2 are used. The others are free for other purposes.
 
     Args:
-        seed: the run's; its low 64 bits are the key.
+        seed: seed of the run. Its low 64 bits are the key.
         step: the optimizer step, below 2^32.
         rows: rows of the scene that the numbers belong to, each below 2^32.
-        copy: which of a row's copies. Counters whose fourth word is above 2 are never used here
-            and are free for other purposes.
+        copy: distinguishes several draws for the same row and step.
     """
     low, high = seed & WORD, (seed >> 32) & WORD
     counter = torch.full((3, len(rows), 4), step, dtype=torch.int64, device=rows.device)
@@ -49,7 +50,7 @@ def normals(seed: int, step: int, rows: Int[Tensor, " n"], copy: int) -> Float[T
 
 
 def philox4x32(counter: Int[Tensor, "*batch 4"], key: tuple[int, int]) -> Int[Tensor, "*batch 4"]:
-    """Four random 32-bit words for each ``counter`` of four, all held in int64."""
+    """Return four random 32-bit words for each ``counter`` of four words, all stored as int64."""
     c0, c1, c2, c3 = counter.unbind(-1)
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -63,8 +64,8 @@ def philox4x32(counter: Int[Tensor, "*batch 4"], key: tuple[int, int]) -> Int[Te
 def _multiply(
     factor: int, word: Int[Tensor, "*batch"]
 ) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"]]:
-    """High and low word of the 64-bit product of two 32-bit words."""
-    # By halves, so that nothing exceeds 2^49: a full product would overflow int64, whose
-    # wrap-around torch does not promise.
+    """Return the high and the low word of the 64-bit product of two 32-bit words."""
+    # Multiplying 16-bit halves keeps all values below 2^49. The full product would overflow int64,
+    # and torch does not guarantee that it wraps around.
     upper, lower = factor * (word >> 16), factor * (word & 0xFFFF)
     return (upper + (lower >> 16)) >> 16, (lower + ((upper & 0xFFFF) << 16)) & WORD

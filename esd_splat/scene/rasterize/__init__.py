@@ -1,4 +1,4 @@
-"""Gaussians and cameras in, images out. Nothing here has heard of diffusion."""
+"""Rasterizers, which render images of Gaussians, and the choice between them."""
 
 import torch
 from jaxtyping import Float
@@ -32,23 +32,24 @@ __all__ = [
 def rasterize(
     gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"], backend: str
 ) -> Render:
-    """Draw ``gaussians`` from each of ``cameras``, front to back, over ``background``.
+    """Render ``gaussians`` from each of ``cameras``, front to back, over ``background``.
 
-    Differentiable in every Gaussian parameter and in ``background``; gradients of the cameras are
-    no part of the contract. A Gaussian is drawn when its centre is more than 0.01 world units in
-    front of the camera and all its values are finite. The tests hold every backend to
-    ``reference`` within 1e-4 per channel, but for single pixels on the edge of the 1/255 cut.
+    The result is differentiable with respect to every Gaussian parameter and ``background``, but
+    not with respect to the cameras. A Gaussian is drawn if its centre is more than 0.01 world units
+    in front of the camera and all its values are finite. The tests require every backend to agree
+    with ``reference`` within 1e-4 per channel, except for single pixels on the edge of the 1/255
+    cut.
 
     Args:
-        gaussians: any number of them, also none.
-        cameras: on the same device.
-        background: RGB in [0, 1] of each view, seen through whatever opacity is left.
-        backend: a key of ``RASTERIZERS``, see ``resolve_backend``. There is no fallback: asking
-            for ``gsplat`` on a machine without CUDA is an error, not a slow run.
+        gaussians: any number of Gaussians, including none.
+        cameras: cameras on the same device.
+        background: RGB in [0, 1] for each view, visible where the Gaussians are not opaque.
+        backend: ``auto`` or a key of ``RASTERIZERS``, see ``resolve_backend``. There is no
+            fallback: ``gsplat`` on a machine without CUDA is an error, not a slow run.
 
     Returns:
-        A ``Render``. Its images are linear in the Gaussians' colours, with no gamma; where there
-        is nothing to draw they show the background.
+        A ``Render``. Its images are linear in the colours of the Gaussians, without gamma
+        correction, and show the background where no Gaussian is drawn.
 
     Raises:
         BackendError: ``backend`` is unknown, or does not run on the device of the Gaussians.
@@ -64,16 +65,17 @@ def rasterize(
         tensor([1., 0., 0.])
 
     Source:
-        Kerbl et al., arXiv:2308.04079; constants and their origin in ``base.py`` and ``tiles.py``.
+        Kerbl et al., arXiv:2308.04079. The constants and their origins are in ``base.py``.
     """
     resolved = resolve_backend(backend, gaussians.means.device.type)
     return RASTERIZERS[resolved](gaussians, cameras, background)
 
 
 def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float[Tensor, " n"]:
-    """Light that each Gaussian sends to all pixels of all ``cameras``: the sum of its weights.
+    """Return the light that each Gaussian sends to the pixels of all ``cameras``.
 
-    A pixel is the sum of ``alpha_i T_i c_i``, so that weight is its derivative by the colour.
+    This is the sum of its weights over all pixels. A pixel is the sum of ``alpha_i T_i c_i``, so
+    the weight ``alpha_i T_i`` is the derivative of the pixel with respect to the colour ``c_i``.
     """
     fixed = gaussians.map(Tensor.detach)
     sh0 = torch.zeros_like(fixed.sh0, requires_grad=True)
@@ -85,14 +87,15 @@ def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float
 
 
 def resolve_backend(name: str, device_type: str) -> str:
-    """The key of ``RASTERIZERS`` that ``name`` means for tensors on ``device_type``.
+    """Return the key of ``RASTERIZERS`` that ``name`` stands for with tensors on ``device_type``.
 
     Args:
-        name: ``auto``, or what the user insists on.
-        device_type: ``torch.device.type``: ``cpu``, ``cuda``, ...
+        name: ``auto``, or the backend that the user chose.
+        device_type: a ``torch.device.type``, such as ``cpu`` or ``cuda``.
 
     Raises:
-        BackendError: naming what can be chosen instead; also where the backend cannot be loaded.
+        BackendError: the backend is unknown, does not run on ``device_type``, or cannot be loaded.
+            The message names an alternative.
 
     Example:
         >>> resolve_backend("auto", "cuda"), resolve_backend("reference", "cpu")

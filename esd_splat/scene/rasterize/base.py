@@ -1,4 +1,4 @@
-"""What every rasterizer takes and returns, and the constants of the image they agree on."""
+"""The interface of rasterizers, and the constants of the image that all of them share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,36 +14,45 @@ from esd_splat.types import Images
 BLUR_PX2 = 0.3
 """Added to each screen-space variance so that no splat is thinner than a pixel (3DGS)."""
 MIN_ALPHA = 1 / 255
-"""Contributions below one 8-bit step are dropped (3DGS)."""
+"""Contributions with an alpha below this, one 8-bit step, are dropped (3DGS)."""
 MAX_ALPHA = 0.999
-"""Keeps transmittance, and hence its gradient, away from zero (gsplat 1.5; 3DGS has 0.99)."""
+"""Upper bound of alpha, which keeps the transmittance and its gradient away from zero (gsplat 1.5;
+0.99 in 3DGS)."""
 MIN_TRANSMITTANCE = 1e-4
-"""A Gaussian that would leave no more light than this ends the pixel, and is not drawn (3DGS)."""
+"""A pixel ends at the first Gaussian that would reduce its transmittance to this or less. That
+Gaussian and those behind it are not drawn (3DGS)."""
 NEAR = 0.01
-"""Gaussians whose centre is closer than this, in world units, are not drawn."""
+"""Gaussians are not drawn if the depth of their centre is at most this, in world units."""
 
 
 @dataclass(frozen=True)
 class Render:
-    """One batch of views of one scene."""
+    """The images of one scene from a batch of views, with what densification needs to know."""
 
     images: Images
-    """RGB, not negative. Above 1 only where a colour is: clamp when writing to 8 bits."""
+    """RGB, at least 0. Values above 1 occur where colours are above 1; clamp them when writing 8
+    bits."""
     alphas: Float[Tensor, "b h w"]
-    """Opacity accumulated along each pixel's ray, in [0, 1]."""
+    """Opacity accumulated along the ray of each pixel, in [0, 1]."""
     means2d: Float[Tensor, "b n 2"]
-    """Projected centres, pixels. ``images`` depend on it: after ``retain_grad()`` and a backward
-    pass its ``grad`` is what densification asks for. Zero where not ``visible``."""
+    """Projected centres, in pixels. ``images`` depend on them: call ``retain_grad()``, and after
+    the backward pass ``grad`` holds the gradient for densification. Only meaningful where a
+    Gaussian is ``visible``."""
     visible: Bool[Tensor, "b n"]
-    """Whether a Gaussian reaches the picture: in front of the camera, not fainter than the cut,
-    and the box around its footprint (rounded up to whole pixels) meets the image."""
+    """Whether a Gaussian is visible: it is in front of the camera, its opacity is at least
+    ``MIN_ALPHA``, and the box around its footprint, rounded up to whole pixels, overlaps the
+    image."""
 
 
 Rasterizer = Callable[[Gaussians, Cameras, Float[Tensor, "b 3"]], Render]
 
 
 def drawable(gaussians: Gaussians) -> Bool[Tensor, " n"]:
-    """Rows that have a picture at all: all values finite, also when squared, and a rotation."""
+    """Return which rows can be drawn.
+
+    All values must be finite, as must the squares of scales and quaternions, and the quaternion
+    must not be zero.
+    """
     rows = [value.flatten(1) for value in vars(gaussians).values() if value.ndim > 1]
     finite = torch.cat([*rows, gaussians.opacity_logits[:, None]], dim=1).isfinite().all(dim=1)
     variances = (2 * gaussians.log_scales).exp().sum(dim=1)
@@ -52,10 +61,13 @@ def drawable(gaussians: Gaussians) -> Bool[Tensor, " n"]:
 
 
 def replace_undrawable(gaussians: Gaussians) -> tuple[Gaussians, Bool[Tensor, " n"]]:
-    """The scene with 1 for every number of the rows that are not ``drawable``; and which are.
+    """Replace all values of rows that are not ``drawable`` by 1.
 
-    The replaced rows get zero gradients, where 0 * NaN would poison sums over all rows. Whoever
-    draws must leave them out.
+    The replaced rows get zero gradients. Without the replacement, 0 * NaN would turn sums over all
+    rows into NaN.
+
+    Returns:
+        The scene, and which rows are drawable. The caller must not draw the others.
     """
     ok = drawable(gaussians)
     safe = gaussians.map(lambda v: torch.where(ok.view(-1, *(1,) * (v.ndim - 1)), v, 1.0))

@@ -1,4 +1,4 @@
-"""CPU rasterizer: our compiled kernels, all views in one call. Their source is ``cuda_ext/cpu``."""
+"""The CPU rasterizer, which draws all views in one call of the kernels in ``cuda_ext/cpu``."""
 
 from functools import cache
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import esd_splat.scene.rasterize.operators  # noqa: F401  tells torch of gradients
+import esd_splat.scene.rasterize.operators  # noqa: F401  registers the gradients
 from esd_splat.errors import BackendError
 from esd_splat.scene import kernels
 from esd_splat.scene.cameras import Cameras
@@ -15,11 +15,11 @@ from esd_splat.scene.rasterize.base import Render
 
 
 def require_cpu(device_type: str) -> None:
-    """Refuse what cannot run.
+    """Check that this backend can run.
 
     Raises:
-        BackendError: the kernels were not compiled, or the tensors are not on the CPU, or
-            ``ESD_SPLAT_ISA`` names an instruction set that is not to be had.
+        BackendError: the kernels were not compiled, ``device_type`` is not ``cpu``, or
+            ``ESD_SPLAT_ISA`` names an instruction set that is not available.
     """
     if kernels.MISSING:
         raise BackendError(
@@ -36,7 +36,7 @@ def require_cpu(device_type: str) -> None:
 
 @cache
 def _refused() -> str:
-    """Why the kernels would draw nothing at all, empty when they do: found out on one pixel."""
+    """Draw one pixel, and return the error message if that fails, else an empty string."""
     none, pixel = torch.zeros(1, 0, 3), torch.zeros(1, 3)
     flat = none[..., :2].contiguous()
     try:
@@ -49,9 +49,10 @@ def _refused() -> str:
 def rasterize_cpu(
     gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
 ) -> Render:
-    """See :func:`esd_splat.scene.rasterize.rasterize`. float32, or float64 to check gradients.
+    """Render as described in :func:`esd_splat.scene.rasterize.rasterize`.
 
-    The image and its gradients are the same bits at any number of threads.
+    The tensors may be float32, or float64 to check gradients. The bits of the images and of their
+    gradients do not depend on the number of threads.
 
     Raises:
         BackendError: see ``require_cpu``.

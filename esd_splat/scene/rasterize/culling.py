@@ -1,4 +1,7 @@
-"""Which Gaussian can touch which tile of the image: what makes a picture fast, and no other."""
+"""Culling: finding the Gaussians that can touch each tile of the image.
+
+Culling makes rendering fast and does not change the image.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,32 +14,33 @@ from torch import Tensor
 from esd_splat.scene.rasterize.base import MIN_ALPHA
 
 _SLACK_PX = 0.01
-"""Added to the extent of a footprint, so that rounding never culls what the formula draws."""
+"""Added to the extent of a footprint in pixels, so that rounding never culls a visible Gaussian."""
 
 
 @dataclass(frozen=True)
 class Splats:
-    """What is left of a scene once it is projected into ``b`` views."""
+    """The Gaussians of a scene, projected into ``b`` views."""
 
     means2d: Float[Tensor, "b n 2"]
-    """Centres, pixels: (0.5, 0.5) is the middle of the top left pixel."""
+    """Centres, in pixels: (0.5, 0.5) is the centre of the top left pixel."""
     covs2d: Float[Tensor, "b n 3"]
-    """xx, xy, yy of the screen-space covariance, pixels squared."""
+    """Elements xx, xy and yy of the screen-space covariances, in pixels squared."""
     conics: Float[Tensor, "b n 3"]
-    """xx, xy, yy of its inverse."""
+    """Elements xx, xy and yy of the inverse covariances."""
     log_opacities: Float[Tensor, " n"]
     colors: Float[Tensor, "b n 3"]
     depths: Float[Tensor, "b n"]
-    """Camera z; smaller is nearer. Equal depths are drawn in the order of their rows."""
+    """Camera z. Smaller is nearer, and equal depths are drawn in the order of their rows."""
     drawn: Bool[Tensor, "b n"]
-    """Rows to consider at all; the numbers of the others must be finite, and are not used."""
+    """Rows that are drawn. The values of the other rows must be finite, but are not used."""
 
 
 def extents(splats: Splats) -> Float[Tensor, "b n 2"]:
-    """Half width and height, in pixels, of the box in which alpha reaches ``MIN_ALPHA``; 0 if none.
+    """Return half the width and height, in pixels, of the box in which alpha reaches ``MIN_ALPHA``.
 
-    A quadratic form is smallest along a line x = const where it equals ``dx^2 / cov_xx``, hence
-    ``alpha >= MIN_ALPHA`` needs ``dx^2 <= 2 log(o / MIN_ALPHA) cov_xx``; the same holds for y.
+    Both are 0 for Gaussians that are too faint. On a line x = const, the smallest value of the
+    quadratic form is ``dx^2 / cov_xx``. Therefore ``alpha >= MIN_ALPHA`` requires
+    ``dx^2 <= 2 log(o / MIN_ALPHA) cov_xx``. The same holds for y.
     """
     reach = 2 * (splats.log_opacities - torch.log(splats.log_opacities.new_tensor(MIN_ALPHA)))
     return (reach.clamp(min=0)[:, None] * splats.covs2d[..., ::2]).sqrt()
@@ -44,26 +48,26 @@ def extents(splats: Splats) -> Float[Tensor, "b n 2"]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which Gaussian touches which tile: sorted by tile, and by depth within a tile."""
+    """Pairs of a Gaussian and a tile that it may touch, sorted by tile, then by depth."""
 
     rows: Int[Tensor, " p"]
-    """Row of the Gaussian in its view, in a flat ``[b * n]``."""
+    """Index of the Gaussian in its view, in a flat array ``[b * n]``."""
     origins: Int[Tensor, "p 2"]
-    """Column and row of the tile's top left pixel."""
+    """Column and row of the top left pixel of the tile."""
     grid: tuple[int, int, int]
-    """Views, rows of tiles, columns of tiles."""
+    """Number of views, of rows of tiles and of columns of tiles."""
     counts: list[int]
-    """Number of pairs of each tile, views first, then rows, then columns."""
+    """Number of pairs of each tile, with the tiles ordered by view, then row, then column."""
 
     def slices(self) -> Iterator[slice]:
-        """The pairs of each tile in turn."""
+        """Yield the range of pairs of each tile in turn."""
         for end, count in zip(accumulate(self.counts), self.counts, strict=True):
             yield slice(end - count, end)
 
 
 @torch.no_grad()
 def pair_up(splats: Splats, width: int, height: int, tile: int) -> Pairs:
-    """All pairs of a tile and a Gaussian that may reach ``MIN_ALPHA`` at one of its pixels."""
+    """Find all pairs of a tile and a Gaussian that may reach ``MIN_ALPHA`` in one of its pixels."""
     order = splats.depths.argsort(dim=1, stable=True)
     centres = splats.means2d.gather(1, order[..., None].expand(-1, -1, 2))
     half = extents(splats).gather(1, order[..., None].expand(-1, -1, 2))

@@ -1,4 +1,4 @@
-"""CUDA rasterizer: one batched call of gsplat for all views."""
+"""The CUDA rasterizer, which draws all views in one batched call of gsplat."""
 
 import importlib
 import os
@@ -17,10 +17,10 @@ from esd_splat.scene.rasterize.base import BLUR_PX2, NEAR, Render, replace_undra
 
 
 def require_gsplat(device_type: str) -> None:
-    """Refuse what cannot run. The first time, gsplat may be compiled: minutes.
+    """Check that this backend can run. The first call may compile gsplat, which takes minutes.
 
     Raises:
-        BackendError: the tensors are not on a CUDA device, or gsplat cannot load its kernels.
+        BackendError: ``device_type`` is not ``cuda``, or gsplat cannot load its kernels.
     """
     if device_type != "cuda":
         raise BackendError(
@@ -29,20 +29,21 @@ def require_gsplat(device_type: str) -> None:
         )
     if missing := _missing():
         raise BackendError(
-            f"gsplat cannot load its CUDA kernels ({missing}); install nvcc of torch's CUDA "
-            "version and a C++ compiler, or choose backend=reference"
+            f"gsplat cannot load its CUDA kernels ({missing}); install a C++ compiler and the nvcc "
+            "of torch's CUDA version, or choose backend=reference"
         )
 
 
 @cache
 def _missing() -> str:
-    """What keeps gsplat's kernels from loading, in one line; empty when nothing does.
+    """Load gsplat's kernels. Return the reason in one line if that fails, else an empty string.
 
-    Or when nothing can be known: without a device, gsplat would start a twenty-minute build.
+    Without a CUDA device nothing is loaded and the result is empty, as gsplat would start a build
+    of twenty minutes.
     """
     if not torch.cuda.is_available():
         return ""
-    # gsplat compiles by ninja, which pip puts beside the interpreter: not on every PATH.
+    # gsplat compiles with ninja, which pip installs beside the interpreter, often not on PATH.
     beside = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
     try:
@@ -55,13 +56,13 @@ def _missing() -> str:
 def rasterize_gsplat(
     gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
 ) -> Render:
-    """See :func:`esd_splat.scene.rasterize.rasterize`.
+    """Render as described in :func:`esd_splat.scene.rasterize.rasterize`.
 
     Raises:
         BackendError: see ``require_gsplat``.
     """
     require_gsplat(gaussians.means.device.type)
-    import gsplat  # heavy, and useless without CUDA
+    import gsplat  # slow to import, and of no use without CUDA
 
     gaussians, ok = replace_undrawable(gaussians)
     images, alphas, meta = gsplat.rasterization(
@@ -78,7 +79,7 @@ def rasterize_gsplat(
         near_plane=NEAR,
         eps2d=BLUR_PX2,
         backgrounds=background,
-        packed=False,  # per view and Gaussian: what densification counts
+        packed=False,  # densification needs one entry per view and Gaussian
     )
     return Render(
         images=images.permute(0, 3, 1, 2),

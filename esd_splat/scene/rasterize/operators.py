@@ -1,7 +1,8 @@
-"""What torch has to be told of the CPU kernels in ``torch.ops.esd_splat``: shapes and gradients.
+"""Registers the gradients and the output shapes of the CPU rasterizer's kernels with torch.
 
-Fake implementations say what comes out without computing it, for ``torch.compile`` and the like.
-The schemas, and with them the order of arguments, lie beside the kernels in ``cuda_ext/cpu``.
+The fake implementations return outputs of the right shape without computing them, as
+``torch.compile`` needs. The schemas, which define the order of arguments, are beside the kernels in
+``cuda_ext/cpu``.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from esd_splat.scene import kernels
 
 TILE = 16
-"""Side of a tile, pixels, as the kernels cut the image."""
+"""Side of the tiles into which the kernels divide an image, in pixels."""
 
 
 def _save_project(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -36,7 +37,7 @@ def _save_composite(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
     images, alphas, *bins = output
     ctx.save_for_backward(*projected, background, *bins)
     ctx.mark_non_differentiable(*bins)
-    ctx.set_materialize_grads(False)  # else the bins, megabytes, get gradients of zeros
+    ctx.set_materialize_grads(False)  # or torch allocates zero gradients for the large bins
     ctx.shapes = images.shape, alphas.shape
 
 
@@ -73,7 +74,7 @@ def _fake_composite(means2d: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *_, width, height = rest
     b = len(means2d)
     tiles = b * ((width + TILE - 1) // TILE) * ((height + TILE - 1) // TILE)
-    pairs = torch.library.get_ctx().new_dynamic_size()  # of a tile and a Gaussian that meet
+    pairs = torch.library.get_ctx().new_dynamic_size()  # pairs of a tile and a Gaussian
     return (
         means2d.new_empty(b, 3, height, width),
         means2d.new_empty(b, height, width),

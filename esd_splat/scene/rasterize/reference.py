@@ -1,5 +1,8 @@
-"""The image, defined in PyTorch: projection here, compositing in ``tiles``. Every backend is
-tested against it, and it is what draws on a machine without a GPU."""
+"""The reference rasterizer, which defines the image in PyTorch.
+
+Projection is done here and compositing in ``tiles``. All backends are tested against this one. It
+runs on every machine, also without compiled kernels.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,18 +15,22 @@ from esd_splat.scene.rasterize.culling import Splats, extents
 from esd_splat.scene.rasterize.tiles import composite
 
 FRUSTUM_MARGIN = 0.3
-"""Beyond this share of the half image outside it, the Jacobian is held fixed (3DGS, gsplat)."""
+"""The Jacobian of the projection is evaluated at most this far outside the image, as a fraction of
+half the image size (3DGS, gsplat)."""
 
 
 def rasterize_reference(
     gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
 ) -> Render:
-    """See :func:`~esd_splat.scene.rasterize.rasterize`. Any float type, device and image size."""
+    """Render as described in :func:`~esd_splat.scene.rasterize.rasterize`.
+
+    Any floating point type, device and image size is possible.
+    """
     gaussians, ok = replace_undrawable(gaussians)
     R, t = cameras.viewmats[:, :3, :3], cameras.viewmats[:, :3, 3]
     xyz = gaussians.means @ R.mT + t[:, None]
     drawn = ok & (xyz[..., 2] > NEAR)
-    xyz = torch.where(drawn[..., None], xyz, 1.0)  # finite, and never drawn
+    xyz = torch.where(drawn[..., None], xyz, 1.0)  # finite values for rows that are not drawn
     halves = camera_axes(gaussians.covariance_factors, R)
     rows, drawn = screen_axes(xyz, halves, cameras, drawn)
     covs2d, conics = spread(rows)
@@ -42,7 +49,7 @@ def rasterize_reference(
 
 
 def pinhole(xyz: Float[Tensor, "b n 3"], Ks: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n 2"]:
-    """Pixel coordinates of points in camera space."""
+    """Project points in camera space to pixel coordinates."""
     focal = torch.stack([Ks[:, 0, 0], Ks[:, 1, 1]], dim=-1)[:, None]
     return focal * xyz[..., :2] / xyz[..., 2:] + Ks[:, None, :2, 2]
 
@@ -50,9 +57,10 @@ def pinhole(xyz: Float[Tensor, "b n 3"], Ks: Float[Tensor, "b 3 3"]) -> Float[Te
 def camera_axes(
     factors: Float[Tensor, "n 3 3"], R: Float[Tensor, "b 3 3"]
 ) -> Float[Tensor, "b 3 n 3"]:
-    """``R F``: camera x, y and z components of each column of each covariance factor.
+    """Rotate covariance factors ``F`` into camera space.
 
-    One product for all Gaussians: torch is slow at thousands of 3x3 ones.
+    Axis 1 of the result holds the rows of ``R F`` (camera x, y and z), axis 3 its columns. All are
+    computed in a single matrix product, as torch is slow at thousands of 3x3 products.
     """
     flat = factors.transpose(0, 1).flatten(1)
     return (R.flatten(0, 1) @ flat).view(len(R), 3, len(factors), 3)
@@ -64,11 +72,15 @@ def screen_axes(
     cameras: Cameras,
     drawn: Bool[Tensor, "b n"],
 ) -> tuple[Float[Tensor, "b 2 n 3"], Bool[Tensor, "b n"]]:
-    """``L = J R F``, so that ``L L^T`` is the projected covariance, and which rows remain drawn.
+    """Project covariance factors to the screen: ``L = J R F``.
 
-    ``J`` is the Jacobian of the pinhole map at the centre; as in 3DGS and gsplat, the centre is
-    first moved to within ``FRUSTUM_MARGIN`` of the image, where the linearization still holds.
-    Gaussians too large for their spread to be represented are zeroed and no longer drawn.
+    ``L L^T`` is the covariance in screen space. ``J`` is the Jacobian of the pinhole projection at
+    the centre. As in 3DGS and gsplat, the centre is first moved to within ``FRUSTUM_MARGIN`` of the
+    image, where the linearization still holds.
+
+    Returns:
+        ``L``, and ``drawn`` without the Gaussians that are so large that their covariance
+        overflows. Their ``L`` is zero.
     """
     fx, fy = cameras.Ks[:, None, 0, 0], cameras.Ks[:, None, 1, 1]
     cx, cy = cameras.Ks[:, None, 0, 2], cameras.Ks[:, None, 1, 2]
@@ -81,7 +93,7 @@ def screen_axes(
     row_x = (fx / z)[..., None] * (right - x_z[..., None] * forward)
     row_y = (fy / z)[..., None] * (down - y_z[..., None] * forward)
     rows = torch.stack([row_x, row_y], dim=1)
-    # The determinant is at most the square of this sum.
+    # The determinant of the covariance is at most the square of this sum.
     drawn = drawn & rows.detach().square().sum(dim=(1, 3)).square().isfinite()
     return torch.where(drawn[:, None, :, None], rows, 0.0), drawn
 
@@ -89,10 +101,10 @@ def screen_axes(
 def spread(
     rows: Float[Tensor, "b 2 n 3"],
 ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
-    """Screen-space covariances ``L L^T + blur`` and their inverses, both as xx, xy, yy.
+    """Return screen-space covariances ``L L^T + blur`` and their inverses, both as xx, xy, yy.
 
-    The determinant is summed from positive terms, as ``|L_x|^2 |L_y|^2 - (L_x . L_y)^2`` cancels
-    for needles: ``det(L L^T)`` is the squared length of the cross product of the rows.
+    ``det(L L^T)`` is computed as the squared length of the cross product of the rows of ``L``, a
+    sum of positive terms. For needles, ``|L_x|^2 |L_y|^2 - (L_x . L_y)^2`` would cancel.
     """
     row_x, row_y = rows.unbind(1)
     xx, xy, yy = (row_x * row_x).sum(-1), (row_x * row_y).sum(-1), (row_y * row_y).sum(-1)
@@ -105,7 +117,7 @@ def spread(
 
 @torch.no_grad()
 def visible(splats: Splats, width: int, height: int) -> Bool[Tensor, "b n"]:
-    """Whether the box around each footprint, rounded up to whole pixels, meets the image."""
+    """Return which Gaussians are visible, as defined by ``Render.visible``."""
     size = splats.means2d.new_tensor([width, height])
     radius = extents(splats).ceil()
     inside = (splats.means2d + radius > 0) & (splats.means2d - radius < size)

@@ -1,12 +1,13 @@
 """Front-to-back compositing of projected Gaussians in torch, one small tile of the image at a time.
 
-The formula, per pixel p, over the Gaussians from near to far (Kerbl et al., arXiv:2308.04079)::
+For a pixel p and the Gaussians from near to far (Kerbl et al., arXiv:2308.04079)::
 
     alpha_i = min(MAX_ALPHA, o_i exp(-(p - m_i)^T conic_i (p - m_i) / 2)), 0 if below MIN_ALPHA
     T_i     = (1 - alpha_i) T_{i-1},  T_0 = 1
     rgb     = sum_i alpha_i T_{i-1} c_i   over the i with T_i > MIN_TRANSMITTANCE
 
-Gradients are written out below: autograd would keep ten intermediates per pixel and Gaussian.
+The backward pass is written by hand, as autograd would store ten intermediate values per pixel and
+Gaussian.
 """
 
 import math
@@ -22,16 +23,17 @@ from esd_splat.scene.rasterize.base import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTAN
 from esd_splat.scene.rasterize.culling import Pairs, Splats, pair_up
 
 TILE = 16
-"""Side of a tile, pixels. Changes the speed, not the image; 16 was the fastest of 8, 16, 32."""
+"""Side of a tile, in pixels. It affects the speed and not the image. Of 8, 16 and 32, 16 is the
+fastest."""
 
 
 def composite(
     splats: Splats, width: int, height: int, tile: int = TILE
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w"]]:
-    """Colours (premultiplied, over black) and opacities of every pixel.
+    """Return the colours (premultiplied, over black) and the opacities of all pixels.
 
-    Differentiable, once, in all float fields of ``splats`` but ``covs2d`` and ``depths``, which
-    only decide what is drawn where.
+    The result is differentiable once, with respect to all float fields of ``splats`` except
+    ``covs2d`` and ``depths``, which only determine the culling and the order.
     """
     pairs = pair_up(splats, width, height, tile)
     rgba: Tensor = _Composite.apply(
@@ -44,11 +46,11 @@ def composite(
 
 
 class _Composite(torch.autograd.Function):
-    """``[tiles, 4, tile * tile]``: premultiplied RGB and opacity of every tile's pixels.
+    """Computes ``[tiles, 4, tile * tile]``: premultiplied RGB and opacity of all pixels by tile.
 
-    A tile's work arrays are ``[tile * tile, pairs]``: long contiguous inner loops, small enough to
-    stay in the processor's cache, and in memory that all tiles share. Backward computes them
-    again rather than keep them.
+    The work arrays of a tile have shape ``[tile * tile, pairs]``. This gives long contiguous inner
+    loops on arrays that fit into the processor's cache, and all tiles use the same memory. The
+    backward pass computes the arrays again instead of storing them.
     """
 
     @staticmethod
@@ -118,17 +120,17 @@ class _Composite(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Footprints:
-    """The exponents of all pairs, ready to be evaluated on their tiles; pixels, and base 2.
+    """The exponents of all pairs, prepared for evaluation at the pixels of their tiles.
 
-    With ``d = p - m``: ``log2 alpha = (l - A dx^2 / 2) + dy (-B dx - C dy / 2)``; what depends on
-    one of dx and dy alone is computed once per column or row, not per pixel.
+    With ``d = p - m`` in pixels, ``log2 alpha = (l - A dx^2 / 2) + dy (-B dx - C dy / 2)``. Terms
+    that depend on only one of dx and dy are computed once per column or row instead of per pixel.
     """
 
     conics: Float[Tensor, "3 p"]
     dx: Float[Tensor, "t p"]
-    """From the mean to the centre of each column of the tile."""
+    """Distance from the mean to the centre of each column of the tile."""
     dy: Float[Tensor, "t p"]
-    """The same for rows."""
+    """Distance from the mean to the centre of each row of the tile."""
     by_column: Float[Tensor, "t p"]
     """``l - A dx^2 / 2``."""
     slant: Float[Tensor, "t p"]
@@ -140,18 +142,18 @@ class _Footprints:
     def gather(
         cls, means2d: Tensor, conics: Tensor, log_opacities: Tensor, pairs: Pairs, tile: int
     ) -> "_Footprints":
-        """From per-view arrays ``[b n ...]``."""
+        """Build the exponents of ``pairs`` from per-view arrays ``[b n ...]``."""
         steps = torch.arange(tile, dtype=means2d.dtype, device=means2d.device)[:, None] + 0.5
         to_tile = (pairs.origins - means2d.flatten(0, 1)[pairs.rows]).mT
         dx, dy = (steps + offset for offset in to_tile)
         form = conics.flatten(0, 1)[pairs.rows].mT.contiguous()
-        # exp2 is twice as fast as exp and, unlike it, not slow where alpha underflows.
+        # exp2 is twice as fast as exp, and unlike exp it is not slow where alpha underflows.
         A, B, C = math.log2(math.e) * form
         level = math.log2(math.e) * log_opacities[pairs.rows % len(log_opacities)]
         return cls(form, dx, dy, level - 0.5 * A * dx * dx, -B * dx, -0.5 * C * dy)
 
     def alphas(self, here: slice, out: Float[Tensor, "pixels m"]) -> None:
-        """Of one tile's pairs at its pixels, row by row."""
+        """Evaluate alpha for the pairs ``here`` of one tile at its pixels, row by row."""
         power = out.view(len(self.dy), len(self.dx), -1)
         torch.add(self.slant[None, :, here], self.by_row[:, None, here], out=power)
         torch.addcmul(self.by_column[None, :, here], self.dy[:, None, here], power, out=power)
@@ -159,7 +161,7 @@ class _Footprints:
         out.exp2_().clamp_(max=MAX_ALPHA)
 
     def monomials(self) -> Float[Tensor, "6 pixels"]:
-        """1, x, y, x^2, xy, y^2 at each pixel of a tile, from the tile's middle."""
+        """Return 1, x, y, x^2, xy, y^2 at each pixel of a tile, relative to the tile's centre."""
         tile = len(self.dx)
         steps = torch.arange(tile, dtype=self.dx.dtype, device=self.dx.device) + 0.5 - tile / 2
         y, x = (grid.flatten() for grid in torch.meshgrid(steps, steps, indexing="ij"))
@@ -168,11 +170,15 @@ class _Footprints:
     def gradients(
         self, moments: Float[Tensor, "6 p"]
     ) -> tuple[Float[Tensor, "2 p"], Float[Tensor, "3 p"], Float[Tensor, " p"]]:
-        """For means, conics and log opacities, from the ``monomials`` of each pair's tile summed
-        over its pixels with weights d loss / d log alpha."""
+        """Return the gradients of means, conics and log opacities.
+
+        Args:
+            moments: for each pair, the sum of the ``monomials`` over the pixels of its tile, with
+                weights d loss / d log alpha.
+        """
         A, B, C = self.conics
         one, x, y, xx, xy, yy = moments
-        # Move the origin from the tile's middle to the mean; u and v lead from there to the middle.
+        # Move the origin from the tile's centre to the mean. (u, v) is the centre minus the mean.
         u, v = 0.5 * (self.dx[0] + self.dx[-1]), 0.5 * (self.dy[0] + self.dy[-1])
         xx = xx + 2 * u * x + u * u * one
         xy = xy + u * y + v * x + u * v * one
@@ -183,13 +189,13 @@ class _Footprints:
 
 
 def _paint(colors: Float[Tensor, "b n 3"], pairs: Pairs) -> Float[Tensor, "4 p"]:
-    """RGB of each pair, and 1: what a pixel's weights multiply."""
+    """Return RGB and 1 for each pair, which the weights of a pixel are multiplied by."""
     rgb = colors.flatten(0, 1)[pairs.rows]
     return torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1).mT.contiguous()
 
 
 def _carve(workspace: Float[Tensor, "k size"], pixels: int, here: slice) -> tuple[Tensor, ...]:
-    """Contiguous ``[pixels, m]`` arrays for one tile, with whatever is in them."""
+    """Return contiguous, uninitialized arrays ``[pixels, m]`` for one tile."""
     count = here.stop - here.start
     return workspace[:, : pixels * count].view(-1, pixels, count).unbind()
 
@@ -199,7 +205,7 @@ def _weights(
     rest: Float[Tensor, "pixels m"],
     out: Float[Tensor, "pixels m"],
 ) -> None:
-    """``alpha_i T_{i-1}``, and 0 from the Gaussian on that ends the pixel.
+    """Compute the weights ``alpha_i T_{i-1}``, which are 0 from where the pixel ends.
 
     ``rest`` is filled with ``1 - alpha_i``.
     """
@@ -207,7 +213,9 @@ def _weights(
     after = rest.cumprod(dim=-1)
     out[:, 0] = alpha[:, 0]
     torch.mul(alpha[:, 1:], after[:, :-1], out=out[:, 1:])
-    if bool((after[:, -1] <= MIN_TRANSMITTANCE).any()):  # it only falls: most tiles need no mask
+    # The transmittance only falls, so its last value shows whether a pixel ends. In most tiles none
+    # does, and no mask is needed.
+    if bool((after[:, -1] <= MIN_TRANSMITTANCE).any()):
         out.mul_(torch.gt(after, MIN_TRANSMITTANCE, out=after))
 
 
@@ -217,11 +225,11 @@ def _slopes(
     gain: Float[Tensor, "pixels m"],
     out: Float[Tensor, "pixels m"],
 ) -> None:
-    """d loss / d log alpha, where ``gain_i = w_i v_i`` and ``v_i`` = d loss / d weight.
+    """Compute d loss / d log alpha, given ``gain_i = w_i v_i`` with ``v_i`` = d loss / d weight.
 
-    ``gain_i - alpha_i / (1 - alpha_i) sum_{j > i} gain_j``: light that i keeps is light that those
-    behind it do not get. Zero where alpha is capped; also behind the end of a pixel, where all
-    gains are zero.
+    The result is ``gain_i - alpha_i / (1 - alpha_i) sum_{j > i} gain_j``, as the light that
+    Gaussian i absorbs does not reach the Gaussians behind it. It is zero where alpha is capped, and
+    behind the end of a pixel, where all gains are zero.
     """
     so_far = torch.cumsum(gain, dim=-1, out=out)
     total = so_far[:, -1:].clone()

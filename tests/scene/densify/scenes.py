@@ -24,7 +24,7 @@ def scene_of_rows(count: int, seed: int = 0, sh: int = 0) -> Gaussians:
 
 
 def with_rows(scene: Gaussians, **changes: dict[int, object]) -> Gaussians:
-    """``scene`` with ``field={row: value}`` set, for instance ``log_scales={3: -1.0}``."""
+    """A copy of ``scene`` with rows replaced, for instance by ``log_scales={3: -1.0}``."""
     fields = {name: value.clone() for name, value in vars(scene).items()}
     for name, rows in changes.items():
         for row, value in rows.items():
@@ -33,22 +33,22 @@ def with_rows(scene: Gaussians, **changes: dict[int, object]) -> Gaussians:
 
 
 def with_room(value: Tensor, room: int) -> Tensor:
-    """``value`` in a buffer of ``room`` rows, the unused ones NaN."""
+    """Copy ``value`` to a buffer of ``room`` rows, where unused rows are NaN."""
     return torch.cat([value, torch.full((room - len(value), *value.shape[1:]), torch.nan)])
 
 
 @dataclass
 class Outcome:
-    """A scene after an edit, and for each of its rows the old one it descends from."""
+    """A scene after an edit, and the old row that each of its rows descends from."""
 
     gaussians: Gaussians
     parent: list[int]
     fresh: list[bool]
-    """Rows whose moments restarted."""
+    """Whether the moments of each row were reset."""
 
 
 def outcome(scene: Gaussians, edit: Edit) -> Outcome:
-    """Carry ``edit`` out, twice: on ``scene``, and with every row's number for its colour."""
+    """Carry ``edit`` out twice: on ``scene``, and on a copy with row numbers as colours."""
     room, count = max(len(scene), edit.count), edit.count
     numbers = torch.arange(float(len(scene)))
     tagged = Gaussians(**vars(scene) | {"sh0": numbers[:, None, None].expand(-1, 1, 3)})
@@ -65,7 +65,7 @@ def outcome(scene: Gaussians, edit: Edit) -> Outcome:
 
 
 def render_of(visible: Tensor) -> Render:
-    """A render of which only ``visible [b n]`` means anything."""
+    """A render in which only ``visible [b n]`` is meaningful."""
     views, count = visible.shape
     return Render(
         images=torch.zeros(views, 3, 1, 1),

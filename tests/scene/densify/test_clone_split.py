@@ -21,7 +21,7 @@ from tests.scene.densify.scenes import (
 )
 
 SMALL = CloneSplit(every=1, window=(0.0, 1.0), min_count=1)
-"""Edits at every step; the thresholds are the defaults."""
+"""Edits at every step, with the default thresholds."""
 
 
 def _edit(
@@ -47,17 +47,17 @@ def _never() -> Tensor:
 
 
 def _steep(count: int, rows: list[int], ratio: float = 50.0) -> Tensor:
-    """Gradients of one view that make ``rows`` grow."""
+    """Gradients in one view that make ``rows`` grow."""
     grad2d = torch.ones(1, count, 2)
     grad2d[:, rows] = ratio
     return grad2d
 
 
-# What is measured.
+# Measuring the gradients.
 
 
 def test_statistic_is_the_mean_over_the_views_that_saw_a_gaussian() -> None:
-    """By hand: row 0 is seen thrice, 3-4-5, 6-8-10 and 0; row 1 once, 5-12-13; row 2 never."""
+    """Row 0 is seen three times, with lengths 5, 10 and 0, row 1 once, with 13, row 2 never."""
     state = SMALL.start(3)
     first = torch.tensor([[[3.0, 4.0], [5.0, 12.0], [9.0, 9.0]], [[6.0, 8.0], [7.0, 7.0], [9, 9]]])
     seen = torch.tensor([[True, True, False], [True, False, False]])
@@ -69,7 +69,7 @@ def test_statistic_is_the_mean_over_the_views_that_saw_a_gaussian() -> None:
 
 
 def test_being_seen_by_few_views_is_no_disadvantage() -> None:
-    """Row 17 is seen by one view of four, and twice as steep there as the others."""
+    """Row 17 is seen in one of four views, where its gradient is twice as long as the others."""
     grad2d, visible = torch.ones(4, 40, 2), torch.ones(4, 40, dtype=torch.bool)
     grad2d[0, 17], visible[1:, 17] = 2.0, False
     edit = _edit(SMALL, scene_of_rows(40), grad2d, render_of(visible))
@@ -77,7 +77,7 @@ def test_being_seen_by_few_views_is_no_disadvantage() -> None:
 
 
 def test_all_views_of_a_batch_count() -> None:
-    """A Gaussian that only the first of four views wants to change grows all the same."""
+    """A Gaussian grows even if it has a large gradient in only the first of four views."""
     grad2d = torch.ones(4, 40, 2)
     grad2d[0, 17] = 100.0
     assert _edit(SMALL, scene_of_rows(40), grad2d).parent == [*range(40), 17]
@@ -94,7 +94,7 @@ def _decisions(strategy: CloneSplit, grad2d: Tensor) -> list[int]:
 
 @pytest.mark.parametrize("max_growth", [1.0, 0.1])
 def test_whatever_multiplies_the_gradient_changes_no_decision(max_growth: float) -> None:
-    """Loss weight, guidance scale, 1 / b and the unit of a pixel are such factors."""
+    """Such factors are the loss weight, the guidance scale, 1 / b and the size of a pixel."""
     strategy = dataclasses.replace(SMALL, grow_ratio=1.5, max_growth=max_growth)
     grad2d = torch.randn(4, 300, 2, generator=torch.Generator().manual_seed(0)).exp()
     parent = _decisions(strategy, grad2d)
@@ -128,11 +128,11 @@ def test_equal_or_absent_gradients_grow_nothing() -> None:
     assert outcome(scene, unseen).parent == [*range(30)]
 
 
-# What grows.
+# Growing.
 
 
 def test_where_rows_go_and_which_are_fresh() -> None:
-    """Rows 0 and 30 leave holes, which the first two of four new rows fill; splits start anew."""
+    """The first two of four new rows fill the holes of rows 0 and 30. Splits reset moments."""
     scene = with_rows(
         scene_of_rows(40), log_scales={2: -2.0, 9: -2.0}, opacity_logits={0: -9.0, 30: -9.0}
     )
@@ -161,13 +161,13 @@ def test_a_clone_is_its_source_and_together_they_are_as_opaque() -> None:
 def test_halving_an_opacity_is_accurate_at_both_ends(logit: float) -> None:
     scene = with_rows(scene_of_rows(40), opacity_logits={5: logit})
     halved = _edit(SMALL, scene, _steep(40, [5])).gaussians.opacity_logits[5].double()
-    # 1 - o = sigmoid(-logit); in float64, where it does not round to zero.
+    # 1 - o = sigmoid(-logit), which does not round to zero in float64.
     clear = torch.sigmoid(torch.tensor(-logit, dtype=torch.float64)).sqrt()
     torch.testing.assert_close(halved, torch.log((1 - clear) / clear), rtol=1e-5, atol=1e-5)
 
 
 def test_children_are_drawn_from_their_parent() -> None:
-    """By the definition: mean + R diag(s) n, n keyed by seed, step, row of the old scene, copy."""
+    """Means are mean + R diag(s) n, with n drawn for the seed, step, old row and copy."""
     scene = with_rows(scene_of_rows(60, sh=8), log_scales={33: [-1.0, -2.0, -3.0], 50: -2.0})
     edit = _edit(SMALL, scene, _steep(60, [33, 50]), seed=11, step=3)
     assert edit.parent == [*range(60), 33, 50]
@@ -184,7 +184,7 @@ def test_children_are_drawn_from_their_parent() -> None:
 
 
 def test_children_spread_as_their_parent_does() -> None:
-    """Over many equal parents, the children's means have the parents' mean and covariance."""
+    """The children of many equal parents have the mean and the covariance of the parents."""
     scene = with_rows(scene_of_rows(60), log_scales={7: [-1.0, -2.0, -2.5]})
     scene = scene.map(lambda v: torch.cat([v[7:8].expand(3000, *v.shape[1:]), v]))
     eager = dataclasses.replace(SMALL, grow_ratio=0.99, max_growth=1.0)
@@ -210,7 +210,7 @@ def test_nothing_is_cloned_below_what_would_be_pruned() -> None:
     assert _edit(SMALL, scene, _steep(40, [5])).parent == [*range(40)]
 
 
-# What goes.
+# Pruning.
 
 
 def test_faint_huge_and_broken_rows_go() -> None:
@@ -226,7 +226,7 @@ def test_faint_huge_and_broken_rows_go() -> None:
 
 
 def test_pruned_rows_do_not_set_the_standard() -> None:
-    """Were the faint row's gradient part of the mean, row 5 would stay below it."""
+    """If the gradient of the faint row were part of the mean, row 5 would not grow."""
     scene = with_rows(scene_of_rows(40), opacity_logits={0: -9.0})
     grad2d = _steep(40, [5])
     grad2d[:, 0] = 1e6
@@ -234,7 +234,7 @@ def test_pruned_rows_do_not_set_the_standard() -> None:
 
 
 def test_the_cap_drops_what_sends_the_least_light() -> None:
-    """Row 3, and of equal ones the first; the last two rows close the holes."""
+    """Row 3 is dropped, and the first of the equal rows 0 and 4. The last rows fill the holes."""
     light = torch.tensor([1.0, 5.0, 3.0, 0.5, 1.0, 2.0])
     capped = dataclasses.replace(SMALL, max_count=4)
     edit = _edit(capped, scene_of_rows(6), torch.ones(1, 6, 2), importance=light)
@@ -242,7 +242,7 @@ def test_the_cap_drops_what_sends_the_least_light() -> None:
 
 
 def test_the_cap_makes_room_for_what_grows() -> None:
-    """40 rows, five of which grow, into 42: of the others the three least important go."""
+    """Five of 40 rows grow, up to 42 rows: the three least important of the others are dropped."""
     light = torch.arange(40.0).flip(0)
     light[1:6] = 0.0
     capped = dataclasses.replace(SMALL, max_count=42)
@@ -255,7 +255,7 @@ def test_the_cap_makes_room_for_what_grows() -> None:
 
 
 def test_pruning_stops_at_the_floor() -> None:
-    """First the faint, by importance, then the huge; never what is not finite."""
+    """It keeps faint rows by importance, then huge ones, but never rows that are not finite."""
     scene = with_rows(
         scene_of_rows(8),
         opacity_logits=dict(enumerate([-9.0, -6.0, -7.0, -8.0, 0.0, 0.0, 9.0, math.nan])),

@@ -1,7 +1,7 @@
-"""The CUDA kernels of densification, run on the processor's threads, against PyTorch.
+"""The CUDA kernels of densification, run in threads on the processor, compared with PyTorch.
 
-No proof that they run on a GPU, but of their arithmetic, indices and barriers, wherever there is a
-C++ compiler.
+This does not show that they run on a GPU, but it tests their arithmetic, indices and barriers on
+every machine with a C++ compiler.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""What the trainer may rely on, whichever strategy is chosen."""
+"""What the trainer relies on with every strategy."""
 
 import dataclasses
 import math

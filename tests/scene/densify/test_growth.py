@@ -1,4 +1,4 @@
-"""Rows in place: the rule by a slow loop, the kernels against PyTorch to the bit."""
+"""Editing rows in place: PyTorch against a slow loop, the kernels against PyTorch to the bit."""
 
 import math
 from dataclasses import replace
@@ -33,7 +33,7 @@ def _growth(action: list[int]) -> Growth:
 
 
 def _by_hand(action: list[int]) -> list[int]:
-    """Parents of the new rows, one operation at a time."""
+    """Return the parent of each row after the edit, one operation at a time."""
     rows: list[int | None] = [None if a == DROP else row for row, a in enumerate(action)]
     for row, a in enumerate(action):
         if a < CLONE:
@@ -56,7 +56,7 @@ def test_rows_go_where_the_rule_says(action: list[int]) -> None:
 
 
 def test_the_rule_by_example() -> None:
-    """Six rows: 1, 2 and 5 go, 3 is cloned. The clone takes hole 1, row 4 moves to hole 2."""
+    """Of six rows, 1, 2 and 5 are dropped. The clone of row 3 fills hole 1, row 4 hole 2."""
     assert _by_hand([KEEP, DROP, DROP, CLONE, KEEP, DROP]) == [0, 3, 4, 3]
 
 
@@ -119,7 +119,7 @@ def test_a_large_scene_is_the_same_at_any_thread_count(threads: int) -> None:
 @on_each
 @pytest.mark.parametrize("given_keep", [False, True])
 def test_the_kernel_judges_odd_rows_as_torch_does(given_keep: bool, device: str) -> None:
-    """Not finite, at a limit, not a rotation, never seen, larger than can be squared."""
+    """Values not finite or at a limit, zero quaternions, rows never seen, overflowing squares."""
     odd = [math.nan, math.inf, -math.inf, 3.4e38]
     scene = with_rows(
         scene_of_rows(60, sh=3),

@@ -1,4 +1,4 @@
-"""Moving, growing and sharing (Kheradmand et al., arXiv:2404.09591), and the noise in between."""
+"""Moving, adding and dividing Gaussians, and the noise (Kheradmand et al., arXiv:2404.09591)."""
 
 import dataclasses
 import math
@@ -30,11 +30,11 @@ from esd_splat.scene.optim import Optim, apply_edit, make_adam, scene_of
 from tests.scene.densify.scenes import scene_of_rows, seen_by_all, with_rows
 
 ALWAYS = Mcmc(every=1, window=(0.0, 1.0))
-"""Edits at every step; otherwise the defaults."""
+"""Edits at every step, with defaults otherwise."""
 STILL = dataclasses.replace(ALWAYS, growth=0.0)
-"""The same without growing."""
+"""The same without growth."""
 ANYTHING = -math.inf
-"""A faintest opacity logit that bounds nothing."""
+"""A lower bound of opacity logits that has no effect."""
 
 
 def _never() -> Tensor:
@@ -48,7 +48,7 @@ def _edit(strategy: Mcmc, scene: Gaussians, seed: int = 0, step: int = 1) -> Rel
 
 
 def _carried_out(edit: Relocation, scene: Gaussians) -> tuple[Gaussians, list[Tensor]]:
-    """The scene afterwards, and moments that were one everywhere; rows beyond the end are NaN."""
+    """Return the scene and the moments after the edit. All moments were 1 before."""
     room = edit.count + 3
 
     def roomy(value: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _carried_out(edit: Relocation, scene: Gaussians) -> tuple[Gaussians, list[Te
     return rows.scene.map(lambda v: v[: edit.count]), cut
 
 
-# Sharing one Gaussian's light among several: equation 9.
+# Dividing one Gaussian into several (equation 9).
 
 
 @pytest.mark.parametrize("opacity", [0.006, 0.1, 0.5, 0.9, 0.999, 1 - 1e-7])
@@ -88,7 +88,7 @@ def _ratio_by_the_papers_sum(opacity: float, parts: int) -> float:
 
 
 def _ratio_by_integration(opacity: float, parts: int) -> float:
-    """What the sum stands for: light taken along a line, by the trapezoidal rule to 9 sigma."""
+    """Integrate the light absorbed along a line, by the trapezoidal rule up to 9 sigma."""
     x = torch.linspace(-9, 9, 3001, dtype=torch.float64)
     part = 1 - (1 - opacity) ** (1 / parts)
     light = 1 - (1 - part * (-x * x / 2).exp()) ** parts
@@ -107,7 +107,7 @@ def test_sizes_are_those_of_the_papers_sum(opacity: float, parts: int) -> None:
 @pytest.mark.parametrize("opacity", [0.01, 0.5, 0.999, 1 - 1e-6])
 @pytest.mark.parametrize("parts", [1, 2, 5, 20, MAX_PARTS])
 def test_the_light_taken_along_a_line_is_kept(opacity: float, parts: int) -> None:
-    """Also of many parts of an opaque whole, where the terms of the sum cancel."""
+    """This holds even for many parts of an opaque Gaussian, where terms of the sum cancel."""
     logit = torch.tensor([opacity], dtype=torch.float64).logit()
     _, log_ratio = shared(logit, torch.tensor([parts]), ANYTHING)
     expected = _ratio_by_integration(opacity, parts)
@@ -129,24 +129,24 @@ def test_more_than_the_table_holds_share_as_if_they_were_as_many_as_it_holds() -
 
 
 def test_the_extremes_stay_finite() -> None:
-    """As opaque as float32 can say is shared like 1 - 2^-24; nothing gets fainter than allowed."""
+    """Opacities above 1 - 2^-24 are divided like it, and no part is fainter than the bound."""
     logits = torch.tensor([OPAQUE, 60.0, 1e30, -5.0, -5.0])
     bound = -5.2
     part, log_ratio = shared(logits, torch.tensor([51, 51, 51, 2, 51]), bound)
     assert (part[:3] == part[0]).all()
     assert part[3:].tolist() == [bound, bound]
     assert log_ratio.isfinite().all()
-    # Against the wording of the bound: the size makes up for what the opacity could not give.
+    # Where the opacity is at its bound, the size changes instead.
     o, faint = torch.tensor([-5.0, bound], dtype=torch.float64).sigmoid().tolist()
     kept = 2 * faint - faint**2 / math.sqrt(2)
     assert log_ratio[3].exp().item() == pytest.approx(o / kept, rel=1e-12)
 
 
-# Who is copied.
+# Drawing the sources of copies.
 
 
 def test_the_seen_are_drawn_as_often_as_they_are_opaque() -> None:
-    """Within 5 standard errors of a count, which is less than sqrt(expected)."""
+    """Counts are within 5 standard errors, each less than sqrt(expected)."""
     opacity = torch.tensor([0.01, 0.9, 0.3, 0.6, 0.05])
     among = torch.tensor([True, True, False, True, True])
     count = 40_000
@@ -157,7 +157,7 @@ def test_the_seen_are_drawn_as_often_as_they_are_opaque() -> None:
 
 
 def test_a_draw_is_the_lot_that_its_own_number_falls_on() -> None:
-    """The definition that another language has to reproduce, draw by draw."""
+    """This is the definition that kernels in other languages have to reproduce."""
     logits = scene_of_rows(50).opacity_logits
     among = torch.arange(50) % 3 > 0
     seed, step = 0x1122334455667788, 70
@@ -174,13 +174,13 @@ def test_a_draw_is_the_lot_that_its_own_number_falls_on() -> None:
 
 
 def test_faint_but_living_rows_have_a_chance_and_others_none() -> None:
-    """Opacities of e-40: one lot each, and never the dead rows before, between and behind."""
+    """Rows with opacity exp(-40) are drawn, and dead rows before, between and behind them never."""
     among = torch.tensor([False, True, False, True, False])
     drawn = draw(torch.full((5,), -40.0), among, 200, step=1, seed=0)
     assert drawn.unique().tolist() == [1, 3]
 
 
-# What an edit does.
+# Carrying out edits.
 
 
 @pytest.mark.parametrize("sh", [0, 3, 8, 15])
@@ -260,7 +260,7 @@ def test_the_dead_move_also_where_there_is_no_room_to_grow() -> None:
 
 
 def test_who_is_dead() -> None:
-    """Fainter than allowed, or without a picture; exactly as faint as allowed is alive."""
+    """Rows below the least opacity or not drawable are dead. A row exactly at it is alive."""
     least = torch.tensor(math.log(STILL.min_opacity / (1 - STILL.min_opacity)))
     below = torch.nextafter(least, torch.tensor(-math.inf))
     scene = with_rows(
@@ -278,7 +278,7 @@ def test_who_is_dead() -> None:
 
 
 def test_being_made_as_faint_as_allowed_is_no_death() -> None:
-    """One row that is hardly alive has forty copies: all end at the bound, and survive."""
+    """A row that is barely alive gets forty copies. All end at the bound, and survive."""
     scene = with_rows(
         scene_of_rows(41), opacity_logits={row: -5.0 if row == 3 else -9.0 for row in range(41)}
     )
@@ -317,7 +317,7 @@ def test_same_arguments_same_bits_other_seed_or_step_other_bits() -> None:
 
 @pytest.mark.parametrize("sh", [0, 3, 8, 15])
 def test_an_optimizer_goes_on_after_an_edit(sh: int) -> None:
-    """The step after it moves copies and sources alike: their moments begin anew together."""
+    """The next step moves copies and sources alike, as the moments of both were reset."""
     optimizer = make_adam(scene_of_rows(50, sh=sh), Optim())
 
     def step() -> None:
@@ -349,11 +349,11 @@ def test_an_optimizer_goes_on_after_an_edit(sh: int) -> None:
 # The noise.
 
 FAINT = math.log(GATE_OPACITY / (1 - GATE_OPACITY))
-"""Opacity logit at which the gate is half open."""
+"""Opacity logit at which the factor of the noise is 0.5."""
 
 
 def _walk(scene: Gaussians, noise: float = 2000.0, seed: int = 0, step: int = 1) -> Tensor:
-    """What the noise adds to the means at a learning rate of 0.005, float64."""
+    """Return in float64 what the noise adds to the means at a learning rate of 0.005."""
     moved = scene.map(lambda v: v.detach().clone())
     dataclasses.replace(ALWAYS, noise=noise).nudge(moved, 0.005, step, 10, seed)
     for name, value in vars(moved).items():
@@ -362,7 +362,7 @@ def _walk(scene: Gaussians, noise: float = 2000.0, seed: int = 0, step: int = 1)
 
 
 def _copies(count: int, log_scales: list[float], logit: float = FAINT) -> Gaussians:
-    """One tilted Gaussian many times, at the origin, where a small step loses no digits."""
+    """Copies of a tilted Gaussian at the origin, where adding a small step loses no digits."""
     one = scene_of_rows(1, seed=3).map(lambda v: v.expand(count, *v.shape[1:]).clone())
     changed = {
         "means": torch.zeros(count, 3),
@@ -373,13 +373,14 @@ def _copies(count: int, log_scales: list[float], logit: float = FAINT) -> Gaussi
 
 
 def test_the_noise_has_the_covariance_of_the_formula() -> None:
-    """``(noise lr gate)^2 Sigma Sigma^T``, as each entry of 20000 rows estimates it."""
+    """The covariance is ``(noise lr gate)^2 Sigma Sigma^T``, estimated from 20000 rows."""
     count = 20_000
     scene = _copies(count, [-2.0, -3.0, -2.5])
     walk = _walk(scene)
     sigma = scene.covariances[0].double()
     expected = (2000 * 0.005 * 0.5) ** 2 * sigma @ sigma.T
-    # Of the estimate of cov_ij: (cov_ii cov_jj + cov_ij^2) / n, less for these light tails.
+    # The variance of the estimate of cov_ij is (cov_ii cov_jj + cov_ij^2) / n for normal numbers,
+    # and less for our distribution with its lighter tails.
     variances = expected.diagonal()
     error = ((variances[:, None] * variances + expected**2) / count).sqrt()
     assert ((walk.T @ walk / count - expected).abs() <= 4 * error).all()
@@ -436,7 +437,7 @@ def test_noise_is_a_function_of_seed_step_and_row() -> None:
 
 
 def test_rows_without_a_picture_are_left_as_they_are() -> None:
-    """Were they made infinite, the run would end before the next edit replaces them."""
+    """If the noise made them infinite, the run would end before the next edit replaces them."""
     walk = _walk(with_rows(_copies(5, [-3.0] * 3), log_scales={1: 60.0, 2: 700.0}, quats={3: 0.0}))
     assert walk[[0, 4]].all()
     assert not walk[1:4].any()
@@ -453,9 +454,11 @@ def test_nothing_is_measured() -> None:
 
 def test_every_range_problem_is_reported() -> None:
     with pytest.raises(ValueError, match="every: must be at least 1, got 0") as caught:
-        Mcmc(0, (0.5, 0.1), min_opacity=0.0, growth=1.5, max_count=0, noise=math.inf)
+        Mcmc(0, (0.5, 1.5), min_opacity=0.0, growth=1.5, max_count=0, noise=math.inf)
     keys = [line.split(":")[0] for line in str(caught.value).splitlines()]
     assert keys == [field.name for field in dataclasses.fields(Mcmc)]
+    with pytest.raises(ValueError, match=r"^window: low must not exceed high, got \[0\.5, 0\.1\]$"):
+        Mcmc(window=(0.5, 0.1))
     for key in ("min_opacity", "growth", "noise"):
         with pytest.raises(ValueError, match=f"{key}: .*nan"):
             Mcmc(**{key: math.nan})  # pyright: ignore[reportArgumentType]

@@ -19,13 +19,13 @@ from esd_splat.scene.densify.random import NORMAL_MEAN, NORMAL_SCALE, normals, p
     ],
 )
 def test_philox_gives_the_published_answers(counter: str, key: str, expected: str) -> None:
-    """``kat_vectors`` of Random123, lines ``philox4x32 10``."""
+    """The answers are from ``kat_vectors`` of Random123, lines ``philox4x32 10``."""
     low, high = _words(key)
     assert philox4x32(torch.tensor([_words(counter)]), (low, high))[0].tolist() == _words(expected)
 
 
 def test_normals_are_the_sum_of_eight_halves_of_one_block() -> None:
-    """The definition that another language has to reproduce, word by word."""
+    """This is the definition that kernels in other languages have to reproduce."""
     seed, step, row, copy, axis = 0x1122334455667788, 70, 123456, 1, 2
     counter = torch.tensor([[step, row, copy, axis]])
     words = philox4x32(counter, (0x55667788, 0x11223344))[0].tolist()
@@ -42,7 +42,7 @@ def test_constants_are_the_moments_of_the_sum() -> None:
 
 
 def test_moments() -> None:
-    """Within 4 standard errors of mean 0, variance 1, kurtosis 3 - 1.2 / 8, and no correlation."""
+    """Mean 0, variance 1, kurtosis 3 - 1.2 / 8 and no correlation, within 4 standard errors."""
     draws = normals(5, 100, torch.arange(100_000), 0).double()
     error = 4 / math.sqrt(len(draws))
     assert draws.mean(0).abs().max() < error

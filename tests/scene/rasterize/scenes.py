@@ -66,7 +66,7 @@ def random_scene(
 def wide_views(
     width: int, height: int, count: int, seed: int, dtype: torch.dtype = torch.float32
 ) -> Cameras:
-    """Wide views at close quarters: much lies behind a camera or beside its picture."""
+    """Wide views from close by: many Gaussians are behind the camera or beside the image."""
     orbit = Orbit(distance=(1.2, 3.0), fov=(30.0, 110.0))
     cameras = orbit.sample(count, torch.Generator().manual_seed(seed))
     Ks = cameras.Ks.to(dtype) / 64 * max(width, height)
@@ -75,7 +75,7 @@ def wide_views(
 
 
 def drawn(scene: Gaussians, cameras: Cameras, backend: str) -> dict[str, Tensor]:
-    """Pictures, and the gradients of a random loss on them."""
+    """Render images, and return them with the gradients of a random loss."""
     generator = torch.Generator().manual_seed(7)
     dtype, device = scene.means.dtype, scene.means.device
 

@@ -1,4 +1,4 @@
-"""gsplat's own PyTorch functions, those that run without a GPU, draw the same ellipses."""
+"""The PyTorch functions of gsplat, which run without a GPU, project to the same ellipses."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ impl = pytest.importorskip("gsplat.cuda._torch_impl")
 
 
 def _views(dtype: torch.dtype = F64) -> Cameras:
-    """Two wide views of 40 x 24 pixels, off centre; the scene overflows them on all sides."""
+    """Two wide, off-centre views of 40 x 24 pixels. The scene exceeds them on all sides."""
     cameras = Orbit(fov=(70.0, 70.0)).sample(2, torch.Generator().manual_seed(0))
     K = torch.tensor([[20.0, 0, 17], [0, 22, 13], [0, 0, 1]], dtype=dtype)
     return Cameras(cameras.viewmats.to(dtype), K.expand(2, 3, 3), 40, 24)
@@ -40,7 +40,7 @@ def test_colours_agree(degree: int) -> None:
 
 
 def test_projections_agree_also_outside_the_frustum() -> None:
-    """With the Jacobian's position clamped: a scene 20 times as wide as the pictures."""
+    """The scene is 20 times as wide as the images, so the Jacobian's position is clamped."""
     scene, cameras = random_scene(400, spread=1.5), _views()
     R = cameras.viewmats[:, :3, :3]
     xyz = scene.means @ R.mT + cameras.viewmats[:, None, :3, 3]
@@ -58,7 +58,7 @@ def test_projections_agree_also_outside_the_frustum() -> None:
 
 
 def test_visibility_agrees() -> None:
-    """Opaque ones, as gsplat's PyTorch version takes every opacity to be 1."""
+    """All Gaussians are opaque, as gsplat's PyTorch code assumes an opacity of 1."""
     scene, cameras = random_scene(400, spread=1.5, scale=0.05), _views()
     scene = Gaussians(**{**vars(scene), "opacity_logits": torch.full((400,), 30.0, dtype=F64)})
     radii, *_ = impl._fully_fused_projection(
@@ -73,7 +73,7 @@ def test_visibility_agrees() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("k", [0, 15])
 def test_pictures_and_gradients_agree_on_a_gpu(k: int) -> None:
-    """Within 1e-4 per channel but for flips at the cut, which are rare and at most 1/255."""
+    """They agree within 1e-4 per channel, except for rare flips at the cut of at most 1/255."""
     scene = random_scene(500, k=k, spread=0.4, scale=0.06).map(lambda v: v.float().cuda())
     cameras = Orbit(size=72).sample(3, torch.Generator().manual_seed(1)).to("cuda")
     background = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)).cuda()

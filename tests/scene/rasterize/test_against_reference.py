@@ -1,4 +1,4 @@
-"""What draws fast on each device, in single precision, against the reference on random scenes."""
+"""The fast backend of each device in single precision, against the reference on random scenes."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.scene.rasterize.scenes import both, drawn, random_scene, wide_views
 
 FAST = {"cpu": "cpu", "cuda": "gsplat"}
 GRADIENTS = {"cpu": 1e-3, "cuda": 1e-2}
-"""How far gradients may be off, of their norm: gsplat is compiled with fast math."""
+"""Allowed error of gradients relative to their norm; gsplat is compiled with fast math."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def _error(got: Tensor, expected: Tensor) -> Tensor:
 @pytest.mark.parametrize("k", [0, 15])
 @pytest.mark.parametrize("seed", range(5))
 def test_agrees_with_the_reference_in_single(seed: int, k: int, device: str) -> None:
-    """Within 1e-4, but for pixels where alpha crosses the cut: rare, and one 8-bit step at most."""
+    """Errors are within 1e-4, except at rare pixels where alpha is at the cut, within 1/255."""
     scene = _on(random_scene(600, seed, k, 0.4, 0.06), device)
     cameras = wide_views(72, 50, 3, seed).to(device)
     expected, got = (drawn(scene, cameras, backend) for backend in ("reference", FAST[device]))
@@ -46,7 +46,7 @@ def test_agrees_with_the_reference_in_single(seed: int, k: int, device: str) -> 
 
 
 def test_deep_stacks_end_where_the_reference_ends_them(device: str) -> None:
-    """Hundreds of opaque layers in each pixel: what lies behind the end has no gradient."""
+    """With hundreds of opaque layers, those behind the end of a pixel have no gradient."""
     scene = _on(random_scene(800, 1, 0, 0.2, 0.4), device)
     scene = Gaussians(**{**vars(scene), "opacity_logits": scene.opacity_logits + 2})
     cameras = wide_views(40, 40, 1, 0).to(device)

@@ -56,7 +56,7 @@ def test_auto_is_the_backend_it_resolves_to() -> None:
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_contributions_are_all_the_light_there_is(backend: str) -> None:
-    """What Gaussians send to pixels adds up to the pixels' opacity; the faint send nothing."""
+    """Contributions add up to the opacity of the pixels, and faint Gaussians have none."""
     if backend == "cpu" and kernels.MISSING:
         pytest.skip(kernels.MISSING)
     scene, cameras = random_scene(50, 0, 15, 0.4, 0.06), wide_views(40, 32, 3, 0)

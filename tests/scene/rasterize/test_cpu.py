@@ -1,4 +1,4 @@
-"""The compiled CPU rasterizer against the reference in double, and what only it promises."""
+"""The compiled CPU rasterizer against the reference in double precision, and its own guarantees."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def test_agrees_with_the_reference_in_double(
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    """Above the sizes at which the sort is cut into parts."""
+    """The scene is large enough for the sort to be divided into parts."""
     scene = random_scene(20_000, 2, 0, 0.4, 0.02).map(Tensor.float)
     cameras = wide_views(64, 64, 2, 0)
     before = torch.get_num_threads()
@@ -68,7 +68,7 @@ def test_bits_do_not_depend_on_threads() -> None:
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_agrees(isa: str) -> None:
-    """In a process of its own: which one is used is settled once."""
+    """Each runs in its own process, as the instruction set is chosen only once."""
     code = """if True:
         import torch
         from tests.scene.rasterize.scenes import drawn, random_scene, wide_views
@@ -112,12 +112,12 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
     torch.testing.assert_close(pulled[5], absolute)
 
 
-# torch 2.14's tracing looks at it, and hides its own warning in a way that errors get past.
+# torch 2.14 emits this warning while tracing, and its own filter does not stop the error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("views", [0, 2])
 @pytest.mark.parametrize("absgrad", [False, True])
 def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bool) -> None:
-    """Without running them, and through ``torch.compile``'s tracing; on pictures of cut tiles."""
+    """This holds without running them and when tracing for ``torch.compile``, with cut tiles."""
     ops, size = kernels.ops, (37, 22)
     scene, cameras = (
         random_scene(30, k=8).map(Tensor.float),
@@ -189,7 +189,7 @@ def test_bad_input_is_one_line_that_names_it(
 
 
 def test_more_overlaps_than_can_be_counted_are_refused() -> None:
-    """Before anything is allocated for them: 40,000 that fill 65,536 tiles each."""
+    """The refusal of 40,000 Gaussians in 65,536 tiles each comes before any allocation."""
     huge = splat((0, 0, 0), 0.5, 1.0, scale=1e4).map(Tensor.float)
     many = huge.map(lambda v: v.expand(40_000, *v.shape[1:]).contiguous())
     cameras = camera(size=4096)

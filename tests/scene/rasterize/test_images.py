@@ -1,4 +1,4 @@
-"""What an image is, by hand and by property; every backend that runs here is held to it."""
+"""Properties and hand-computed values of images, for every backend that runs on this machine."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_right_in_the_world_is_right_in_the_front_picture_and_up_is_up(backend: 
 
 
 def test_the_nearer_splat_hides_the_farther(backend: str) -> None:
-    """Camera at z = 2: white (z = 0.5) lies before black (z = -0.5), both half opaque."""
+    """Seen from z = 2, white at z = 0.5 is in front of black at z = -0.5, both half opaque."""
     black, white = splat((0, 0, -0.5), 0.5, 0.0), splat((0, 0, 0.5), 0.5, 1.0)
     for scene in (both(black, white), both(white, black)):
         torch.testing.assert_close(_image(scene, camera(), backend)[0, 0, 4, 4].item(), 0.5)
@@ -61,7 +61,7 @@ def test_equal_depths_are_drawn_in_the_order_of_their_rows(backend: str) -> None
 
 
 def test_projection_linearizes_the_pinhole_map() -> None:
-    """cov2d = J W S W^T J^T with J the Jacobian of the pinhole map, by autograd."""
+    """cov2d = J W S W^T J^T, where autograd computes the Jacobian J of the pinhole projection."""
     cameras, scene = camera(eye=(1.0, 0.5, 1.5)), random_scene(4, seed=3)
     V, K = cameras.viewmats[0], cameras.Ks[0]
 
@@ -84,7 +84,7 @@ def test_projection_linearizes_the_pinhole_map() -> None:
 
 
 def test_needles_keep_a_positive_determinant_in_float32() -> None:
-    """1000 by 0.001 units, seen across: the textbook xx yy - xy^2 is all rounding error here."""
+    """For 1000 by 0.001 units seen from the side, the usual xx yy - xy^2 is all rounding error."""
     needle = torch.tensor([7.0, -7, -7], dtype=F64).expand(200, 3)
     scene = Gaussians(**{**vars(random_scene(200, seed=5)), "log_scales": needle})
     cameras = camera()
@@ -115,7 +115,7 @@ def test_scaling_quaternions_changes_nothing(backend: str) -> None:
 
 
 def test_every_view_has_its_own_background(backend: str) -> None:
-    """Nothing, and a splat behind the camera, both show it; alpha is then 0."""
+    """An empty scene and a splat behind the camera show the background, with alpha 0."""
     cameras = Orbit(size=8).turntable(2)
     colors = torch.tensor([[1.0, 0, 0], [0, 0.5, 1.0]])
     nothing = random_scene(0).map(Tensor.float)
@@ -130,9 +130,9 @@ def test_every_view_has_its_own_background(backend: str) -> None:
 
 
 def test_colours_are_those_of_each_view(backend: str) -> None:
-    """Degree 1 only: a splat brighter towards +z is white from the front, black from the back."""
+    """A splat of degree 1, brighter towards +z, is white from the front, black from the back."""
     one = splat((0, 0, 0), 0.9, 0.5)
-    # d points from the eye to the mean, -z seen from the front; Y_2 = +0.4886 z.
+    # d points from the eye to the mean, which is -z for the front view, and Y_2 = +0.4886 z.
     shN = torch.zeros(1, 3, 3, dtype=F64)
     shN[:, 1] = -0.5 / 0.4886025119029199
     one = Gaussians(**{**vars(one), "shN": shN})
@@ -153,7 +153,7 @@ def test_screen_space_gradients_are_available_to_densification(backend: str) -> 
 
 
 def test_screen_space_gradient_is_how_the_loss_changes_as_the_picture_shifts(backend: str) -> None:
-    """Moving the principal point moves every mean: its derivative is the sum over Gaussians."""
+    """The principal point moves all means, so its derivative is the sum over the Gaussians."""
     scene, cameras = random_scene(6), camera(size=17)
     weight = torch.randn(1, 3, 17, 17, dtype=F64, generator=torch.Generator().manual_seed(0))
 
@@ -170,7 +170,7 @@ def test_screen_space_gradient_is_how_the_loss_changes_as_the_picture_shifts(bac
 
 
 def test_gradcheck(backend: str) -> None:
-    """Float64, every parameter and the background, two views, colours that depend on the view."""
+    """In float64 for all parameters and the background, two views and view-dependent colours."""
     scene, cameras = random_scene(2, seed=1), camera(3)
     viewmats = torch.cat([cameras.viewmats, camera(eye=(1.0, 1, 1.5)).viewmats])
     two = Cameras(viewmats, cameras.Ks.expand(2, 3, 3), 3, 3)
@@ -200,14 +200,14 @@ def test_visible_means_that_a_pixel_changes_give_or_take_one_pixel(backend: str)
         render = rasterize(splat((x, 0, 0), 0.5, 1.0), cameras, background(cameras), backend)
         drawn = bool(render.alphas.any())
         assert bool(render.visible) or not drawn
-        # Half a pixel to the nearest pixel centre and up to one from rounding up, 0.1 units each.
+        # Half a pixel to the nearest pixel centre, and up to one for rounding up, 0.1 units each.
         if render.visible.any() and not drawn:
             closer = splat((x - 0.16, 0, 0), 0.5, 1.0)
             assert rasterize(closer, cameras, background(cameras), backend).alphas.any()
 
 
 def test_broken_gaussians_are_not_drawn_and_poison_nothing(backend: str) -> None:
-    """NaN and infinity in any field, overflow, no rotation, behind the camera, at the eye."""
+    """NaN or infinity in any field, overflow, zero quaternions, behind or at the camera."""
     good = random_scene(3)
     bad = []
     for name in vars(good):

@@ -1,4 +1,4 @@
-"""Compositing against the formula, written as a loop over pixels and Gaussians."""
+"""Compositing, compared with the formula as a loop over pixels and Gaussians."""
 
 import math
 
@@ -16,7 +16,7 @@ F64 = torch.float64
 
 
 def _splats(n: int, size: int, seed: int, b: int = 1, opaque: float = 0.0) -> Splats:
-    """Ellipses of 0.6 to 6 pixels in and around an image of ``size``; some as good as opaque."""
+    """Ellipses of 0.6 to 6 pixels in and around an image of ``size``, some nearly opaque."""
     g = torch.Generator().manual_seed(seed)
 
     def rand(*shape: int) -> Tensor:
@@ -64,7 +64,7 @@ def _by_the_formula(splats: Splats, view: int, width: int, height: int) -> tuple
 
 @pytest.mark.parametrize(("seed", "opaque"), [(0, 0.0), (1, 0.5), (2, 1.0)])
 def test_pixels_follow_the_formula(seed: int, opaque: float) -> None:
-    """37 x 22 pixels, so that tiles at the edges are cut; two views; pixels that end early."""
+    """Two views of 37 x 22 pixels, with incomplete tiles at the edges and pixels that end early."""
     splats = _splats(60, 30, seed, b=2, opaque=opaque)
     rgb, alphas = composite(splats, 37, 22)
     for view in range(2):
@@ -83,7 +83,7 @@ def test_pixels_follow_the_formula(seed: int, opaque: float) -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_culling_changes_nothing(seed: int, size: int, tile: int, dtype: torch.dtype) -> None:
-    """One tile that holds the whole image, with every Gaussian on it, gives the same picture."""
+    """A single tile that holds the whole image and all Gaussians gives the same image."""
     tile = max(tile, size // 8)
     splats = _splats(30, size, seed, opaque=0.2)
     splats = Splats(
@@ -97,7 +97,7 @@ def test_culling_changes_nothing(seed: int, size: int, tile: int, dtype: torch.d
 
 
 def test_extents_bound_where_alpha_reaches_the_cut() -> None:
-    """On a fine grid: never outside the box, and the box is tight."""
+    """On a fine grid, alpha never reaches the cut outside the box, and the box is tight."""
     splats = _splats(20, 10, seed=3)
     grid = torch.linspace(-30, 30, 601, dtype=F64)
     for (xx, xy, yy), level, (half_x, half_y) in zip(
@@ -114,7 +114,7 @@ def test_extents_bound_where_alpha_reaches_the_cut() -> None:
 
 
 def test_gradients_are_those_of_the_formula() -> None:
-    """Against autograd through a dense, plain version, over many tiles, caps and ended pixels."""
+    """Autograd through a simple dense version agrees, with caps, ended pixels and many tiles."""
     splats = _splats(50, 40, seed=7, b=2, opaque=0.4)
     names = ("means2d", "conics", "log_opacities", "colors")
     inputs = {k: getattr(splats, k).clone().requires_grad_() for k in names}
