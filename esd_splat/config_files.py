@@ -1,6 +1,6 @@
-"""Files with settings: the shipped configs, a user's, and the schema of them all.
+"""Config files: the shipped configs, those of users, and the JSON schema of all of them.
 
-Imports nothing heavy, so that a wrong key costs no time.
+Nothing heavy is imported here, so that a wrong key is reported at once.
 """
 
 import json
@@ -11,20 +11,20 @@ from typing import Any
 from esd_splat.errors import Problem
 
 FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
-"""Where the shipped configs are: in an installed package, in a checkout."""
+"""Where the shipped configs are in an installed package, and in a checkout."""
 SCHEMA = "schema.json"
-"""The JSON schema beside them, of what this package alone can do."""
+"""The JSON schema beside them. It describes this package without plug-ins from other packages."""
 DEFAULT = "esd"
-"""The shipped config of a run that names none."""
+"""The shipped config that is used for a run without ``--config``."""
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with the package, by name."""
+    """Return the configs that come with the package, by name."""
     return {file.stem: file for file in _folder().glob("*.yaml")}
 
 
 def find_config(path: Path | str) -> Path | None:
-    """The file at ``path``, else the shipped config of that name, else ``None``."""
+    """Return the file at ``path``, the shipped config of that name, or ``None``."""
     path = Path(path)
     if path.exists():
         return path
@@ -34,10 +34,10 @@ def find_config(path: Path | str) -> Path | None:
 
 
 def read_config(path: Path | str | None) -> tuple[str, list[Problem]]:
-    """The text of a config as ``find_config`` finds it, and why it cannot be read.
+    """Return the text of the config that ``find_config`` finds, and why it cannot be read.
 
     Args:
-        path: ``None`` is an empty file.
+        path: ``None`` counts as an empty file.
     """
     found = find_config(path) if path is not None else None
     if path is None:
@@ -54,12 +54,12 @@ def read_config(path: Path | str | None) -> tuple[str, list[Problem]]:
 
 
 def source_name(path: Path | str | None) -> str:
-    """What messages call a config."""
+    """Return the name of a config in messages."""
     return "command line" if path is None else str(path)
 
 
 def schema() -> Mapping[str, Any]:
-    """The JSON schema of every setting of this package, without its code."""
+    """Return the JSON schema of all settings of this package, without importing their code."""
     return json.loads((_folder() / SCHEMA).read_text(encoding="utf-8"))
 
 

@@ -1,6 +1,6 @@
-"""Plug-ins from other packages, which declare them as entry points of ours.
+"""Plug-ins from other packages, which declare them as entry points.
 
-A package that adds a loss has in its ``pyproject.toml``::
+A package that adds a loss declares it in its ``pyproject.toml``::
 
     [project.entry-points."esd_splat.losses"]
     mine = "my_package.mine:Mine"
@@ -12,21 +12,21 @@ from importlib.metadata import entry_points
 from typing import TypeVar
 
 GROUPS = ("losses", "teachers", "densifiers", "formats", "initialisers")
-"""Tables that other packages may add to; the entry points are those of ``esd_splat.<group>``."""
+"""The tables that other packages can extend, with entry points in ``esd_splat.<group>``."""
 
 T = TypeVar("T")
 
 
 def any_installed() -> bool:
-    """Whether another package declares a plug-in. Loads none."""
+    """Return whether another package declares a plug-in, without loading any."""
     return any(entry_points(group=f"esd_splat.{group}") for group in GROUPS)
 
 
 def with_installed(group: str, own: Mapping[str, type[T]]) -> dict[str, type[T]]:
-    """A table of plug-ins: our ``own`` ones, and those that other installed packages declare.
+    """Return a table of our ``own`` plug-ins and those that other installed packages declare.
 
-    One that cannot be loaded, or has the name of one of ours, is left out, and a line on standard
-    error says so.
+    A plug-in that cannot be loaded, or that has the name of one of ours, is left out, and a line
+    on standard error says so.
 
     Args:
         group: one of ``GROUPS``.
@@ -35,9 +35,9 @@ def with_installed(group: str, own: Mapping[str, type[T]]) -> dict[str, type[T]]
     for point in entry_points(group=f"esd_splat.{group}"):
         try:
             if point.name in own:
-                raise ValueError("esd_splat has one of that name")
+                raise ValueError("esd_splat already has one of that name")
             table[point.name] = point.load()
-        except Exception as error:  # whatever another package may raise
+        except Exception as error:  # another package may raise anything
             package = point.dist.name if point.dist else "an unknown package"
             message = f"esd_splat: left out {point.name!r} of {package} ({group}): {error}"
             print(message, file=sys.stderr)

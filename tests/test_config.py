@@ -272,7 +272,7 @@ def test_sections_work_alone() -> None:
 
 
 def test_a_prompt_of_broken_bytes_is_refused() -> None:
-    """As the shell hands on what is not UTF-8."""
+    """The prompt has the form that Python gives to arguments that are not UTF-8."""
     broken = b"an \xff owl".decode(errors="surrogateescape")
     with pytest.raises(ConfigError, match=r"prompt: must be text in UTF-8, got 'an \\udcff owl'"):
         load_config(None, [f"prompt={broken}"])

@@ -1,4 +1,4 @@
-"""Plug-ins from other packages: found by their entry points, used like our own."""
+"""Plug-ins from other packages are found by their entry points and used like our own."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fit(installed: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """``python -m esd_splat.fit`` where the package is installed."""
+    """Run ``python -m esd_splat.fit`` with the package installed."""
     paths = [str(installed), str(Path(__file__).parent.parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "esd_splat.fit", *arguments]
@@ -91,5 +91,5 @@ def test_what_cannot_be_used_is_left_out_with_a_line(installed: Path) -> None:
     assert done.returncode == 2
     left_out = "esd_splat: left out {} of somebody-s-losses (losses): "
     assert left_out.format("'broken'") in done.stderr
-    assert left_out.format("'esd'") + "esd_splat has one of that name" in done.stderr
+    assert left_out.format("'esd'") + "esd_splat already has one of that name" in done.stderr
     assert "loss: expected one of asd, csd, esd, halfway, ism, " in done.stderr

@@ -1,7 +1,7 @@
-"""The figurine world: objects whose picture from any camera is known exactly. No networks here.
+"""The figurine world: objects whose image from any camera is known exactly. No networks.
 
-Only the command that trains the embedded teacher and the measures may look in here:
-what builds a scene must never see the truth.
+Only the training of the embedded teacher and the measures may import this package, because the
+code that builds a scene must never see the truth.
 """
 
 from esd_splat.figurines.captions import HELD_OUT, VOCABULARY, caption, parse

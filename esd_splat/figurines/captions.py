@@ -1,4 +1,4 @@
-"""What figurines are called: captions, the words the embedded teacher knows, and the way back."""
+"""Captions of figurines, the vocabulary of the embedded teacher, and the parsing of prompts."""
 
 import re
 
@@ -7,7 +7,7 @@ from esd_splat.figurines.shapes import COLOURS, KINDS
 VIEWS = ("front", "side", "back")
 ARTICLES = ("a", "an", "the")
 VOCABULARY: tuple[str, ...] = (*ARTICLES, *COLOURS, *KINDS, *VIEWS, "view", ",")
-"""Every word a caption may hold; the embedded teacher was shown no other."""
+"""Every word that a caption can have. The embedded teacher was trained on no others."""
 
 HELD_OUT: frozenset[tuple[str, str]] = frozenset(
     {
@@ -19,11 +19,11 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
         ("car", "orange"),
     }
 )
-"""(kind, colour) pairs never shown in training, to see that the teacher composes."""
+"""(kind, colour) pairs left out of the training, to test that the teacher composes."""
 
 
 def caption(kind: str, colour: str, view: str | None = None) -> str:
-    """The caption of a figurine, with a view word if given.
+    """Return the caption of a figurine, with a view word if one is given.
 
     >>> caption("owl", "orange", "back")
     'an orange owl, back view'
@@ -33,7 +33,7 @@ def caption(kind: str, colour: str, view: str | None = None) -> str:
 
 
 def parse(prompt: str) -> tuple[str, str] | None:
-    """The (kind, colour) a prompt asks for, or ``None`` if it does not name exactly one of each.
+    """Return the (kind, colour) in a prompt, or ``None`` if it does not name exactly one of each.
 
     >>> parse("a red owl"), parse("a corgi")
     (('owl', 'red'), None)

@@ -1,4 +1,4 @@
-"""What each figurine is made of: axis-aligned ellipsoids, y up, front to +z, radius about 1."""
+"""The shapes of figurines: axis-aligned ellipsoids, y up, front towards +z, radius about 1."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ COLOURS: dict[str, RGB] = {
     "pink": (0.98, 0.55, 0.75),
     "white": (0.93, 0.93, 0.93),
 }
-"""The paint of the coloured parts, display-referred RGB before shading."""
+"""The paint of the coloured parts before shading, in display-referred RGB."""
 
 WHITE: RGB = (0.97, 0.97, 0.97)
 SNOW: RGB = (0.90, 0.93, 0.97)
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 def _both(
     x: float, y: float, z: float, radii: tuple[float, float, float], paint: str | RGB
 ) -> tuple[Part, Part]:
-    """A part and its mirror image: every figurine is symmetric left to right."""
+    """Return a part and its mirror image, as every figurine is symmetric from left to right."""
     return Part((-x, y, z), radii, paint), Part((x, y, z), radii, paint)
 
 
@@ -138,14 +138,14 @@ _KINDS: dict[str, tuple[Part, ...]] = {
 
 KINDS: tuple[str, ...] = tuple(_KINDS)
 HARD_KINDS: tuple[str, ...] = ("snowman", "mushroom")
-"""A small front feature on a body that is the same all around."""
+"""Kinds with only a small feature in front, on a body that looks the same all around."""
 
 
 def parts(kind: str, colour: str) -> list[tuple[Part, RGB]]:
-    """The ellipsoids of a figurine, each with the paint it gets.
+    """Return the ellipsoids of a figurine, each with its paint.
 
     Raises:
-        KeyError: no such kind or colour.
+        KeyError: the kind or colour does not exist.
     """
     body = COLOURS[colour]
     paints = {"body": body, "dark": (0.5 * body[0], 0.5 * body[1], 0.5 * body[2])}

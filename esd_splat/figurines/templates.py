@@ -1,9 +1,9 @@
-"""Pictures of every figurine from given cameras, over any background, and distances to them.
+"""Templates: images of every figurine from given cameras, over any background.
 
-A traced picture is affine in the figurine's colour and in the background: with ``w`` the light a
-pixel gets from coloured parts, it is ``fixed + w colour + (1 - alpha) background``. So two traces
-per view and kind give all colours over all backgrounds, and the squared distance of images to all
-of those pictures is a handful of matrix products.
+A traced image is affine in the colour of the figurine and in the background. It is ``fixed + w
+colour + (1 - alpha) background``, where ``w`` is the light that a pixel gets from coloured parts.
+Two traces per view and kind therefore give all colours over all backgrounds, and the squared
+distances between images and all templates take only a few matrix products.
 """
 
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from esd_splat.figurines.tracer import trace
 from esd_splat.types import Images
 
 CHUNK = 2
-"""Views traced at once: fastest when the rays of a batch stay in the processor's cache."""
+"""Views traced at once. The speed is highest if the rays of a batch fit into the CPU's cache."""
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Background-free pictures of some kinds, in all colours, from some views."""
+    """Images of some kinds from some views, from which any colour and background follows."""
 
     kinds: tuple[str, ...]
     fixed: Float[Tensor, "kinds v 3 s s"]
-    """Light from the parts that look the same in every colour, black elsewhere."""
+    """Light from the parts that do not depend on the figurine's colour, and black elsewhere."""
     painted: Float[Tensor, "kinds v s s"]
-    """Light from the coloured parts per unit of the figurine's colour."""
+    """Light from the coloured parts, per unit of the figurine's colour."""
     alpha: Float[Tensor, "kinds v s s"]
-    """Share of the pixel that the figurine covers."""
+    """The share of each pixel that the figurine covers."""
 
     @property
     def size(self) -> int:
-        """Width and height, pixels."""
+        """Width and height in pixels."""
         return self.alpha.shape[-1]
 
     def over(self, kind: str, colour: str, backgrounds: Float[Tensor, "v 3"]) -> Images:
-        """One figurine from each view, over that view's background."""
+        """Return the images of a figurine, each over the background of its view."""
         k = self.kinds.index(kind)
         paint = self.painted.new_tensor(COLOURS[colour])[:, None, None]
         behind = (1 - self.alpha[k])[:, None] * backgrounds[:, :, None, None]
@@ -47,16 +47,17 @@ class Templates:
     def distances(
         self, images: Images, backgrounds: Float[Tensor, "b 3"]
     ) -> Float[Tensor, "b kinds colours v"]:
-        """Mean squared difference, over channels and pixels, of each image to each template.
+        """Return the mean squared difference between each image and each template.
 
-        Colours are in the order of ``COLOURS``. An image is compared over its own background.
+        The mean is over channels and pixels. Templates are placed over the background of the image
+        that they are compared with, and colours are in the order of ``COLOURS``.
 
         Args:
-            images: of this bank's size.
-            backgrounds: RGB behind each image.
+            images: of the same size as the templates.
+            backgrounds: RGB background of each image.
         """
-        # Of difference = (image - background) - fixed - w colour + alpha background, squared and
-        # summed, every term is an inner product of known planes.
+        # The difference is (image - background) - fixed - w colour + alpha background. When it is
+        # squared and summed, every term is an inner product of known planes.
         paint = torch.tensor(list(COLOURS.values()), dtype=images.dtype)
         fixed, w, alpha = self.fixed.flatten(3), self.painted.flatten(2), self.alpha.flatten(2)
         rest = (images - backgrounds[:, :, None, None]).flatten(2)
@@ -74,7 +75,7 @@ class Templates:
         of_paint = fixed_w - rest_w - w_alpha[..., None] * backgrounds[:, None, None]
         total = plain[:, :, None] + 2 * torch.einsum("bkvc,nc->bknv", of_paint, paint)
         total = total + w.square().sum(-1)[:, None] * paint.square().sum(-1)[:, None]
-        # Rounding may leave a perfect match a hair below zero.
+        # By rounding, a perfect match can be slightly below zero.
         return total.clamp(min=0) / (3 * self.size**2)
 
 
@@ -88,14 +89,14 @@ def make_templates(
     """Trace ``kinds`` from each camera.
 
     Args:
-        kinds: of ``KINDS``.
-        viewmats: world-to-camera, OpenCV axes.
+        kinds: some of ``KINDS``.
+        viewmats: world-to-camera matrices, with OpenCV axes.
         Ks: intrinsics in pixels of the templates.
-        size: width and height, pixels.
-        supersample: rays per pixel side.
+        size: width and height of the templates in pixels.
+        supersample: number of rays along each side of a pixel.
 
     Raises:
-        KeyError: no such kind.
+        KeyError: a kind does not exist.
     """
     layers = [
         _layers(kind, some_views, some_Ks, size, supersample)
@@ -112,12 +113,12 @@ def make_templates(
 def _layers(
     kind: str, viewmats: Tensor, Ks: Tensor, size: int, supersample: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``fixed``, ``painted`` and ``alpha`` of one kind, from two traces."""
+    """Compute ``fixed``, ``painted`` and ``alpha`` of one kind from two traces."""
     black = viewmats.new_zeros(len(viewmats), 3)
     red_only = black.clone()
     red_only[:, 0] = 1
-    # White and red differ most in green. The second background has no green, so that green tells
-    # the paint's share; what is left in the red channel is the background's.
+    # White and red differ most in green. The second background has no green, so the difference in
+    # green gives the share of the paint. The rest of the red channel is due to the background.
     first = trace(kind, "red", viewmats, Ks, size, black, supersample)
     second = trace(kind, "white", viewmats, Ks, size, red_only, supersample)
     red, white = viewmats.new_tensor([COLOURS["red"], COLOURS["white"]])

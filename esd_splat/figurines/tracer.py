@@ -1,4 +1,4 @@
-"""The exact picture of a figurine: ray against ellipsoids, Lambert shading, a plain background."""
+"""Exact images of figurines: ray-traced ellipsoids, Lambert shading, and a plain background."""
 
 import torch
 from jaxtyping import Float
@@ -8,9 +8,9 @@ from esd_splat.figurines.shapes import parts
 from esd_splat.types import Images
 
 LIGHT = (0.20, 0.90, 0.30)
-"""Direction towards the lamp, fixed to the world, so that shading does not depend on the camera."""
+"""Direction to the light, fixed in the world so that shading does not depend on the camera."""
 AMBIENT = 0.6
-"""Share of the paint seen where no light falls; the rest goes with the cosine to the lamp."""
+"""Ambient share of the shading. The rest is proportional to the cosine to the light."""
 
 
 def trace(
@@ -22,19 +22,19 @@ def trace(
     background: Float[Tensor, "b 3"],
     supersample: int = 2,
 ) -> Images:
-    """Photograph a figurine with each camera.
+    """Render a figurine from each camera.
 
     Args:
         kind: one of ``KINDS``.
         colour: one of ``COLOURS``.
-        viewmats: world-to-camera, OpenCV axes.
-        Ks: intrinsics in pixels of the finished picture.
-        size: width and height of the finished picture, pixels.
-        background: RGB in [0, 1] where no ray hits.
-        supersample: rays per pixel side; their mean is the pixel.
+        viewmats: world-to-camera matrices, with OpenCV axes.
+        Ks: intrinsics in pixels of the resulting images.
+        size: width and height of the resulting images in pixels.
+        background: RGB in [0, 1] for each camera, where no ray hits the figurine.
+        supersample: number of rays along each side of a pixel. Their mean is the pixel.
 
     Raises:
-        KeyError: no such kind or colour.
+        KeyError: the kind or colour does not exist.
     """
     like = {"dtype": viewmats.dtype, "device": viewmats.device}
     figure = parts(kind, colour)
@@ -66,7 +66,7 @@ def trace(
 def _rays(
     viewmats: Float[Tensor, "b 4 4"], Ks: Float[Tensor, "b 3 3"], size: int, supersample: int
 ) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b p 3"]]:
-    """Where each camera stands, and the direction (not normalised) through each sub-pixel."""
+    """Return the position of each camera and the unnormalized ray through each sub-pixel."""
     steps = torch.arange(size * supersample, dtype=viewmats.dtype, device=viewmats.device)
     rows, cols = torch.meshgrid(*2 * [(steps + 0.5) / supersample], indexing="ij")
     pixels = torch.stack([cols, rows, torch.ones_like(rows)], dim=-1).view(-1, 3)

@@ -1,4 +1,4 @@
-"""Scenes and pictures as files. To add a scene format: write its file, then add its line here."""
+"""File formats for scenes. To add one, write its file and add a line to ``EXPORTERS``."""
 
 from esd_splat.formats.base import Exporter
 from esd_splat.formats.compressed_ply import CompressedPly
@@ -21,7 +21,7 @@ EXPORTERS: dict[str, type[Exporter]] = with_installed(
         "html": Html,
     },
 )
-"""By what stands behind the first dot of a file's name; the most exact first."""
+"""Exporters by file extension, without the leading dot. The most exact format comes first."""
 
 __all__ = [
     "EXPORTERS",

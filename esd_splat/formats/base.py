@@ -1,4 +1,4 @@
-"""What every exporter offers. Knows scenes and paths; nothing of training."""
+"""The interface of all exporters. It knows about scenes and paths, and nothing about training."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,31 +18,33 @@ from esd_splat.scene.gaussians import Gaussians
 
 @dataclass(frozen=True)
 class Exporter(ABC):
-    """A file format for a finished scene; its fields are the choices that the format leaves."""
+    """A file format for a finished scene. Its fields are the options of the format."""
 
     suffix: ClassVar[str]
-    """Of the files it writes, with the dot."""
+    """The suffix of the files it writes, including the dot."""
     most: ClassVar[float] = math.inf
-    """Gaussians that a file holds, or that its readers take."""
+    """The largest number of Gaussians that a file can hold or that its readers accept."""
 
     def write(self, gaussians: Gaussians, path: Path | str, comment: str = "") -> None:
-        """Write the scene to ``path``, whole or not at all.
+        """Write the scene to ``path``, either completely or not at all.
 
         Args:
-            gaussians: at least one, all values finite; other float types are rounded to float32.
-            path: replaced if it exists, and only once the new file is whole.
-            comment: kept in the file where the format has a place for it; the first line says
-                what the scene is.
+            gaussians: at least one Gaussian, with finite values. Other float types are rounded
+                to float32.
+            path: an existing file is replaced, but only once the new file is complete.
+            comment: stored in the file if the format has a place for it. Its first line says
+                what the scene shows.
 
         Raises:
-            SceneError: there is no Gaussian, or more than the format holds, or some hold NaN,
-                infinity or a zero quaternion, or what the format has no number for.
+            SceneError: the scene has no Gaussians or more than the format can hold, or some of
+                them hold NaN, infinity, a zero quaternion, or values that the format cannot
+                represent.
             OutputError: the file cannot be written.
         """
         if len(gaussians) > self.most:
             raise SceneError(
-                f"{path}: not written, as a {self.suffix} file holds at most {self.most:.0f} "
-                f"Gaussians, and the scene has {len(gaussians)}; keep fewer, or choose .ply"
+                f"{path}: not written: a {self.suffix} file holds at most {self.most:.0f} "
+                f"Gaussians, but the scene has {len(gaussians)}; keep fewer, or choose .ply"
             )
         scene = gaussians.map(lambda value: value.detach().cpu().float())
         try:
@@ -55,26 +57,26 @@ class Exporter(ABC):
 
     @abstractmethod
     def encode(self, scene: Gaussians, comment: str = "") -> bytes:
-        """The content of a file.
+        """Return the content of the file.
 
         Args:
-            scene: as ``to_file_frame`` gives it, float32, checked by ``check_values``.
-            comment: as in ``write``.
+            scene: in float32, in the frame of ``to_file_frame``, and checked by ``check_values``.
+            comment: see ``write``.
 
         Raises:
-            SceneError: the format has no number for some value. Names no path.
+            SceneError: the format cannot represent some value. The message names no path.
         """
 
     def order(self, scene: Gaussians) -> Int[Tensor, " n"]:
-        """Which row of ``scene``, as ``encode`` is given it, becomes each row of the file."""
+        """Return the index into ``scene``, the argument of ``encode``, for each row of the file."""
         return torch.arange(len(scene))
 
 
 def check_values(scene: Gaussians) -> None:
-    """Refuse what cannot be drawn.
+    """Refuse a scene that cannot be drawn.
 
     Raises:
-        SceneError: there is no Gaussian, or some hold NaN, infinity or a zero quaternion.
+        SceneError: the scene has no Gaussians, or some hold NaN, infinity or a zero quaternion.
     """
     count = len(scene)
     if count == 0:

@@ -1,4 +1,4 @@
-"""What a file of ours says that its scene is. Knows headers; nothing of what is below them."""
+"""Comments in scene files: reading what an exporter stored. Only headers are read, not scenes."""
 
 import json
 import re
@@ -9,22 +9,25 @@ from pathlib import Path
 from esd_splat.formats.frame import FRAME_COMMENT
 
 _HEADER_BYTES = 1 << 16
-"""No ``.ply`` of ours has a longer header, but for one with a comment of that length."""
+"""Longer than the header of any ``.ply`` of this package, unless its comment is that long."""
 
 
 def load_comment(path: Path) -> str:
-    """The ``comment`` that an exporter was given with a scene, for a file that can be read.
+    """Return the ``comment`` that the exporter was given when it wrote the file.
+
+    Args:
+        path: a scene file that can be read.
 
     Returns:
-        Empty for a format that keeps none, and for files of other programs: what those say is of
-        themselves rather than of the scene.
+        Empty if the format stores no comment, and for files of other programs, whose comments are
+        about the program rather than the scene.
     """
     read = _READERS.get(path.suffix.lower())
     return read(path) if read else ""
 
 
 def to_ascii(text: str) -> str:
-    r"""``text`` as a ``.ply``'s header can hold it, what is not ASCII written as Python does.
+    r"""Escape ``text`` for the ASCII header of a ``.ply``, with the escape sequences of Python.
 
     Example:
         >>> to_ascii("ein Käuzchen"), from_ascii(to_ascii("ein Käuzchen"))
@@ -34,7 +37,7 @@ def to_ascii(text: str) -> str:
 
 
 def from_ascii(text: str) -> str:
-    """What ``to_ascii`` was given; a backslash that begins nothing of its own stays one."""
+    """Invert ``to_ascii``. A backslash that does not begin an escape sequence is kept."""
 
     def meant(match: re.Match[str]) -> str:
         return chr(int(match[1][1:], 16)) if match[1] != "\\" else "\\"

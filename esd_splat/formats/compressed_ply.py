@@ -1,7 +1,9 @@
-"""Scenes as compressed ``.ply`` files, SuperSplat's: 16 bytes a Gaussian, and a byte a coefficient.
+"""Scenes as compressed ``.ply`` files, the format of SuperSplat.
 
-In chunks of 256 neighbours, positions, logarithmic scales and colours are fractions of the chunk's
-range. ``ply.py`` reads both kinds of ``.ply``, as they are told apart by their content.
+A Gaussian takes 16 bytes, plus one for each spherical harmonics (SH) coefficient of degree 1 and
+above. Gaussians are stored in chunks of 256 neighbours, with positions, logarithmic scales and
+colours as fractions of the chunk's range. ``ply.py`` reads both kinds of ``.ply``, which differ in
+content only.
 """
 
 from dataclasses import dataclass
@@ -25,9 +27,9 @@ from esd_splat.formats.packing import (
 from esd_splat.scene.gaussians import SH_C0, SH_DEGREES, Gaussians
 
 CHUNK = 256
-"""Gaussians that share a range."""
+"""The number of Gaussians that share a range."""
 SH_RANGE = 8.0
-"""Width of what a coefficient's byte spans, around zero."""
+"""The width of the range, centred on zero, that the byte of an SH coefficient covers."""
 
 _PACKED = {f"packed_{name}": np.uint32 for name in ("position", "rotation", "scale", "color")}
 _RANGES = {
@@ -40,10 +42,11 @@ _COLOR_RANGES = {f"{end}_{name}": np.floating for end in ("min", "max") for name
 
 @dataclass(frozen=True)
 class CompressedPly(Exporter):
-    """SuperSplat's compressed ``.ply``, by gsplat's exporter; rows come out in Morton order.
+    """SuperSplat's compressed ``.ply``, written by gsplat's exporter, with rows in Morton order.
 
-    Positions and scales keep 10 or 11 bits of the range of their chunk, colours 8, quaternions 10
-    a component, coefficients of degree 1 and up 8 bits of [-4, 4].
+    Positions and scales keep 10 or 11 bits of the range of their chunk, and colours 8 bits.
+    Quaternions keep 10 bits per component, opacities 8 bits, and SH coefficients of degree 1 and
+    above 8 bits of [-4, 4].
     """
 
     suffix: ClassVar[str] = ".compressed.ply"
@@ -59,11 +62,11 @@ class CompressedPly(Exporter):
             scene.opacity_logits,
             scene.sh0[:, 0],
             scene.shN.mT.flatten(1),
-            opacity_threshold=-1.0,  # by default the invisible ones would be left out
+            opacity_threshold=-1.0,  # the default drops invisible Gaussians
         )
         if scene.sh_degree:
             return content
-        # gsplat lists rows without columns, of which SuperSplat finds no end.
+        # gsplat declares this element with rows but no columns, on which SuperSplat hangs.
         return content.replace(b"element sh %d\n" % len(scene), b"", 1)
 
     @override
@@ -72,13 +75,13 @@ class CompressedPly(Exporter):
 
 
 def decode_chunks(data: Any) -> Gaussians:
-    """The scene in a compressed ``.ply``, in the file's frame.
+    """Return the scene in a compressed ``.ply``, in the frame of the file.
 
     Args:
         data: plyfile's ``PlyData``, with an element ``chunk``.
 
     Raises:
-        SceneError: it lacks what such a file has.
+        SceneError: an element or column of such a file is missing.
     """
     vertex, chunk = _table(data, "vertex", _PACKED), _table(data, "chunk", _RANGES)
     if len(chunk) != -(-len(vertex) // CHUNK):
@@ -86,7 +89,7 @@ def decode_chunks(data: Any) -> Gaussians:
     position = _fractions(vertex["packed_position"], 11, 10, 11)
     scale = _fractions(vertex["packed_scale"], 11, 10, 11)
     color = _fractions(vertex["packed_color"], 8, 8, 8, 8)
-    # Older files have no range of colours: they are fractions of 1.
+    # Older files have no colour ranges: their colours are fractions of 1.
     ranged = set(_COLOR_RANGES) <= set(chunk.dtype.names)
     rgb = _within(chunk, "r g b", color[:, :3]) if ranged else color[:, :3]
     three = _fractions(vertex["packed_rotation"], 2, 10, 10, 10)[:, 1:] - 0.5
@@ -102,7 +105,7 @@ def decode_chunks(data: Any) -> Gaussians:
 
 
 def _table(data: Any, name: str, columns: dict[str, type]) -> Any:
-    """The rows of an element, as a structured array that has ``columns``."""
+    """Return the rows of an element as a structured array that has ``columns``."""
     rows = data[name].data if name in data else np.empty(0, [])
     if missing := [c for c, kind in columns.items() if not _is(rows, c, kind)]:
         raise SceneError(f"not a compressed Gaussian splat: its {name} lacks {', '.join(missing)}")
@@ -114,10 +117,10 @@ def _is(rows: Any, column: str, kind: type) -> bool:
 
 
 def _rest(data: Any, count: int) -> Floats:
-    """``[count, k, 3]`` coefficients of degree 1 and up."""
+    """Return the SH coefficients of degree 1 and above, ``[count, k, 3]``."""
     rows = data["sh"].data if "sh" in data else np.empty(count, [])
     names = [f"f_rest_{n}" for n in range(len(rows.dtype.names or ()))]
-    # gsplat writes the element also where it has no columns, and so no rows that can be counted.
+    # gsplat also writes this element without columns, and then its rows cannot be counted.
     whole = len(rows) == count or not names
     usable = whole and all(_is(rows, name, np.uint8) for name in names)
     if len(names) not in [3 * k for k in SH_DEGREES] or not usable:
@@ -125,21 +128,21 @@ def _rest(data: Any, count: int) -> Floats:
             f"not a compressed Gaussian splat: has {len(rows)} rows of {len(names)} coefficients"
         )
     levels = np.stack([rows[name] for name in names], axis=1) if names else np.empty((count, 0))
-    # The middle of what a byte stands for; but the first and the last stand for the ends.
+    # A byte stands for the middle of its interval, except that 0 and 255 stand for the ends.
     inner = (levels + 0.5) / 256
     fractions = np.where(levels == 0, 0, np.where(levels == 255, 1, inner))
     return (SH_RANGE * (fractions - 0.5)).reshape(count, 3, len(names) // 3).transpose(0, 2, 1)
 
 
 def _fractions(words: Any, *widths: int) -> Floats:
-    """``[n, len(widths)]``: each field of so many bits, the highest first, over its largest."""
+    """Split words into bit fields, highest first, as fractions ``[n, len(widths)]`` in [0, 1]."""
     shifts = 32 - np.cumsum(widths)
     masks = (1 << np.array(widths)) - 1
     return (words[:, None].astype(np.int64) >> shifts & masks) / masks
 
 
 def _within(chunk: Any, names: str, fractions: Floats) -> Floats:
-    """Fractions of the ranges of each Gaussian's chunk as what they stand for."""
+    """Map fractions to values in the ranges of each Gaussian's chunk."""
     low, high = (
         np.stack([chunk[f"{end}_{name}"] for name in names.split()], axis=1).astype(np.float64)
         for end in ("min", "max")

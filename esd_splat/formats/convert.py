@@ -1,4 +1,4 @@
-"""A scene file as any other, some of its Gaussians left out, and what that loses."""
+"""Conversion of a scene file to another format, with a report of what is lost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,26 +19,27 @@ from esd_splat.scene.gaussians import Gaussians
 
 @dataclass(frozen=True)
 class Request:
-    """What to convert, and what to leave out on the way."""
+    """What to convert, and which Gaussians to remove."""
 
     source: Path
-    """Of any format that is read."""
+    """A scene file in any format that can be read."""
     target: Path
-    """Its name says the format."""
+    """The file to write. Its name determines the format."""
     crop: float | None = None
-    """Radius around the origin, world units, above 0; what is centred outside goes. A sphere, as a
-    scene of this package is an object at the origin, and a box would need to say whose axes."""
+    """Radius around the origin in world units, above 0. Gaussians with their mean outside are
+    removed. The region is a sphere because a scene of this package is an object at the origin, and
+    a box would have to say whose axes it follows."""
     min_opacity: float = 0.0
-    """In [0, 1]; what is less opaque goes."""
+    """Gaussians with a lower opacity, in [0, 1], are removed."""
     max_gaussians: int | None = None
-    """At least 1; of more than so many, those that send the most light to pixels stay."""
+    """If there are more, those that contribute the most light to pixels are kept. At least 1."""
     pad_sh: bool = False
-    """Whether a ``.ply`` gets all coefficients of degree 3, missing ones as zeros."""
+    """Whether to write zeros for missing SH coefficients up to degree 3 of a ``.ply``."""
     comment: str | None = None
-    """What the target says of the scene, the first line as its title; ``None`` for what the source
-    says."""
+    """The comment to store in the target, with the title of the scene on its first line. ``None``
+    keeps the comment of the source."""
     overwrite: bool = False
-    """Whether ``target`` may exist."""
+    """Whether an existing ``target`` is replaced."""
 
     def __post_init__(self) -> None:
         if self.crop is not None and not self.crop > 0:
@@ -50,12 +51,12 @@ class Request:
 
 
 def convert(request: Request) -> str:
-    """Write ``request.target``, and return what was lost, in some lines.
+    """Write ``request.target`` and return a report of a few lines on what was lost.
 
     Raises:
-        SceneError: the source cannot be used, or nothing of it is left, or the target's format is
-            unknown or cannot hold it.
-        OutputError: the target exists, is the source, or cannot be written.
+        SceneError: the source cannot be used, no Gaussian is left, or the format of the target is
+            unknown or cannot hold the scene.
+        OutputError: the target must not be replaced, is the source itself, or cannot be written.
     """
     source, target = request.source, request.target
     exporter = _exporter(target, pad_sh=request.pad_sh)
@@ -67,12 +68,12 @@ def convert(request: Request) -> str:
     if same:
         raise OutputError(f"{target}: is the file to convert; choose another name for the result")
     if exists and not request.overwrite:
-        raise OutputError(f"{target}: exists; --overwrite replaces it")
+        raise OutputError(f"{target}: already exists; use --overwrite to replace it")
     whole = load_scene(source)
     scene, removed = reduced(whole, request)
     comment = request.comment
     if comment is None:
-        # Below the title stand measures, of the whole scene.
+        # Below the title are measures, which hold for the whole scene only.
         comment = "\n".join(load_comment(source).splitlines()[: 1 if removed else None])
     exporter.write(scene, target, comment)
     lines = [
@@ -84,11 +85,11 @@ def convert(request: Request) -> str:
         return "\n".join([*lines, f"precision unknown, as {exporter.suffix} cannot be read back"])
     back = load_scene(target)
     if scene.sh_degree > back.sh_degree:
-        lost = f"lost SH degree {scene.sh_degree}, as {exporter.suffix} keeps {back.sh_degree}"
+        lost = f"SH degree reduced from {scene.sh_degree} to {back.sh_degree} by {exporter.suffix}"
         lines.append(f"{lost}: colours change less with the view")
     order = exporter.order(to_file_frame(scene))
     apart = errors(scene.map(lambda value: value[order]), back)
-    lines.append(f"{'read back, off by':<18}{'mean':>10}{'largest':>10}")
+    lines.append(f"{'read-back error':<18}{'mean':>10}{'largest':>10}")
     for name, error in apart.items():
         mean, largest = float(error.mean()), float(error.max())
         lines.append(f"  {name:<16}{mean:10.2g}{largest:10.2g}  {UNITS[name]}".rstrip())
@@ -96,10 +97,13 @@ def convert(request: Request) -> str:
 
 
 def reduced(scene: Gaussians, request: Request) -> tuple[Gaussians, list[str]]:
-    """What the request leaves of ``scene``, in the order it was, and a line for each rule.
+    """Remove the Gaussians that ``request`` excludes. The others keep their order.
+
+    Returns:
+        The remaining scene, and a line of the report for each rule that was applied.
 
     Raises:
-        SceneError: that is nothing.
+        SceneError: no Gaussian remains.
     """
     lines: list[str] = []
 
@@ -131,5 +135,5 @@ def _exporter(target: Path, *, pad_sh: bool) -> Exporter:
         raise unknown_format(target, (f".{key}" for key in EXPORTERS))
     kind = EXPORTERS[max(matches, key=len)]
     if pad_sh and kind is not Ply:
-        raise EsdSplatError(f"--pad-sh: is for .ply alone, and {target} is a {kind.suffix} file")
+        raise EsdSplatError(f"--pad-sh: is for .ply only, but {target} is a {kind.suffix} file")
     return Ply(pad_sh=True) if pad_sh else kind()

@@ -1,9 +1,10 @@
-"""How a scene's axes lie in a file: one turn for every format.
+"""The coordinate frame of scene files: one rotation for every format.
 
-The world of this package has y up and the front at +z. Viewers take a file as y down, whatever its
-format's own description says (that of ``.spz`` has y up, and no viewer follows it), so a scene is
-turned by 180 degrees about x on its way to a file, and back on its way in. Both are permutations
-and changes of sign: nothing is rounded, and there and back gives the same bits.
+The world of this package has y up and the front at +z. Viewers read every format as y down,
+whatever its own description says (that of ``.spz`` says y up, and no viewer follows it). A scene
+is therefore rotated by 180 degrees about x before it is written, and back after it is read. Both
+rotations only permute values and change signs, so nothing is rounded and a round trip gives the
+same bits.
 """
 
 import torch
@@ -11,16 +12,16 @@ import torch
 from esd_splat.scene.gaussians import Gaussians
 
 FRAME_COMMENT = "esd_splat: y down, front at -z; turned by 180 degrees about x from y up"
-"""For formats that hold a comment: how the file's axes lie."""
+"""States the frame in files of formats that can hold a comment."""
 
 _MEAN_SIGNS = torch.tensor([1.0, -1, -1])
 _SH_SIGNS = torch.tensor([1.0, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])[:, None]
-"""What the turn does to each spherical harmonic: ``Y_k(x, -y, -z) = sign_k Y_k(x, y, z)``."""
+"""How the rotation changes each spherical harmonic: ``Y_k(x, -y, -z) = sign_k Y_k(x, y, z)``."""
 
 
 def to_file_frame(scene: Gaussians) -> Gaussians:
-    """``scene``, on the CPU, y down with its front at -z, as a file holds it."""
-    # The turn is the quaternion i, and i (w + ix + jy + kz) = -x + iw - jz + ky.
+    """Rotate a scene on the CPU into the frame of files: y down, front at -z."""
+    # The rotation is the quaternion i, and i (w + ix + jy + kz) = -x + iw - jz + ky.
     w, x, y, z = scene.quats.unbind(dim=1)
     return _turned(scene, torch.stack([-x, w, -z, y], dim=1))
 

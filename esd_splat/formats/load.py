@@ -1,4 +1,4 @@
-"""Scenes from files of every format that is read. To add one: write its decoder, add its line."""
+"""Loading of scene files. To add a format, write its decoder and add a line to ``DECODERS``."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -16,23 +16,23 @@ from esd_splat.formats.spz import decode_spz
 from esd_splat.scene.gaussians import Gaussians
 
 DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
-    ".ply": decode_ply,  # compressed or not
+    ".ply": decode_ply,  # plain or compressed
     ".sog": decode_sog,
     ".splat": decode_splat,
     ".spz": decode_spz,
 }
-"""By the suffix of the file."""
+"""Decoders by file suffix."""
 
 
 def load_scene(path: Path | str) -> Gaussians:
-    """Read a scene of any format, from this program or another, by the suffix of its name.
+    """Read a scene file, written by this program or another. Its suffix determines the format.
 
     Returns:
-        Float32, on the CPU, y up. What ``.ply`` holds has the same bits as before it was written.
+        The scene in float32, on the CPU, y up. A ``.ply`` gives back the bits that were written.
 
     Raises:
         SceneError: there is no reader for the suffix, or the file is missing, cut short, not a
-            splat, or holds NaN, infinity or a zero quaternion. One line.
+            Gaussian splat, or holds NaN, infinity or a zero quaternion. The message is one line.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in DECODERS:
@@ -41,22 +41,22 @@ def load_scene(path: Path | str) -> Gaussians:
 
 
 def unknown_format(path: Path | str, suffixes: Iterable[str]) -> SceneError:
-    """What to raise for a file whose name ends in none of ``suffixes``."""
+    """Return the error to raise for a file whose suffix is not one of ``suffixes``."""
     asked, known = Path(path).suffix.lower(), sorted(suffixes)
-    message = f"{path}: {asked or 'no suffix'} is none of {', '.join(known)}"
+    message = f"{path}: {asked or 'an empty suffix'} is not one of {', '.join(known)}"
     close = get_close_matches(asked, known, n=1)
     return SceneError(f"{message}; did you mean {close[0]}?" if close else message)
 
 
 def load_ply(path: Path | str) -> Gaussians:
-    """Read a ``.ply``, compressed or not, whatever its name; else as ``load_scene``."""
+    """Read a ``.ply``, plain or compressed, whatever its suffix. See also ``load_scene``."""
     return _load(path, ".ply")
 
 
 def _load(path: Path | str, suffix: str) -> Gaussians:
     try:
         content = Path(path).read_bytes()
-        with np.errstate(all="ignore"):  # what is no number, or too large, is counted below
+        with np.errstate(all="ignore"):  # check_values reports NaN and infinity
             scene = DECODERS[suffix](content)
         check_values(scene)
     except OSError as error:
@@ -64,7 +64,7 @@ def _load(path: Path | str, suffix: str) -> Gaussians:
     except SceneError as error:
         raise SceneError(f"{path}: cannot be used: {error}") from error
     except (ValueError, OverflowError, MemoryError) as error:
-        # What the decoders raise for what is no such file; the last two, for absurd numbers.
+        # Decoders raise ValueError for files of another kind. Absurd sizes cause the others.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SceneError(
             f"{path}: not a {suffix} file, or cut short ({reason}); export or copy it again"

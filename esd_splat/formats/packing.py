@@ -1,4 +1,4 @@
-"""Numbers in few bits: what several file formats have in common."""
+"""Packing of numbers into few bits, shared by several file formats."""
 
 from typing import Any
 
@@ -14,30 +14,31 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
-"""The components that are kept, by the one that is not."""
+"""The indices of the three components that are kept, for each one that is left out."""
 
 
 def levels(fractions: Floats, most: int) -> Ints:
-    """The nearest of the whole numbers 0 to ``most``; outside of [0, 1] is clamped."""
+    """Quantize ``fractions`` to the integers 0 to ``most``. Values outside [0, 1] are clamped."""
     return np.floor(np.clip(fractions, 0, 1) * most + 0.5).astype(np.int64)
 
 
 def unit_quats(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """The same rotations, of length 1. Any other but zero may come in."""
-    # By the largest component first: the square of a length may be too large, or nothing.
+    """Normalize quaternions of any nonzero length."""
+    # Divide by the largest component first: a squared length can overflow, or vanish.
     quats = quats / quats.abs().amax(dim=1, keepdim=True)
     return quats / quats.norm(dim=1, keepdim=True)
 
 
 def smallest_three(quats: Floats) -> tuple[Ints, Floats]:
-    """Unit quaternions without their largest component, which the others tell.
+    """Drop the largest component of unit quaternions, which follows from the other three.
 
     Args:
-        quats: ``[n, 4]``, of any length but zero, in any order of components.
+        quats: ``[n, 4]``, of any nonzero length, with the components in any order.
 
     Returns:
-        The largest component's index, ``[n]``, and the others in their order, ``[n, 3]``, within
-        ``sqrt(1/2)`` of zero. The sign, which a rotation has not, makes the largest positive.
+        The index of the largest component, ``[n]``, and the other three in their order,
+        ``[n, 3]``, each within ``sqrt(1/2)`` of zero. As q and -q are the same rotation, the sign
+        is chosen so that the largest component is positive.
     """
     quats = unit_quats(torch.from_numpy(quats)).numpy()
     largest = np.abs(quats).argmax(axis=1)
@@ -49,35 +50,35 @@ def from_smallest_three(largest: Ints, three: Floats) -> Floats:
     """The inverse of ``smallest_three``, for unit quaternions."""
     quats = np.empty((len(three), 4))
     np.put_along_axis(quats, _OTHERS[largest], three, 1)
-    # What was rounded may be longer than one.
+    # After rounding, the three can be longer than 1.
     rest = np.sqrt(np.maximum(0, 1 - np.square(three).sum(axis=1)))
     np.put_along_axis(quats, largest[:, None], rest[:, None], 1)
     return quats
 
 
 def logit_of_byte(opacity: Ints) -> Floats:
-    """The logit of an opacity of so many 255ths.
+    """Return the logit of ``opacity / 255``.
 
-    0 and 255, whose logits are infinite, are taken a quarter of a level inside: still below what is
-    drawn, and above what a pixel can tell from opaque.
+    The logits of 0 and 255 are infinite, so these two are moved inwards by a quarter of a level: 0
+    is still too transparent to be drawn, and no pixel can tell 255 from opaque.
     """
     inside = np.clip(opacity, 0.25, 254.75)
     return np.log(inside / (255 - inside))
 
 
 def to_gaussians(columns: dict[str, Floats]) -> Gaussians:
-    """The scene whose parameters, by name, are ``columns``, in float32."""
+    """Build a scene in float32 from ``columns``, its parameters by name."""
     arrays = {name: np.ascontiguousarray(v, np.float32) for name, v in columns.items()}
-    # Copied, as some are still a view of a file's bytes, which cannot be written to.
+    # torch.tensor copies: some arrays are read-only views of the file's bytes.
     return Gaussians(**{name: torch.tensor(value) for name, value in arrays.items()})
 
 
 def morton_order(means: Tensor) -> Int[Tensor, " n"]:
-    """An order in which neighbours in space are neighbours in the file: gsplat's.
+    """Return the Morton order of gsplat, in which neighbours in space are close in the file.
 
     Args:
-        means: ``[n, 3]``, in the file's frame.
+        means: ``[n, 3]``, in the frame of the file.
     """
-    from gsplat.exporter import sort_centers  # here, so that importing the package stays light
+    from gsplat.exporter import sort_centers  # here, to keep the package light to import
 
     return sort_centers(means, torch.arange(len(means)))

@@ -1,4 +1,4 @@
-"""Few values for many: the codebooks and palettes of ``.sog``. Knows numbers; nothing of scenes."""
+"""Codebooks and palettes for ``.sog``: a few values stand for many. Knows nothing of scenes."""
 
 import numpy as np
 import torch
@@ -8,21 +8,22 @@ from torch import Tensor
 from esd_splat.formats.packing import Floats
 
 ROUNDS = 20
-"""Of Lloyd's algorithm on a codebook; later ones hardly move it."""
+"""Iterations of Lloyd's algorithm on a codebook. Further ones hardly change it."""
 
 
 def palette(
     rows: Float[Tensor, "n d"], count: int
 ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
-    """At most ``count`` rows that stand for all, and which of them stands for each.
+    """Group ``rows`` into at most ``count`` clusters, each represented by its mean.
 
-    A cluster's mean stands for its rows. Clusters are halved by the plane through their mean
-    across the direction in which they are about longest; in each round half of them are, those of
-    the largest squared error. k-means came 4 to 17 % closer, for 16000 rows and 1024 clusters in
-    twenty times the time, and that grows with the clusters: it compares each row with all of them.
+    Each round splits about half of the clusters, those with the largest squared error. A cluster is
+    split by the plane through its mean that is perpendicular to the direction in which it is
+    longest, approximately. k-means came 4 to 17 % closer but took twenty times as long for 16000
+    rows and 1024 clusters, and its time grows with the number of clusters, as it compares each row
+    with all of them.
 
     Returns:
-        The means, and each row's index into them.
+        The means, and for each row the index of its mean.
     """
     labels = torch.zeros(len(rows), dtype=torch.int64)
     clusters = _clusters(rows, labels, 1)
@@ -41,9 +42,9 @@ def palette(
         above = ((rows[moving] - means[old]) * lengths[old]).sum(dim=1) > 0
         among_halves = place[old] + halved * above
         labels[moving] = halves[among_halves]
-        # Only the halves are looked at again: towards the end that is a small part.
+        # Only the halves are computed again: towards the end they are a small part of the rows.
         new = _clusters(rows[moving], among_halves, len(halves))
-        # Rows that are apart by the rounding of their mean alone fall on one side, again and again.
+        # Rows that differ only by the rounding of their mean would fall on one side forever.
         whole = (among_halves.bincount(minlength=2 * halved).view(2, -1) == 0).any(dim=0)
         new[2][whole.repeat(2)] = 0
         clusters = tuple(
@@ -53,9 +54,10 @@ def palette(
 
 
 def codebook(values: Floats, count: int = 256) -> Floats:
-    """``count`` numbers, rising, near which all of ``values`` lie: Lloyd's from ``palette``'s.
+    """Return ``count`` increasing numbers that approximate ``values``.
 
-    The last is repeated where there are fewer different values.
+    Lloyd's algorithm refines the result of ``palette``. If there are fewer distinct values than
+    ``count``, the last number is repeated.
     """
     ordered = np.sort(values, axis=None).astype(np.float64)
     start, _ = palette(torch.from_numpy(ordered)[:, None], count)
@@ -70,17 +72,17 @@ def codebook(values: Floats, count: int = 256) -> Floats:
 
 
 def nearest(book: Floats, values: Floats) -> np.ndarray:
-    """Index of the entry of a rising ``book`` that is nearest to each of ``values``."""
+    """Return the index of the nearest entry of an increasing ``book`` for each of ``values``."""
     return np.searchsorted((book[1:] + book[:-1]) / 2, values)
 
 
 def _clusters(
     rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, about the longest direction, and summed squared distance from the mean, of each.
+    """Return each cluster's mean, approximate longest direction, and summed squared error.
 
-    That direction is the covariance times the axis of the largest variance: one step of the power
-    iteration towards the first principal axis. More steps gained a hundredth.
+    The direction is the covariance times the axis of the largest variance: one step of power
+    iteration towards the first principal axis. More steps gained only 1 %.
     """
     size = labels.bincount(minlength=count).clamp(min=1).to(rows.dtype)[:, None]
     means = rows.new_zeros(count, rows.shape[1]).index_add_(0, labels, rows) / size

@@ -1,4 +1,4 @@
-"""Scenes as ``.ply`` files of the 3DGS layout, the one that splat viewers and other tools share."""
+"""Scenes as ``.ply`` files in the layout of 3DGS, which splat viewers and other tools share."""
 
 import re
 import tempfile
@@ -25,21 +25,21 @@ _REQUIRED = ["x", "y", "z", *_COLOR, "opacity", *_SCALE, *_ROT]
 
 @dataclass(frozen=True)
 class Ply(Exporter):
-    """The common ``.ply`` of 3D Gaussian splats: every parameter in float32, nothing lost.
+    """The usual ``.ply`` of 3D Gaussian splats: every parameter in float32, so nothing is lost.
 
-    In the layout of gsplat's exporter: little-endian ``x y z f_dc_* f_rest_* opacity scale_*
-    rot_*``, with ``f_rest`` by channel (all of red first), logit opacities, logarithmic scales, and
-    ``rot`` as ``wxyz``. The header's comments begin with the one that states the frame.
+    The layout is that of gsplat's exporter: little-endian ``x y z f_dc_* f_rest_* opacity scale_*
+    rot_*``, with ``f_rest`` ordered by channel (all of red first), opacities as logits, scales as
+    logarithms, and ``rot`` as ``wxyz``. The first comment of the header states the frame.
     """
 
     suffix: ClassVar[str] = ".ply"
     pad_sh: bool = False
-    """Whether to write zeros for missing colour coefficients up to degree 3, for viewers that
-    insist on all of them."""
+    """Whether to write zeros for missing SH coefficients up to degree 3, for viewers that require
+    all of them."""
 
     @override
     def encode(self, scene: Gaussians, comment: str = "") -> bytes:
-        from plyfile import PlyData, PlyElement  # here, so that importing the package stays light
+        from plyfile import PlyData, PlyElement  # here, to keep the package light to import
 
         rest = scene.shN
         if self.pad_sh:
@@ -62,29 +62,29 @@ class Ply(Exporter):
 
 
 def save_ply(gaussians: Gaussians, path: Path | str, comment: str = "") -> None:
-    """Write a scene in the layout of gsplat's exporter, y down: ``Ply().write``.
+    """Write a scene as a ``.ply`` in the layout of gsplat's exporter, y down, as ``Ply().write``.
 
     Raises:
-        SceneError: there is no Gaussian, or some hold NaN, infinity or a zero quaternion.
+        SceneError: the scene has no Gaussians, or some hold NaN, infinity or a zero quaternion.
         OutputError: the file cannot be written.
     """
     Ply().write(gaussians, path, comment)
 
 
 def decode_ply(content: bytes) -> Gaussians:
-    """The scene in a ``.ply`` file, plain or compressed, in the file's frame.
+    """Return the scene in a ``.ply`` file, plain or compressed, in the frame of the file.
 
-    Properties may come in any order and number type, binary or ASCII; others than the layout's,
-    such as normals, are ignored. Colours may have degree 0 to 3.
+    The file may be binary or ASCII, with the properties in any order and of any number type.
+    Properties outside the layout, such as normals, are ignored. SH degrees 0 to 3 are supported.
 
     Raises:
-        SceneError: it is no splat.
-        ValueError: it is no ``.ply``, or cut short.
+        SceneError: the file is not a Gaussian splat.
+        ValueError: the file is not a ``.ply``, or is cut short.
     """
     from plyfile import PlyData, PlyListProperty, PlyParseError
 
-    # What it may not map into memory plyfile reads number by number, a million Gaussians in a
-    # minute; and the file itself may change or vanish under a mapping. So a copy is mapped.
+    # Unless plyfile can map a file into memory, it reads number by number, which takes a minute
+    # for a million Gaussians. A copy is mapped, as the file itself may change or vanish meanwhile.
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(content)
         copy.flush()
@@ -97,7 +97,7 @@ def decode_ply(content: bytes) -> Gaussians:
         return decode_chunks(data)
     if "vertex" not in names:
         found = ", ".join(names) or "nothing"
-        raise SceneError(f"not a Gaussian splat: has no element 'vertex', only {found}")
+        raise SceneError(f"not a Gaussian splat: it has no element 'vertex', only {found}")
     vertex = data["vertex"]
     scalars = {p.name for p in vertex.properties if not isinstance(p, PlyListProperty)}
     if missing := [name for name in _REQUIRED if name not in scalars]:
@@ -125,12 +125,12 @@ def _named(names: list[str], table: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _rest_names(scalars: set[str]) -> list[str]:
-    """``f_rest_0`` and so on, as many as one of the degrees has."""
+    """Return ``f_rest_0`` and so on, after checking that some SH degree has that many."""
     names = [name for name in scalars if re.fullmatch(r"f_rest_\d+", name)]
     expected = [f"f_rest_{n}" for n in range(len(names))]
     if len(names) not in [3 * k for k in SH_DEGREES] or set(names) != set(expected):
         raise SceneError(
-            f"not a Gaussian splat: has {len(names)} properties f_rest_*, where colours of "
-            "degree 0 to 3 take 0, 9, 24 or 45, numbered from 0"
+            f"not a Gaussian splat: it has {len(names)} properties f_rest_*, but SH degrees "
+            "0 to 3 have 0, 9, 24 or 45, numbered from 0"
         )
     return expected

@@ -1,4 +1,4 @@
-"""How far a scene that was read back is from the one that was written."""
+"""How much a scene that is read back differs from the one that was written."""
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ UNITS = {
 
 
 def errors(before: Gaussians, after: Gaussians) -> dict[str, Tensor]:
-    """Absolute errors by quantity, in ``UNITS``, row by row.
+    """Return the absolute errors of each quantity, in ``UNITS``, row by row.
 
-    Colours are those of degree 0. Coefficients of higher degrees are compared as far as both scenes
-    have them, and are not among the keys where one has none.
+    Colours are those of SH degree 0. Coefficients of higher degrees are compared as far as both
+    scenes have them. If one scene has none, their key is missing.
     """
     k = min(before.shN.shape[1], after.shN.shape[1])
     apart = {
@@ -34,8 +34,8 @@ def errors(before: Gaussians, after: Gaussians) -> dict[str, Tensor]:
 
 
 def _degrees_between(a: Tensor, b: Tensor) -> Tensor:
-    """Angle of the rotation from one to the other. q and -q are the same rotation."""
+    """Return the angle of the rotation from ``a`` to ``b``. q and -q are the same rotation."""
     a, b = (torch.nn.functional.normalize(q.double(), dim=1) for q in (a, b))
-    # The chord between two unit quaternions, exact for small angles, where a cosine is not.
+    # The chord between two unit quaternions is exact for small angles, where a cosine is not.
     chord = torch.minimum((a - b).norm(dim=1), (a + b).norm(dim=1))
     return torch.rad2deg(4 * torch.asin((chord / 2).clamp(max=1)))

@@ -1,4 +1,4 @@
-"""Which Gaussians of a scene to keep. Each rule answers with a mask; nothing is changed here."""
+"""Rules that select Gaussians to keep. Each returns a mask and leaves the scene unchanged."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,27 +9,27 @@ from esd_splat.scene.gaussians import Gaussians
 from esd_splat.scene.rasterize import contributions
 
 RINGS = (-45.0, 0.0, 45.0)
-"""Elevations, degrees, that a scene is looked at from to see which Gaussians matter."""
+"""Elevations, in degrees, of the views that decide which Gaussians matter."""
 VIEWS = 8
-"""Of each ring."""
+"""The number of views on each ring."""
 SIZE = 256
-"""Of those views, pixels."""
+"""The width and height of these views in pixels."""
 CORE = 0.95
-"""Share of the Gaussians that the views are centred on and fit; floaters are outside."""
+"""The share of the Gaussians that the views are fitted to. Floaters are outside of it."""
 
 
 def within(scene: Gaussians, radius: float) -> Bool[Tensor, " n"]:
-    """Those whose centre is at most ``radius`` world units from the origin."""
+    """Select the Gaussians whose mean is at most ``radius`` world units from the origin."""
     return scene.means.norm(dim=1) <= radius
 
 
 def visible(scene: Gaussians, opacity: float) -> Bool[Tensor, " n"]:
-    """Those at least so opaque, in [0, 1], at their centre."""
+    """Select the Gaussians whose opacity, in [0, 1], is at least ``opacity``."""
     return scene.opacities >= opacity
 
 
 def most_important(scene: Gaussians, count: int) -> Bool[Tensor, " n"]:
-    """The ``count`` with the most ``importance``; of equal ones the first."""
+    """Select the ``count`` Gaussians of highest ``importance``. Of equal ones, the first win."""
     order = importance(scene).argsort(descending=True, stable=True)
     kept = torch.zeros(len(scene), dtype=torch.bool)
     kept[order[:count]] = True
@@ -37,10 +37,10 @@ def most_important(scene: Gaussians, count: int) -> Bool[Tensor, " n"]:
 
 
 def importance(scene: Gaussians) -> Float[Tensor, " n"]:
-    """Light that each Gaussian sends to the pixels of views from all around.
+    """Return the light that each Gaussian contributes to the pixels of views from all around.
 
-    Whatever its units and place, the scene is looked at as an object that fills the unit ball: what
-    was recorded from inside, as rooms are, is not judged well.
+    The scene is first moved and scaled to fill the unit ball, like an object seen from outside.
+    Scenes that were captured from inside, such as rooms, are not judged well.
     """
     centre = scene.means.median(dim=0).values
     means = scene.means - centre

@@ -1,7 +1,7 @@
-"""Scenes as ``.sog`` files, PlayCanvas's: about a fifteenth of a ``.ply``, as pictures in a zip.
+"""Scenes as ``.sog`` files, PlayCanvas's format: about 1/15 of a ``.ply``, as images in a zip.
 
-A pixel is a Gaussian. Numbers are bytes that look up a codebook of 256, and coefficients of degree
-1 and up are those of one of at most 65536 sets.
+Each pixel is a Gaussian. Scales and colours are bytes that index a codebook of 256 values. The SH
+coefficients of degree 1 and above are one of at most 65536 sets of a palette.
 """
 
 import io
@@ -35,25 +35,26 @@ from esd_splat.scene.gaussians import SH_DEGREES, Gaussians
 
 VERSION = 2
 MAX_SIDE = 16383
-"""Of a WebP picture, pixels."""
+"""The largest width and height of a WebP image in pixels."""
 SETS_PER_ROW = 64
-"""Of coefficients, in the picture of the palette."""
+"""Sets of SH coefficients in a row of the palette's image."""
 MAX_SETS = 65536
 LARGEST_FIRST = 252
-"""In a quaternion's alpha: the index of the component that is left out, plus this."""
+"""A quaternion's alpha value is this plus the index of the component that is left out."""
 
 MAX_EXPANSION = 64
-"""Pictures are packed already: what a zip makes this much smaller is made to fill memory."""
+"""A zip that unpacks to more than this times its size is an attack: images hardly shrink again."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Sog(Exporter):
-    """PlayCanvas's ``.sog`` of version 2, one file; rows come out in Morton order.
+    """PlayCanvas's ``.sog``, version 2, as one file with rows in Morton order.
 
-    Positions keep 16 bits of the scene's range, finer near the origin; scales and colours 8 bits
-    by a codebook made for them, opacities 8 bits, quaternions 8 bits a component.
+    Positions keep 16 bits of the scene's range, with finer steps near the origin. Scales and
+    colours keep 8 bits through a codebook made for them, opacities 8 bits, and quaternions 8 bits
+    per component.
     """
 
     suffix: ClassVar[str] = ".sog"
@@ -104,11 +105,11 @@ class Sog(Exporter):
 
 
 def decode_sog(content: bytes) -> Gaussians:
-    """The scene in a ``.sog`` file of version 2, in the file's frame.
+    """Return the scene in a ``.sog`` file of version 2, in the frame of the file.
 
     Raises:
-        SceneError: it is of another version, or what is in it does not fit together.
-        ValueError: it is no ``.sog``, or cut short.
+        SceneError: the file has another version, or its parts do not fit together.
+        ValueError: the file is not a ``.sog``, or is cut short.
     """
     from PIL import Image
 
@@ -116,9 +117,9 @@ def decode_sog(content: bytes) -> Gaussians:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             whole = sum(member.file_size for member in archive.infolist())
             if whole > MAX_EXPANSION * len(content):
-                raise ValueError(f"it unpacks to {whole} bytes, which no pictures do")
+                raise ValueError(f"it unpacks to {whole} bytes, far too many for its size")
             files = {name: archive.read(name) for name in archive.namelist()}
-    # RuntimeError is what the zip module says of passwords and foreign methods.
+    # zipfile raises RuntimeError for passwords and for unknown compression methods.
     except (
         *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
         *(EOFError, OSError, RuntimeError),
@@ -128,16 +129,16 @@ def decode_sog(content: bytes) -> Gaussians:
         return _decode(json.loads(files["meta.json"]), files)
     except (
         *(AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError),
-        *(OSError, SyntaxError, Image.DecompressionBombError),  # Pillow's, for a bad picture
+        *(OSError, SyntaxError, Image.DecompressionBombError),  # from Pillow, for a bad image
     ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SceneError(f"its meta.json and pictures do not make a scene ({reason})") from error
+        raise SceneError(f"its meta.json and images do not fit together ({reason})") from error
 
 
 def _decode(meta: Any, files: dict[str, bytes]) -> Gaussians:
     version = meta.get("version", 1)
     if version != VERSION:
-        raise SceneError(f"is a .sog of version {version}; {VERSION} can be read")
+        raise SceneError(f"is a .sog of version {version}; only version {VERSION} can be read")
     count = int(meta["count"])
 
     def picture(name: str, index: int = 0) -> Pixels:
@@ -171,8 +172,8 @@ def _decode(meta: Any, files: dict[str, bytes]) -> Gaussians:
 
 
 def _palette_pictures(scene: Gaussians, size: tuple[int, int]) -> tuple[Any, dict[str, bytes]]:
-    """What ``meta.json`` says of the coefficients, and their pictures."""
-    # As many sets as other writers take: a fraction of the Gaussians, a power of two.
+    """Return the entry of ``meta.json`` for the SH coefficients, and their images."""
+    # The number of sets that other writers use: a power of two, at most the number of Gaussians.
     wanted = min(MAX_SETS, 1024 * 2 ** max(0, math.floor(math.log2(len(scene) / 1024))))
     sets, labels = palette(scene.shN.flatten(1), wanted)
     k = scene.shN.shape[1]
@@ -193,12 +194,12 @@ def _palette_pictures(scene: Gaussians, size: tuple[int, int]) -> tuple[Any, dic
 
 
 def _palette(meta: Any, files: dict[str, bytes]) -> Floats:
-    """``[sets, k, 3]`` coefficients."""
+    """Return the SH coefficients of each set, ``[sets, k, 3]``."""
     book = np.array(meta["codebook"], np.float64).reshape(256)
     k = {degree: k for k, degree in SH_DEGREES.items()}[meta["bands"]]
     pixels = _pixels(files[meta["files"][0]])
     if pixels.shape[1] != SETS_PER_ROW * k:
-        raise ValueError(f"shN has sets of {pixels.shape[1] / SETS_PER_ROW:g} coefficients for {k}")
+        raise ValueError(f"shN has {pixels.shape[1] / SETS_PER_ROW:g} coefficients a set, not {k}")
     return book[pixels.reshape(-1, k, 4)[: meta["count"], :, :3]]
 
 
@@ -211,20 +212,20 @@ def _expm1(x: Floats) -> Floats:
 
 
 def _webp(values: Any, size: tuple[int, int]) -> bytes:
-    """A lossless picture whose first pixels are ``values``, ``[n, 3 or 4]``, and the rest zero."""
+    """Encode a lossless image: first the pixels ``values``, ``[n, 3 or 4]``, then black ones."""
     from PIL import Image
 
     pixels = np.full((size[0] * size[1], 4), (0, 0, 0, 255), np.uint8)
     pixels[: len(values), : values.shape[1]] = values
     file = io.BytesIO()
-    # Exact, or what is transparent would lose its colour.
+    # Without ``exact``, transparent pixels would lose their colour.
     picture = Image.fromarray(pixels.reshape(size[1], size[0], 4))
     picture.save(file, "webp", lossless=True, exact=True)
     return file.getvalue()
 
 
 def _pixels(content: bytes) -> Pixels:
-    """``[h, w, 4]``."""
+    """Decode a WebP image to RGBA, ``[h, w, 4]``."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=["webp"]) as picture:
@@ -232,7 +233,7 @@ def _pixels(content: bytes) -> Pixels:
 
 
 def _zip(meta: Any, pictures: dict[str, bytes]) -> bytes:
-    """Not compressed again, and without a date: the same scene gives the same bytes."""
+    """Zip the files without compression and dates, so that the same scene gives the same bytes."""
     file = io.BytesIO()
     entries = {"meta.json": json.dumps(meta).encode()}
     entries |= {f"{name}.webp": picture for name, picture in pictures.items()}

@@ -1,4 +1,4 @@
-"""Scenes as ``.splat`` files, antimatter15's: 32 bytes a Gaussian, colours of degree 0."""
+"""Scenes as ``.splat`` files, antimatter15's format: 32 bytes per Gaussian, SH degree 0."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,15 +14,15 @@ from esd_splat.scene.gaussians import SH_C0, Gaussians
 
 RECORD = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 MAX_LOG_SCALE = 85.0
-"""A standard deviation's exponential stays a normal float32 within this of zero."""
+"""Up to this absolute value, the exponential of a log scale is a normal float32."""
 
 
 @dataclass(frozen=True)
 class Splat(Exporter):
-    """antimatter15's ``.splat``, by gsplat's exporter; rows come out in Morton order.
+    """antimatter15's ``.splat``, written by gsplat's exporter, with rows in Morton order.
 
-    Means and scales in float32, colours, opacities and quaternions in 8 bits a component. Colours
-    are those of degree 0, from 0 to 1: what depends on the view is lost.
+    Means and scales are float32. Colours, opacities and quaternions keep 8 bits per component.
+    Colours have SH degree 0 and range from 0 to 1, so their dependence on the view is lost.
     """
 
     suffix: ClassVar[str] = ".splat"
@@ -45,15 +45,15 @@ class Splat(Exporter):
 
 
 def decode_splat(content: bytes) -> Gaussians:
-    """The scene in a ``.splat`` file, in the file's frame. Its colours have degree 0.
+    """Return the scene in a ``.splat`` file, of SH degree 0, in the frame of the file.
 
     Raises:
-        ValueError: its size is not that of whole records.
+        ValueError: the size of the file is not a multiple of the record size.
     """
     if len(content) % RECORD.itemsize:
-        raise ValueError(f"its {len(content)} bytes are no multiple of {RECORD.itemsize}")
+        raise ValueError(f"its size of {len(content)} bytes is not a multiple of {RECORD.itemsize}")
     rows = np.frombuffer(content, RECORD)
-    # A flat Gaussian of another program has a scale of 0, whose logarithm is infinite.
+    # Other programs write flat Gaussians with a scale of 0, whose logarithm is infinite.
     smallest = np.exp(np.float32(-MAX_LOG_SCALE))
     scales = np.where(rows["scale"] == 0, smallest, rows["scale"])
     scene = {

@@ -1,4 +1,4 @@
-"""Scenes as ``.spz`` files, Niantic's: about a tenth of a ``.ply``, in one gzip stream."""
+"""Scenes as ``.spz`` files, Niantic's format: about 1/10 of a ``.ply``, as one gzip stream."""
 
 import gzip
 import math
@@ -23,29 +23,30 @@ from esd_splat.formats.packing import (
 from esd_splat.scene.gaussians import SH_DEGREES, Gaussians
 
 HEADER = struct.Struct("<4sIIBBBB")
-"""Magic, version, Gaussians, SH degree, fractional bits of positions, flags, reserved."""
+"""Magic, version, number of Gaussians, SH degree, fractional bits of positions, flags, reserved."""
 MAGIC, VERSION = b"NGSP", 3
 POSITION_BITS = 16
-"""Of a position's 24, sign included, those that the farthest coordinate takes. The others would
-hold digits that no picture shows, and that gzip cannot make smaller."""
+"""The bits, sign included, that the farthest coordinate uses of a position's 24. More would store
+digits that no image shows and that gzip cannot compress."""
 FRACTION_BITS = 12
-"""That a position has whatever the farthest coordinate is, if the 24 allow: else one stray Gaussian
-would cost all others their places. The reference encoder always has as many."""
+"""The least fractional bits of a position, as far as the 24 bits allow, however far the farthest
+coordinate is. Otherwise one stray Gaussian would make the positions of all others coarse. The
+reference encoder always uses this many."""
 MAX_POSITION = 2**23 - 1
 COLOR_SCALE = 0.15
-"""Of the coefficient of degree 0 in a colour's byte, which so reaches beyond black and white."""
+"""Scale of the degree 0 SH coefficient in a byte, which thus reaches beyond black and white."""
 SH_STEPS = np.array([8] * 3 + [16] * 12)[:, None]
-"""Of the 128 levels that a coefficient has on each side of zero, those from one that is used to the
-next: 5 bits for degree 1 and 4 for the others, as the reference encoder has it."""
+"""The distance between the levels that are used, of the 128 that an SH coefficient has on each side
+of zero: 5 bits for degree 1 and 4 bits for the others, as in the reference encoder."""
 
 
 @dataclass(frozen=True)
 class Spz(Exporter):
-    """Niantic's ``.spz`` of version 3, which web viewers read; version 4 few do yet.
+    """Niantic's ``.spz``, version 3, which web viewers read. Few of them read version 4 yet.
 
     Positions are rounded to 2^-15 of the farthest coordinate or finer, logarithmic scales to 1/16
-    in [-10, 5.94], colours and opacities to 8 bits, quaternions to 9 bits and a sign a component,
-    coefficients of degree 1 to 1/16 and the others to 1/8 in [-1, 1).
+    in [-10, 5.94], colours and opacities to 8 bits, quaternions to 9 bits and a sign per component,
+    and SH coefficients in [-1, 1) to 1/16 for degree 1 and to 1/8 for the others.
     """
 
     suffix: ClassVar[str] = ".spz"
@@ -80,11 +81,11 @@ class Spz(Exporter):
 
 
 def decode_spz(content: bytes) -> Gaussians:
-    """The scene in a ``.spz`` file of version 2 or 3, in the file's frame.
+    """Return the scene in a ``.spz`` file of version 2 or 3, in the frame of the file.
 
     Raises:
-        SceneError: it is of another version or degree.
-        ValueError: it is no ``.spz``, or cut short.
+        SceneError: the file has another version, or an SH degree above 3.
+        ValueError: the file is not a ``.spz``, or is cut short.
     """
     if content[:4] == MAGIC:
         raise SceneError(_other_version(HEADER.unpack_from(content.ljust(HEADER.size))[1]))
@@ -99,19 +100,19 @@ def decode_spz(content: bytes) -> Gaussians:
         if version not in (2, 3):
             raise SceneError(_other_version(version))
         if degree > max(SH_DEGREES.values()):
-            raise SceneError(f"its colours have degree {degree}; 0 to 3 can be read")
+            raise SceneError(f"its colours have SH degree {degree}; only 0 to 3 can be read")
         k = (degree + 1) ** 2 - 1
         widths = {"mean": 9, "alpha": 1, "rgb": 3, "scale": 3, "quat": version + 1, "sh": 3 * k}
         size = count * sum(widths.values())
-        # Not simply the whole stream: a broken one may be without end. The byte more makes zlib
-        # reach that end where there is one, and compare the checksum there.
+        # A broken stream may never end, so its length is limited. The extra byte makes zlib reach
+        # the end of a whole stream, where it compares the checksum.
         body = stream.decompress(stream.unconsumed_tail, size + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
     if len(body) < size:
-        raise ValueError(f"has {len(body)} of the {size} bytes of its Gaussians")
+        raise ValueError(f"it has {len(body)} of the {size} bytes of its Gaussians")
     if len(body) == size and not stream.eof:
-        raise ValueError("has no checksum")
+        raise ValueError("it has no checksum")
     ends = np.cumsum([count * width for width in widths.values()])
     arrays = np.split(np.frombuffer(body, np.uint8, size), ends[:-1])
     part = {
@@ -119,7 +120,7 @@ def decode_spz(content: bytes) -> Gaussians:
         for (name, width), array in zip(widths.items(), arrays, strict=True)
     }
     fixed = np.zeros((count, 3, 4), np.uint8)
-    fixed[..., 1:] = part["mean"].reshape(count, 3, 3)  # the highest byte last: it has the sign
+    fixed[..., 1:] = part["mean"].reshape(count, 3, 3)  # the highest byte, last, has the sign
     scene = {
         "means": (fixed.view("<i4")[..., 0] >> 8) / 2.0**fraction_bits,
         "quats": _unpacked(part["quat"]) if version == 3 else _unpacked_v2(part["quat"]),
@@ -132,11 +133,11 @@ def decode_spz(content: bytes) -> Gaussians:
 
 
 def _other_version(version: int) -> str:
-    return f"is a .spz of version {version}; 2 and 3 can be read, so save it as one of those"
+    return f"is a .spz of version {version}; only 2 and 3 can be read, so save it as one of those"
 
 
 def _packed(wxyz: Floats) -> Any:
-    """``[n, 4]`` bytes: 2 bits for the largest of xyzw, sign and 9 bits for each of the others."""
+    """Pack to 4 bytes each: 2 bits name the largest of xyzw; the others have a sign and 9 bits."""
     largest, three = smallest_three(wxyz[:, [1, 2, 3, 0]])
     fields = levels(np.abs(three) * math.sqrt(2), 511) | (three < 0) << 9
     word = largest << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]
@@ -151,6 +152,6 @@ def _unpacked(quat: Any) -> Floats:
 
 
 def _unpacked_v2(quat: Any) -> Floats:
-    """Version 2 leaves out w, made positive, and has 8 bits for each of xyz."""
+    """Version 2 leaves out w, which is made positive, and stores each of xyz in 8 bits."""
     xyz = quat / 127.5 - 1
     return from_smallest_three(np.zeros(len(xyz), np.int64), xyz)

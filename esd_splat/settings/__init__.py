@@ -1,7 +1,8 @@
 """Settings: sections from YAML and ``key=value`` overrides, with every problem reported at once.
 
-Knows pydantic, YAML and OmegaConf; knows nothing of splats, teachers or losses. What a section is
-stands in ``schema``, what was given in ``source``; ``load`` holds the one to the other.
+This package knows pydantic, YAML and OmegaConf, and nothing about splats, teachers or losses.
+``schema`` defines what a section is, ``source`` reads what the user gave, and ``load`` checks the
+one against the other.
 """
 
 from esd_splat.settings.load import Reader, load, to_yaml

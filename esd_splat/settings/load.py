@@ -1,4 +1,4 @@
-"""What was given, held to a schema, and built: every problem of it in one error."""
+"""Checking settings against a schema and building them, with every problem in one error."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from esd_splat.settings.words import Node, did_you_mean, unknown_key, variants
 
 T = TypeVar("T")
 STAND_INS = {"string": "a", "integer": 1, "number": 1.0, "boolean": False}
-"""Values of required keys that are missing, so that the others can still be checked."""
+"""Values for missing required keys, so that the others can still be checked."""
 REFERENCES = re.compile(r"(?:[^$]|\$\{[\w.]+\})*")
-"""Text in which every ``$`` belongs to a reference; a prompt may be "a ${ sign"."""
+"""Matches text in which every ``$`` belongs to a reference. A prompt may hold "a ${ sign"."""
 
 
 _NOTHING = object()
-"""In place of a value that cannot be used; ``None`` may be one that can."""
+"""Stands for a value that cannot be used, as ``None`` may be a valid value."""
 
 
 def load(
@@ -31,16 +31,16 @@ def load(
 ) -> T:
     """Parse ``yaml``, apply ``key=value`` overrides and build a validated ``section``.
 
-    Text comes through as it was written; ``${other.key}`` in any other value stands for the value
-    that was given to that key. Where an override chooses another plug-in than the file does, those
-    keys of the file that only its own plug-in has are left out.
+    Text is kept exactly as it was written. In any other value, ``${other.key}`` stands for the
+    value that was given for that key. If an override chooses a different plug-in than the file,
+    the keys in the file that only the file's plug-in has are ignored.
 
     Args:
-        source: what to call the whole in messages, such as the name of the file.
-        problems: those that were found before, to be reported with the others.
+        source: the name of the settings in messages, such as the name of the file.
+        problems: problems that were found earlier, to be reported together with the others.
 
     Raises:
-        ConfigError: naming every unknown key, wrong type, missing value and range violation.
+        ConfigError: lists every unknown key, wrong type, missing value and value out of range.
     """
     from esd_splat.settings.schema import json_schema
 
@@ -52,10 +52,10 @@ def load(
 
 
 def to_yaml(config: Any, comment: str = "") -> str:
-    """Every value of ``config``, defaults included, as YAML from which ``load`` makes its equal.
+    """Return all values of ``config``, including defaults, as YAML that ``load`` can read back.
 
     Args:
-        comment: put on top, each line after a ``#``.
+        comment: written at the top, each line after a ``#``.
     """
     from pydantic import TypeAdapter
 
@@ -66,9 +66,9 @@ def to_yaml(config: Any, comment: str = "") -> str:
 
 
 class Reader:
-    """Values of the types that a schema asks for, and every problem on the way to them.
+    """Converts settings to the types of a schema, and collects every problem on the way.
 
-    It needs the schema alone, none of the code behind it.
+    It needs only the schema, none of the code that the schema describes.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Reader:
     ) -> None:
         self.schema, self.problems = schema, list(problems)
         self.unknown = False
-        """Whether there is a key that the schema does not have."""
+        """Whether some key is not in the schema."""
         self._chosen: dict[str, str] = {}  # path of a plug-in section -> the plug-in in use
         self._spelled: dict[str, str] = {}  # path of a key -> the name it was given by
         file = read_yaml(yaml, self.problems)
@@ -92,10 +92,10 @@ class Reader:
                 self._report(key, f"is required; give it as {key}=...")
 
     def build(self, section: type[T]) -> Any:
-        """The ``section`` of these values, after adding what its own checks refuse to ``problems``.
+        """Build the ``section``, and add to ``problems`` what its own checks refuse.
 
-        Pydantic stops at the first checks of several fields that fail. So what they refuse is left
-        out, and the rest is tried again.
+        Pydantic does not run the checks across fields when another check has failed. The values
+        that were refused are therefore removed, and the rest is tried again.
         """
         from pydantic import TypeAdapter, ValidationError
 
@@ -113,7 +113,7 @@ class Reader:
             values = _complete(self.schema, values)
 
     def _fault(self, fault: Mapping[str, Any]) -> list[str]:
-        """Report one error of pydantic; returns the keys that it blames."""
+        """Report one error of pydantic, and return the keys that it blames."""
         node, path = self.schema, ""
         for part in fault["loc"]:
             table = variants(node)
@@ -130,7 +130,7 @@ class Reader:
         return blamed
 
     def _section(self, node: Node, given: Tree, path: str, before: Tree) -> Tree:
-        """The values of a section; ``before`` are those of the file, if ``given`` was typed."""
+        """Convert a section. If it was typed, ``before`` holds the values from the file."""
         values: Tree = {}
         for key, value in given.items():
             here, below = f"{path}{key}", node["properties"].get(key)
@@ -140,7 +140,7 @@ class Reader:
             real = below.get("x-gives", key)
             if real in values:
                 other = self._spelled[f"{path}{real}"]
-                self._report(here, f"says again what {other} says; give one of them")
+                self._report(here, f"says the same as {other}; give only one of them")
                 continue
             self._spelled[f"{path}{real}"] = here
             try:
@@ -183,12 +183,12 @@ class Reader:
         return _NOTHING
 
     def _resolved(self, given: str) -> Any:
-        """``given`` with the values that were given to other keys in place of its references."""
-        from omegaconf import OmegaConf  # 0.2 seconds that most configs do not need
+        """Replace the references in ``given`` by the values that were given for those keys."""
+        from omegaconf import OmegaConf  # takes 0.2 s, and few configs need it
         from omegaconf.errors import OmegaConfBaseException
 
         if not REFERENCES.fullmatch(given):
-            raise WrongValueError(f"{given} is no reference to another key, as ${{steps}} is")
+            raise WrongValueError(f"{given} is not a reference to another key, such as ${{steps}}")
         known = {k: v for k, v in self._given.items() if REFERENCES.fullmatch(str(v))}
         try:
             tree = OmegaConf.from_dotlist([])
@@ -202,7 +202,7 @@ class Reader:
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else str(value)
 
     def _unknown(self, path: str, given: Any) -> None:
-        """Report an unknown key, as it was typed or as it stands in the file."""
+        """Report an unknown key in the way it was typed or written in the file."""
         self.unknown = True
         below = [key for key, _ in flat({path: given})] if self._typed else [path]
         for key in below:
@@ -213,7 +213,7 @@ class Reader:
 
 
 def _merged(node: Node, old: Any, new: Any) -> Any:
-    """``new`` values over ``old`` ones; of another plug-in only what the new one has too."""
+    """Put ``new`` values over ``old`` ones. Keys that a new plug-in does not have are dropped."""
     if table := variants(node):
         node = table[new[NAME]]
         old = {key: value for key, value in old.items() if key in node["properties"]}
@@ -225,13 +225,13 @@ def _merged(node: Node, old: Any, new: Any) -> Any:
 
 
 def _complete(node: Node, values: Tree) -> Tree:
-    """``values`` with stand-ins for what is required and missing."""
+    """Add ``STAND_INS`` for missing required keys to ``values``."""
     missing = {key: STAND_INS[node["properties"][key]["type"]] for key in node.get("required", ())}
     return missing | values
 
 
 def _drop(values: Tree, key: str) -> bool:
-    """Remove one dotted key of ``values``, if it is there."""
+    """Remove a dotted key from ``values``, and return whether it was there."""
     *above, last = key.split(".")
     for name in above:
         values = values.get(name, {})

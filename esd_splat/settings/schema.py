@@ -1,10 +1,10 @@
-"""What can be set: sections, plug-ins that are chosen by name, and the JSON schema of both.
+"""Sections of settings, plug-ins that are chosen by name, and the JSON schema of both.
 
 A section is a frozen pydantic dataclass. Its fields are leaves (text, numbers, ``Literal``
-choices, tuples, lists, or one of these or ``None``), other sections, or plug-ins. The string
-literal under a field is its description, its range is in ``Field(ge=..., lt=...)``, and checks of
-several fields belong in ``__post_init__``, which calls ``esd_splat.errors.refuse``. A field may
-have other names and its choices former names, as ``json_schema_extra`` of ``Field``:
+choices, tuples, lists, or ``None`` besides one of these), other sections, or plug-ins. The string
+literal under a field is its description, and ``Field(ge=..., lt=...)`` gives its range. Checks
+across fields belong in ``__post_init__``, which calls ``esd_splat.errors.refuse``. The
+``json_schema_extra`` of a ``Field`` can give other names for the field and its choices:
 
 - ``{"x-formerly": "particle"}``: a former name of the key;
 - ``{"x-complement": "guidance_scale_lora"}``: a key that stands for 1 minus this one;
@@ -40,7 +40,7 @@ Node = dict[str, Any]
 
 
 def _inherit_descriptions(node: Node, cls: type) -> None:
-    """Describe inherited fields too: pydantic reads the source of ``cls`` alone."""
+    """Add the descriptions of inherited fields, as pydantic only reads the source of ``cls``."""
     for base in cls.__mro__:
         for name, field in getattr(base, "__pydantic_fields__", {}).items():
             if field.description:
@@ -57,10 +57,11 @@ _CONFIG = ConfigDict(
 
 @dataclass_transform(frozen_default=True, kw_only_default=False, field_specifiers=(Field,))
 def section(cls: type[T]) -> type[T]:
-    """Make ``cls`` a section: a frozen dataclass that checks its values whoever makes it.
+    """Turn ``cls`` into a section: a frozen dataclass that always checks its values.
 
     Raises:
-        ValueError: by the class, with a line for each value of the wrong type or out of range.
+        ValueError: raised by the constructor of the section, with a line for each value that has
+            the wrong type or is out of range.
     """
     made: Any = pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)(cls)
     checked = made.__init__
@@ -77,13 +78,13 @@ def section(cls: type[T]) -> type[T]:
 
 
 def _faults(cls: type, error: ValidationError) -> Iterator[str]:
-    """The lines about a section that could not be made, each beginning with the field."""
+    """Yield a line for each value that was refused, beginning with the name of the field."""
     for fault in error.errors():
-        if fault["type"] == "value_error":  # by ``__post_init__``
+        if fault["type"] == "value_error":  # raised by ``__post_init__``
             yield str(fault.get("ctx", {}).get("error"))
             continue
         place, value = fault["loc"][0], fault["input"]
-        # Of a value that was not given by name, pydantic knows the position.
+        # For a positional argument, pydantic gives the position instead of the name.
         name = dataclasses.fields(cls)[place].name if isinstance(place, int) else place
         node = json_schema(cls)["properties"].get(name, {})
         out_of_range = fault["type"].startswith(("greater", "less", "finite"))
@@ -94,7 +95,7 @@ def _faults(cls: type, error: ValidationError) -> Iterator[str]:
 
 
 class OneOf:
-    """Annotation of text that is one of the names of a table."""
+    """Annotation of a text field whose value must be one of the names in a table."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self.table = table
@@ -106,7 +107,7 @@ class OneOf:
 
 
 class Plugin:
-    """Annotation of a field whose class is chosen by the ``name`` key of its section.
+    """Annotation of a field whose class is selected by the ``name`` key of its section.
 
     Example:
         >>> loss: Annotated[ScoreDistillation, Plugin(LOSSES, "esd")] = Esd()  # doctest: +SKIP
@@ -116,7 +117,7 @@ class Plugin:
         self.table, self.default = table, default
 
     def name_of(self, value: Any) -> str | None:
-        """The name of a plug-in, or of the plug-in that a mapping describes."""
+        """Return the name of a plug-in, given as an object or as a mapping of its values."""
         if isinstance(value, dict):
             return value.get(NAME)
         return next((name for name, cls in self.table.items() if type(value) is cls), None)
@@ -156,7 +157,7 @@ class Plugin:
 
 @functools.cache
 def json_schema(cls: type) -> Node:
-    """The JSON schema of a section, with nothing left to look up elsewhere in it."""
+    """Return the JSON schema of a section, with all references replaced by their targets."""
     whole = TypeAdapter(cls).json_schema()
     definitions = whole.pop("$defs", {})
 
@@ -184,7 +185,7 @@ def json_schema(cls: type) -> Node:
 
 
 def _by_every_name(key: str, node: Node) -> list[tuple[str, Node]]:
-    """A property, and what it may be called besides."""
+    """Return a property under its own name and under its other names."""
     names = [(key, node)]
     if other := node.get("x-complement"):
         low, high = 1 - node["maximum"], 1 - node["minimum"]

@@ -1,8 +1,8 @@
-"""What was given: nested dictionaries of text, from YAML and from the command line.
+"""Reading settings from YAML and from the command line, as nested dictionaries of text.
 
-A prompt must come through as it was typed, whatever YAML would make of it (``2001``, ``no``,
-``a cat, red: big``), and only the schema knows which keys are text. So every value stays the text
-that it was written as until the schema says what it is.
+A prompt must be kept as it was typed, even if YAML would read it differently (``2001``, ``no``,
+``a cat, red: big``), and only the schema knows which keys are text. Every value therefore stays
+text until the schema says what type it has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +14,13 @@ from typing_extensions import override
 from esd_splat.errors import ConfigError, Problem
 
 NAME = "name"
-"""The key of a plug-in's section that chooses the plug-in."""
+"""The key in a plug-in's section that selects the plug-in."""
 Tree = dict[str, Any]
 """Each value is text, a list or a ``Tree``."""
 
 
 class _Loader(yaml.BaseLoader):
-    """Leaves every scalar the text that it is, and refuses a key that a mapping has twice."""
+    """Keeps every scalar as text, and refuses a mapping that has a key twice."""
 
     @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -35,7 +35,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def read_yaml(text: str, problems: list[Problem]) -> Tree | None:
-    """The tree of a YAML file; ``None`` after adding to ``problems`` why there is none."""
+    """Parse a YAML file. If this fails, add the reason to ``problems`` and return ``None``."""
     try:
         found = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -58,7 +58,7 @@ def read_yaml(text: str, problems: list[Problem]) -> Tree | None:
 
 
 def read_overrides(overrides: Sequence[str], problems: list[Problem]) -> Tree:
-    """The tree of ``key=value`` overrides. A key that is given twice is a problem."""
+    """Parse ``key=value`` overrides. A key that is given twice is a problem."""
     tree: Tree = {}
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -74,7 +74,7 @@ def read_overrides(overrides: Sequence[str], problems: list[Problem]) -> Tree:
 
 
 def put(tree: Tree, key: str, value: Any, problems: list[Problem], above: str = "") -> None:
-    """Set one dotted key of ``tree``, in place; ``above`` is what it is below, for messages."""
+    """Set a dotted key in ``tree``, in place. ``above`` is the path to ``tree``, for messages."""
     first, _, rest = key.partition(".")
     if isinstance(value, Mapping) and not rest:
         for name, below in value.items():
@@ -96,7 +96,7 @@ def put(tree: Tree, key: str, value: Any, problems: list[Problem], above: str = 
 
 
 def parsed(text: Any) -> Any:
-    """Text of the command line as the list or mapping that it spells, if it spells one."""
+    """Parse text from the command line that spells a list or mapping. Keep any other text."""
     if isinstance(text, str) and text.strip().startswith(("[", "{")):
         try:
             return yaml.load(text, _Loader)
@@ -106,7 +106,7 @@ def parsed(text: Any) -> Any:
 
 
 def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a tree by its dotted key."""
+    """Yield every value in a tree with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{path}{key}.")
@@ -115,13 +115,13 @@ def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def read_flat(text: str, source: str) -> dict[str, Any]:
-    """The values of a YAML file by dotted key, whatever schema and version it was written for.
+    """Return the values in a YAML file by dotted key, for any schema and version.
 
     Args:
         source: the name of the file, for messages.
 
     Raises:
-        ConfigError: the file holds no mapping.
+        ConfigError: the file does not hold a mapping.
 
     Example:
         >>> read_flat("loss: {name: esd, entropy_weight: 1.0}\\nsteps: 500", "x.yaml")
@@ -134,6 +134,6 @@ def read_flat(text: str, source: str) -> dict[str, Any]:
 
 
 def shorten(value: Any, limit: int = 60) -> str:
-    """A value in quotes, on one line, and cut to fit into a message."""
+    """Return a value in quotes, on one line, and cut to fit into a message."""
     line = " ".join(str(value).split())
     return repr(line if len(line) <= limit else f"{line[: limit - 3]}...")

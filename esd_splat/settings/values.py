@@ -1,4 +1,4 @@
-"""One value, from the text that it was written as to the type that a schema asks for."""
+"""Conversion of one value from text to the type in the schema."""
 
 import math
 import operator
@@ -15,11 +15,11 @@ LIMITS |= {"maximum": operator.le, "exclusiveMaximum": operator.lt}
 
 
 class WrongValueError(Exception):
-    """A value cannot be used; the message says what was expected."""
+    """A value cannot be used. The message says what was expected."""
 
 
 def leaf(node: Node, given: Any) -> Any:
-    """``given`` as the type of ``node``: text as it was written, all else as YAML 1.2 has it."""
+    """Convert ``given`` to the type of ``node``. Text is kept, all else is read as YAML 1.2."""
     if "anyOf" in node:
         if given in NULL:
             return None
@@ -54,7 +54,7 @@ def leaf(node: Node, given: Any) -> Any:
 
 
 def _scalar(text: str) -> Any:
-    """A plain scalar of YAML 1.2: ``1e-3`` is a number; ``no``, ``1:30`` and dates are text."""
+    """Parse a scalar as YAML 1.2: ``1e-3`` is a number, but ``no``, ``1:30`` and dates are text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -64,7 +64,7 @@ def _scalar(text: str) -> Any:
 
 
 def got(given: Any) -> str:
-    """What was given, as a message shows it."""
+    """Return the value that was given as a message shows it."""
     if isinstance(given, dict):
         return "a section of keys"
     if isinstance(given, list):

@@ -1,4 +1,4 @@
-"""A schema in words: what is expected, which key is near, and the help of the command line."""
+"""The words for a schema: expected types, suggested keys, and the help of the command line."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,33 +12,33 @@ from esd_splat.settings.source import NAME
 Node = Mapping[str, Any]
 """A JSON schema, or a part of one, as ``schema.json_schema`` makes it."""
 NEAR = 0.7
-"""Likeness, as difflib measures it, from which one name may be a slip for another."""
+"""The similarity, as measured by difflib, from which a name is suggested for another."""
 WIDTH = 100
 WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number"}
 WORDS |= {"string": "text", "null": "null"}
 
 
 class Key(NamedTuple):
-    """One leaf that a user can set."""
+    """A leaf of the schema that a user can set."""
 
     path: str
-    """Dotted, as it is typed on the command line."""
+    """The dotted key, as it is typed on the command line."""
     node: Node
     required: bool
     plugin: str
-    """The plug-in that has this key, if it belongs to one of several; see ``chooser``."""
+    """The plug-in that has this key, if the key is in a plug-in section. Otherwise empty."""
     chooser: str
-    """The path of the plug-in section that this key is in; empty outside of one."""
+    """The path of the plug-in section that this key is in. Otherwise empty."""
 
 
 def variants(node: Node) -> dict[str, Node]:
-    """The schemas of the plug-ins to choose from, by name; empty for what is no plug-in."""
+    """Return the schemas of the plug-ins by name. Empty if ``node`` is not a plug-in section."""
     options = [one for one in node.get("anyOf", ()) if "properties" in one]
     return {one["properties"][NAME]["const"]: one for one in options}
 
 
 def keys_of(node: Node, prefix: str = "", plugin: str = "", chooser: str = "") -> Iterator[Key]:
-    """Every leaf of a section in order, once for each plug-in that has it, without former names."""
+    """Yield the leaves of a section in order, once per plug-in that has one, by current names."""
     for name, below in node["properties"].items():
         path = f"{prefix}{name}"
         if "const" in below or below.get("deprecated"):
@@ -55,7 +55,7 @@ def keys_of(node: Node, prefix: str = "", plugin: str = "", chooser: str = "") -
 
 
 def describe(node: Node) -> str:
-    """A type in words."""
+    """Return a type in words."""
     if "enum" in node:
         return f"one of {', '.join(map(str, node['enum']))}"
     if "anyOf" in node:
@@ -70,7 +70,7 @@ def describe(node: Node) -> str:
 
 
 def limits(node: Node) -> str:
-    """A range in words; empty for a type without one."""
+    """Return a range in words. Empty for a type without a range."""
     low = node.get("minimum", node.get("exclusiveMinimum"))
     high = node.get("maximum", node.get("exclusiveMaximum"))
     if low is not None and high is not None:
@@ -85,16 +85,16 @@ def limits(node: Node) -> str:
 
 
 def did_you_mean(text: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean 'esd'?"``, or nothing when no name is near."""
+    """Return ``"; did you mean 'esd'?"``, or nothing if no name is similar."""
     close = get_close_matches(text, list(allowed), n=1, cutoff=NEAR)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def unknown_key(path: str, schema: Node, chosen: Mapping[str, str]) -> str:
-    """What to say about ``path``, which is no key of ``schema``.
+    """Return the message about ``path``, which is not a key of ``schema``.
 
     Args:
-        chosen: the path of each plug-in section -> the plug-in in use there.
+        chosen: maps the path of each plug-in section to the plug-in that is used there.
     """
     keys = list(keys_of(schema))
     if elsewhere := [key for key in keys if key.path == path]:
@@ -107,7 +107,7 @@ def unknown_key(path: str, schema: Node, chosen: Mapping[str, str]) -> str:
 
 
 def help_text(schema: Node) -> str:
-    """Every key of a section, those of all plug-ins included: type, range, default and meaning."""
+    """Describe all keys of a section and its plug-ins: type, range, default and meaning."""
     lines: list[str] = []
     group = ""
     for path, node, required, plugin, chooser in keys_of(schema):
@@ -124,7 +124,7 @@ def help_text(schema: Node) -> str:
 
 
 def _near(path: str, usable: list[str]) -> list[str]:
-    """The nearest keys: in the same section, then of the same name elsewhere, then in spelling."""
+    """Return the nearest keys: in the same section, else of equal name, else similar ones."""
     section, _, last = path.rpartition(".")
     known = [*usable, *sorted({key.rpartition(".")[0] for key in usable} - {""})]
 
@@ -148,5 +148,5 @@ def _default(value: Any) -> str:
     if isinstance(value, str):
         return f"default {value}" if value else "empty by default"
     text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
-    # A lone scalar is a whole YAML document, which ends in "...".
+    # YAML ends a document that is a lone scalar with "...".
     return f"default {text.removesuffix('...' + chr(10)).strip()}"

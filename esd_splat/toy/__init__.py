@@ -1,4 +1,4 @@
-"""Score distillation where every score is known exactly: a Gaussian fitted to a Gaussian."""
+"""Score distillation with exactly known scores: a Gaussian is fitted to a Gaussian."""
 
 from esd_splat.toy.cli import main
 

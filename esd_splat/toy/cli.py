@@ -1,9 +1,9 @@
 """SDS, VSD and ESD on Gaussians whose scores are known exactly, from the command line.
 
-The fitted Gaussian stands for the 3D scene, its samples for renderings, where each came from for
-the camera, and the target for the teacher. SDS and VSD move every sample towards the target's
-mode, so the fit collapses; ESD at lambda 1 fits the whole distribution. With ``--paper`` the run
-repeats the paper's own script, whose flags are all accepted.
+The fitted Gaussian stands for the 3D scene, its samples for renders, the origin of each sample for
+the camera, and the target for the teacher. SDS and VSD move every sample towards the mode of the
+target, so the fit collapses. ESD with lambda 1 fits the whole distribution. With ``--paper``, the
+run repeats the paper's own script. All flags of that script are accepted.
 """
 
 import argparse
@@ -29,7 +29,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status, see ``command.run``."""
+    """Run the command line and return its exit status. See ``command.run``."""
     nothing = "interrupted; nothing was written"
     return command.run(lambda: _main(argv), interrupted=nothing)
 
@@ -48,17 +48,17 @@ def _main(argv: Sequence[str] | None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> Settings:
-    """The settings that the flags ask for.
+    """Parse the flags.
 
     Raises:
-        UsageError: with everything that is out of range, or the first flag that cannot be read.
+        UsageError: names the first flag that cannot be parsed, or every value out of range.
     """
     arguments, unknown = _parser().parse_known_args(argv)
     flags = [f"--{f.name}" for f in fields(Settings)]
     for flag in unknown:
         near = get_close_matches(flag.partition("=")[0].replace("-", "_"), flags, n=1)
         raise UsageError(
-            f"{flag}: not a flag; " + (f"did you mean {near[0]}?" if near else "see --help")
+            f"{flag}: unknown flag; " + (f"did you mean {near[0]}?" if near else "see --help")
         )
     if "method" not in arguments and "compare" not in arguments:
         raise UsageError("--method: sds, vsd or esd is required, or --compare for all three")
@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
 
 
 def _parser() -> command.Parser:
-    """A flag for each field of ``Settings``; only the given ones come back."""
+    """Return a parser with a flag per field of ``Settings``. Flags not given have no value."""
     parser = command.Parser(
         prog=command.prog("toy"),
         description=__doc__,
@@ -82,7 +82,7 @@ def _parser() -> command.Parser:
         flag, text = f"--{f.name}", " ".join(docs[f.name]["description"].replace("%", "%%").split())
         default = docs[f.name]["default"]
         text += "" if default is None or f.name == "method" else f" (default: {default})"
-        if f.name == "save_video":  # on in the paper's script, with no way to switch it off
+        if f.name == "save_video":  # in the paper's script, it cannot be switched off
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         elif f.type is bool:
             parser.add_argument(flag, action="store_true", help=text)
@@ -94,13 +94,13 @@ def _parser() -> command.Parser:
 
 
 def check_device(settings: Settings) -> None:
-    """Refuse a device that is not here, before any work.
+    """Check before any work that the device is available.
 
     Raises:
-        BackendError: it is not here.
+        BackendError: the device is not available.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
     if settings.torch_device in usable:
         return
-    raise BackendError(f"--device {settings.device}: not here; there is {', '.join(usable)}")
+    raise BackendError(f"--device {settings.device}: not available; choose {' or '.join(usable)}")

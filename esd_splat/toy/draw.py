@@ -1,4 +1,4 @@
-"""Pictures of fits: point clouds, two-sigma ellipses, the way of the mean. Knows no methods."""
+"""Pictures of fits: point clouds, two-sigma ellipses, and the path of the mean."""
 
 import io
 import math
@@ -13,12 +13,12 @@ from torch import Tensor
 from esd_splat.toy.exact import Gaussian
 
 PANEL = 400
-"""Width and height of one panel, pixels."""
+"""Width and height of a panel in pixels."""
 SMOOTH = 2
-"""Everything is drawn this many times larger, then scaled down."""
+"""Everything is drawn larger by this factor and then scaled down."""
 TARGET, FITTED, INK, GRID, ALARM = "#1f77b4", "#ff7f0e", "#222222", "#e6e6e6", "#c00000"
 LEFT, TOP, RIGHT, BOTTOM = 44, 34, 12, 30
-"""Margins around the square of a panel, pixels."""
+"""Margins around the square of a panel in pixels."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Window:
     """The square of the plane that a panel shows."""
 
     x: float
-    """Centre."""
+    """Horizontal coordinate of the centre."""
     y: float
-    """Centre."""
+    """Vertical coordinate of the centre."""
     half: float
-    """Half its side."""
+    """Half the length of a side."""
 
     @staticmethod
     def around(gaussians: Sequence[Gaussian], sigmas: float = 3.5) -> "Window":
-        """The smallest that holds each Gaussian to ``sigmas`` standard deviations per axis."""
+        """The smallest window with each Gaussian up to ``sigmas`` standard deviations per axis."""
         mean = torch.stack([_plane(g.mean[None])[0] for g in gaussians])
         reach = sigmas * torch.stack([_plane(g.cov.diagonal()[None].sqrt())[0] for g in gaussians])
         low, high = (mean - reach).amin(0), (mean + reach).amax(0)
@@ -44,20 +44,20 @@ class Window:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one square of a picture shows."""
+    """The content of one panel of a picture."""
 
     title: str
     note: str
-    """A warning in red under the title; empty for none."""
+    """A warning in red below the title. Empty for none."""
     target: Gaussian
     path: Sequence[Gaussian]
-    """Fits up to now; the last one is drawn, with the way that its mean took."""
+    """The fits so far. The last one is drawn, and the path of the mean through all of them."""
     shown: Float[Tensor, "2 n d"]
-    """Standard normals to place on the target and on the fit."""
+    """Standard normal samples, placed on the target and on the fit."""
 
 
 def picture(panels: Sequence[Panel], window: Window) -> Image.Image:
-    """The panels side by side."""
+    """Draw the panels side by side."""
     size = SMOOTH * PANEL
     image = Image.new("RGB", (size * len(panels), size), "white")
     for k, panel in enumerate(panels):
@@ -66,14 +66,17 @@ def picture(panels: Sequence[Panel], window: Window) -> Image.Image:
 
 
 def png(image: Image.Image) -> bytes:
-    """The image as a PNG file."""
+    """Encode the image as a PNG file."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
 
 
 def gif(frames: Sequence[Image.Image], fps: int) -> bytes:
-    """The frames as an endless GIF that rests on the last; GIF knows hundredths of a second."""
+    """Encode the frames as an endless GIF that pauses on the last one.
+
+    GIF stores delays in hundredths of a second, so the frame rate is rounded.
+    """
     palette = frames[-1].quantize(64)
     indexed = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     delays = [10 * round(100 / fps)] * (len(frames) - 1) + [1500]
@@ -104,7 +107,7 @@ def _draw(panel: Panel, window: Window) -> Image.Image:
         draw.line(pixels(torch.stack([g.mean for g in panel.path])), fill=INK, width=SMOOTH)
     for gaussian, colour in ((panel.target, "#0b3d63"), (fitted, "#8a3c00")):
         draw.line(pixels(_ellipse(gaussian)), fill=colour, width=2 * SMOOTH)
-    # A collapsed fit is a point: make it one that can be seen.
+    # A collapsed fit is a point, so the means are drawn large enough to be seen.
     for gaussian, colour in ((panel.target, TARGET), (fitted, FITTED)):
         for x, y in pixels(gaussian.mean[None]):
             _dot(draw, x, y, 5 * SMOOTH, "white")
@@ -114,7 +117,7 @@ def _draw(panel: Panel, window: Window) -> Image.Image:
 
 
 def _grid(draw: ImageDraw.ImageDraw, window: Window, square: tuple[int, int, int]) -> None:
-    """Lines at round numbers, and the numbers."""
+    """Draw lines at round numbers, and the numbers."""
     left, top, side = square
     step = 10 ** math.floor(math.log10(window.half))
     step = next(s * step for s in (0.2, 0.5, 1, 2, 5) if window.half <= 4 * s * step)
@@ -135,7 +138,7 @@ def _grid(draw: ImageDraw.ImageDraw, window: Window, square: tuple[int, int, int
 
 
 def _frame(draw: ImageDraw.ImageDraw, panel: Panel, square: tuple[int, int, int]) -> None:
-    """White over what reached beyond the square, its border, title, note and legend."""
+    """Clear everything outside the square, and draw its border, title, note and legend."""
     left, top, side = square
     size, font = SMOOTH * PANEL, ImageFont.load_default(15 * SMOOTH)
     draw.rectangle((left, top, left + side, top + side), outline=INK, width=SMOOTH)
@@ -155,7 +158,7 @@ def _dot(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: s
 
 
 def _ellipse(gaussian: Gaussian, sigmas: float = 2.0) -> Float[Tensor, "n 2"]:
-    """Outline of the Gaussian's shadow on the first two axes."""
+    """Return the outline of the Gaussian, projected onto the first two axes."""
     cov = gaussian.cov[:2, :2]
     if len(cov) == 1:
         cov = torch.diag(torch.stack([cov[0, 0], cov.new_zeros(())]))
@@ -166,7 +169,7 @@ def _ellipse(gaussian: Gaussian, sigmas: float = 2.0) -> Float[Tensor, "n 2"]:
 
 
 def _plane(points: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
-    """The first two coordinates; one-dimensional points lie on the x axis."""
+    """Return the first two coordinates. One-dimensional points are placed on the x axis."""
     if points.shape[1] > 1:
         return points[:, :2]
     return torch.cat([points, torch.zeros_like(points)], 1)

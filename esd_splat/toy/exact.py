@@ -1,8 +1,8 @@
-"""Gaussians and their exact noise predictions; where score distillation on them must end up.
+"""Gaussians, their exact noise predictions, and the fixed points of score distillation on them.
 
-The "renderings" are ``x = L z + mu`` with ``z ~ N(0, I)`` in the part of the camera, the teacher's
-images are ``N(m, S)``. Noised by ``x_t = alpha x + sigma noise``, both stay Gaussian, so all three
-predictions that a loss may ask for have a closed form. Everything is float64.
+The "renders" are ``x = L z + mu``, where ``z ~ N(0, I)`` plays the part of the camera, and the
+teacher's images are ``N(m, S)``. After noising by ``x_t = alpha x + sigma noise``, both are still
+Gaussian, so the three predictions that a loss can use have a closed form. Everything is float64.
 """
 
 from collections.abc import Callable
@@ -22,26 +22,26 @@ class Gaussian:
 
     mean: Float[Tensor, " d"]
     factor: Float[Tensor, "d d"]
-    """Any square root of the covariance: it need be neither symmetric nor triangular."""
+    """Any square root of the covariance, not necessarily symmetric or triangular."""
 
     @property
     def cov(self) -> Float[Tensor, "d d"]:
-        """Covariance."""
+        """The covariance."""
         return self.factor @ self.factor.mT
 
     def to(self, device: str) -> "Gaussian":
-        """The same Gaussian on ``device``."""
+        """Return the same Gaussian on ``device``."""
         return Gaussian(self.mean.to(device), self.factor.to(device))
 
     def place(self, z: Points) -> Points:
-        """The points that standard normal ``z`` becomes; differentiable in mean and factor."""
+        """Map standard normal ``z`` to this Gaussian. Differentiable in mean and factor."""
         return z @ self.factor.mT + self.mean
 
     def eps(self, noisy: Points, alpha: Column, sigma: Column) -> Points:
-        """``-sigma * score`` of this Gaussian after noising: the best prediction of the noise.
+        """Return ``-sigma * score`` of the noised Gaussian, the best prediction of the noise.
 
-        ``sigma (alpha^2 cov + sigma^2 I)^-1 (noisy - alpha mean)``, in the basis where the
-        inverse is a division, as every point has its own noise level.
+        This is ``sigma (alpha^2 cov + sigma^2 I)^-1 (noisy - alpha mean)``. Every point has its
+        own noise level, so it is computed in the basis where the inverse is a division.
         """
         spread, axes = torch.linalg.eigh(self.cov)
         return (
@@ -50,18 +50,22 @@ class Gaussian:
 
 
 def point_eps(x: Points, noisy: Points, alpha: Column, sigma: Column) -> Points:
-    """``-sigma * score`` given the camera: the rendering is then the point ``x``, of no spread.
+    """Return ``-sigma * score`` given the camera, for which the render is the single point ``x``.
 
-    Equal to the noise that was drawn, up to rounding; the tests hold it to that.
+    Up to rounding, it is equal to the noise that was drawn.
     """
     return (noisy - alpha * x) / sigma
 
 
 def make_problem(generator: torch.Generator, ndim: int, dist_0: float) -> tuple[Gaussian, Gaussian]:
-    """Target and start: target mean in the unit cube, start up to ``dist_0`` beyond it per axis.
+    """Draw the target and the start of the fit.
 
-    The draws, their order and their float32 are those of the paper's script on the CPU, so that
-    the same seed means the same problem there and here.
+    The mean of the target is in the unit cube, and that of the start is larger by up to ``dist_0``
+    in each coordinate. The draws, their order and their type, float32, are those of the paper's
+    script on the CPU, so the same seed gives the same problem.
+
+    Returns:
+        The target and the start.
     """
 
     def rand(*shape: int) -> Tensor:
@@ -79,20 +83,22 @@ def fixed_point(
     sigma: Float[Tensor, " levels"],
     weight: Float[Tensor, " levels"],
 ) -> Float[Tensor, "d d"]:
-    """Covariance that distillation towards covariance ``target`` ends in.
+    """Return the covariance that distillation towards a target covariance converges to.
 
-    It shares the target's axes. Along one of variance ``p``, the fitted variance ``q`` is where
-    the expected direction vanishes (or 0, if it shrinks ``q`` all the way)::
+    It has the same axes as the target. Along an axis where the target has variance ``p``, the
+    fitted variance ``q`` is where the expected direction vanishes (or 0, if it shrinks ``q`` to
+    nothing)::
 
         sum_t w sigma alpha (1 / (alpha^2 p + sigma^2) - lambda / (alpha^2 q + sigma^2)) = 0
 
-    At a single level that is ``q = max(0, lambda p - (1 - lambda) sigma^2 / alpha^2)``.
+    At a single noise level, this is ``q = max(0, lambda p - (1 - lambda) sigma^2 / alpha^2)``.
 
     Args:
-        entropy_weight: lambda; 0 for SDS and VSD.
-        alpha: signal scale of each level; they count equally, apart from ``weight``.
-        sigma: noise scale of each level.
-        weight: w(t) of each level.
+        target: the covariance of the target.
+        entropy_weight: lambda, which is 0 for SDS and VSD.
+        alpha: signal scale of each noise level. All levels are drawn equally often.
+        sigma: noise scale of each noise level.
+        weight: w(t) of each noise level.
     """
     p, axes = torch.linalg.eigh(target)
     alpha, sigma, weight = alpha[:, None], sigma[:, None], weight[:, None]
@@ -101,8 +107,8 @@ def fixed_point(
         pull = 1 / (alpha**2 * p + sigma**2) - entropy_weight / (alpha**2 * q + sigma**2)
         return (weight * sigma * alpha * pull).sum(0)
 
-    # Each level's own answer is at most lambda p (1 when it is positive at all), or a little more
-    # above lambda = 1, where noise adds (lambda - 1) sigma^2 / alpha^2.
+    # The fixed point of each single level is at most lambda p, to which the noise adds
+    # (lambda - 1) sigma^2 / alpha^2 if lambda is above 1.
     extra = max(0.0, entropy_weight - 1) * (sigma / alpha).square().max()
     return (axes * _root(slope, entropy_weight * p + extra)) @ axes.mT
 
@@ -110,7 +116,7 @@ def fixed_point(
 def _root(
     slope: Callable[[Float[Tensor, " d"]], Float[Tensor, " d"]], high: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """Where each component of a rising function crosses 0 between 0 and ``high``, by bisection."""
+    """Find where each component of an increasing function is 0 in [0, ``high``], by bisection."""
     low = torch.zeros_like(high)
     for _ in range(100):
         middle = (low + high) / 2

@@ -1,15 +1,16 @@
-"""One fit of a Gaussian to a Gaussian by a loss of ``esd_splat``, under either noise schedule.
+"""One fit of a Gaussian to a Gaussian with a loss of ``esd_splat``, under either noise schedule.
 
-The library's own way is the default. With ``--paper`` a run repeats the script that came with the
-paper (VITA-Group/3D-Mode-Collapse, gaussian_example.py) draw for draw, what is wrong included:
+By default, a run works like the rest of the library. With ``--paper``, it repeats the script that
+came with the paper (VITA-Group/3D-Mode-Collapse, gaussian_example.py) draw for draw, including
+what is wrong there:
 
-- its signal scale is the cumulative product, over the *batch*, of random factors: the noise
-  depends on a point's place in the batch, and its range on the batch size;
-- its noise scale is ``sqrt((1 - alpha) / alpha)``, which neither preserves the variance nor is what
-  an exploding schedule has, as the signal is scaled too;
-- its SDS subtracts the drawn noise from a *score*, where ``-noise / sigma`` belongs;
-- its gradient is put on the noisy points, which brings in a further factor alpha;
-- its cosine stops at 0.27 of the learning rate, before the mean has arrived.
+- The signal scale is the cumulative product of random factors over the *batch*, so the noise
+  depends on the position of a point in the batch, and its range on the batch size.
+- The noise scale is ``sqrt((1 - alpha) / alpha)``, which is neither variance preserving nor
+  variance exploding, as the signal is scaled too.
+- SDS subtracts the drawn noise from a *score*, where it should subtract ``-noise / sigma``.
+- The gradient is applied to the noisy points, which adds another factor alpha.
+- The cosine ends at 0.27 of the learning rate, before the mean has converged.
 """
 
 import math
@@ -30,17 +31,17 @@ from esd_splat.toy.settings import TIMESTEPS, Settings
 ALPHAS_CUMPROD = (
     1 - torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
 ).cumprod(0)
-"""Stable Diffusion's schedule (scaled_linear)."""
+"""The noise schedule of Stable Diffusion (scaled_linear)."""
 RANGE = TimestepRange()
-"""Which of its timesteps are drawn, and how they are weighted: the library's default."""
+"""The range and weights of the timesteps that are drawn: the defaults of the library."""
 PAPER_BETAS = (0.0001, 0.02)
 PAPER_HORIZON = 1.5
-"""The paper's cosine would end after this many times the steps of the run."""
+"""The cosine of the paper's script spans this multiple of the steps of the run."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise level of each point of a batch, and how much its direction counts."""
+    """The noise level of each point in a batch, and the weight of its direction."""
 
     alpha: Column
     """Signal scale."""
@@ -50,31 +51,31 @@ class Levels:
     """w(t)."""
 
     def to(self, device: str) -> "Levels":
-        """The same levels on ``device``."""
+        """Return the same levels on ``device``."""
         return Levels(self.alpha.to(device), self.sigma.to(device), self.weight.to(device))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a run left."""
+    """The result of a run."""
 
     settings: Settings
     target: Gaussian
     steps: list[int]
-    """Steps done at each of ``path``: 0, every ``logging_steps``, and all."""
+    """The number of steps before each fit in ``path``: 0, every ``logging_steps``, and the last."""
     path: list[Gaussian]
     shown: Float[Tensor, "2 n d"]
-    """Standard normals that pictures place on the target and on each of ``path``."""
+    """Standard normal samples that pictures place on the target and on each fit in ``path``."""
     seconds: float
 
     @property
     def fitted(self) -> Gaussian:
-        """The last of ``path``."""
+        """The last fit in ``path``."""
         return self.path[-1]
 
     @property
     def expected_cov(self) -> Float[Tensor, "d d"] | None:
-        """What the covariance should end as; None where no closed form is known."""
+        """The covariance that the fit should converge to, or ``None`` without a closed form."""
         weight = self.settings.entropy_weight
         if self.settings.weight_decay > 0 or (self.settings.paper and weight not in (0, 1)):
             return None
@@ -84,10 +85,12 @@ class Fit:
 
 
 def fit(settings: Settings) -> Fit:
-    """Descend from a random start; the same settings give the same bits on the same machine.
+    """Fit by gradient descent from a random start.
+
+    The same settings give the same bits on the same machine.
 
     Raises:
-        RunError: the fit left the range of float64.
+        RunError: the fit diverged to values that are not finite.
     """
     device = settings.torch_device
     batch, ndim = settings.batch_size, settings.ndim
@@ -98,7 +101,7 @@ def fit(settings: Settings) -> Fit:
     mean, factor = start.mean.clone().requires_grad_(), start.factor.clone().requires_grad_()
     optimizer = torch.optim.AdamW([mean, factor], weight_decay=settings.weight_decay)
     steps, path, began = [0], [start], time.perf_counter()
-    last = settings.total_steps + settings.paper  # the paper's script runs one step more
+    last = settings.total_steps + settings.paper  # the paper's script does one more step
     for step in range(last):
         levels = draw_levels(settings, generator).to(device)
         z = torch.randn(batch, ndim, generator=generator).double().to(device)
@@ -133,19 +136,20 @@ def distil(
     *,
     paper: bool = False,
 ) -> Float[Tensor, ""]:
-    """Scalar whose gradient in ``fitted`` is what ``loss`` asks for at these draws.
+    """Return a scalar whose gradient in ``fitted`` is the direction of ``loss`` for these draws.
 
     Args:
-        z: standard normal; decides where on ``fitted`` a point lies, as a camera decides a view.
+        z: standard normal. It determines which point of ``fitted`` is drawn, as a camera
+            determines the view.
         noise: standard normal.
-        paper: give SDS the wrong noise, and put the gradient on the noisy points.
+        paper: whether to give SDS the wrong noise and apply the gradient to the noisy points.
     """
     alpha, sigma = levels.alpha, levels.sigma
     x = fitted.place(z)
     noisy = alpha * x + sigma * noise
     predict: dict[str, Callable[[], Points]] = {
         "teacher": lambda: target.eps(noisy, alpha, sigma),
-        # In scores the paper's SDS is score_p - noise, and eps = -sigma * score.
+        # The SDS of the paper's script is score_p - noise, and eps = -sigma * score.
         "noise": lambda: -sigma * noise if paper else noise,
         "lora": lambda: point_eps(x, noisy, alpha, sigma),
         "lora_null": lambda: fitted.eps(noisy, alpha, sigma),
@@ -157,25 +161,26 @@ def distil(
 
 
 def draw_levels(settings: Settings, generator: torch.Generator) -> Levels:
-    """Random noise levels for one batch."""
+    """Draw random noise levels for one batch."""
     if settings.paper:
         low, high = PAPER_BETAS
         betas = torch.rand(settings.batch_size, generator=generator) * (high - low) + low
         alpha = (1 - betas).cumprod(0).double()[:, None]
-        # Its w = (1 - alpha) sigma multiplies scores, so what multiplies an eps is 1 - alpha.
+        # The script weights scores by (1 - alpha) sigma. As eps = -sigma * score, the weight of
+        # eps is 1 - alpha.
         return Levels(alpha, ((1 - alpha) / alpha).sqrt(), 1 - alpha)
     t = RANGE.draw(0.0, settings.batch_size, ALPHAS_CUMPROD, generator)
     return _levels_at(t if settings.timestep is None else torch.full_like(t, settings.timestep))
 
 
 def every_level(timestep: int | None) -> Levels:
-    """The levels that ``draw_levels`` draws from without ``--paper``, each once."""
+    """Return each noise level that ``draw_levels`` can draw without ``--paper``."""
     low, high = RANGE.bounds(0.0, TIMESTEPS)
     return _levels_at(torch.arange(low, high + 1) if timestep is None else torch.tensor([timestep]))
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """Learning rate at ``step``: a linear warm-up, then a cosine."""
+    """Return the learning rate at ``step``: a linear warm-up followed by a cosine."""
     lr, warmup, total = settings.learning_rate, settings.warmup, settings.total_steps
     if settings.scheduler_type == "none":
         return lr
@@ -191,9 +196,9 @@ def learning_rate(settings: Settings, step: int) -> float:
 
 
 def _shown(settings: Settings, generator: torch.Generator) -> Float[Tensor, "2 n d"]:
-    if settings.paper:  # which draws them here, before the first step
+    if settings.paper:  # the script draws them here, before the first step
         count = settings.batch_size
-    else:  # from elsewhere, so that the fit does not depend on how it is drawn
+    else:  # another generator, so that the fit does not depend on how it is drawn
         count, generator = settings.num_samples_vis, torch.Generator().manual_seed(settings.seed)
     return torch.randn(2, count, settings.ndim, generator=generator).double()
 

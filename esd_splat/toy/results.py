@@ -1,4 +1,4 @@
-"""The files that a call of the toy leaves, and the folder that they go to."""
+"""The files that the toy writes, and the folder for them."""
 
 import json
 import os
@@ -19,20 +19,20 @@ from esd_splat.toy.settings import Settings
 
 RESULT, FINAL, TRAJECTORY = "result.json", "final_result.png", "trajectory.gif"
 MAX_FRAMES = 400
-"""A trajectory of more keeps this many, evenly."""
+"""The largest number of frames in a trajectory. Longer ones are thinned out evenly."""
 PAPER_NOTE = "the paper's noise schedule: not variance preserving"
 PAPER_SDS_NOTE = "the paper's SDS estimator: WRONG"
 
 
 def note(settings: Settings) -> str:
-    """What is wrong with a run by design; empty without ``--paper``."""
+    """Return what is wrong with a run by design. Empty without ``--paper``."""
     if not settings.paper:
         return ""
     return PAPER_SDS_NOTE if settings.method == "sds" else PAPER_NOTE
 
 
 def summary(fit: Fit) -> dict[str, Any]:
-    """The numbers of one fit, as JSON takes them."""
+    """Return the numbers of a fit in a form that JSON can store."""
     expected, target, fitted = fit.expected_cov, fit.target, fit.fitted
     largest = torch.linalg.matrix_norm(target.cov, 2)
     return {
@@ -54,7 +54,7 @@ def summary(fit: Fit) -> dict[str, Any]:
 
 
 def describe(fit: Fit) -> str:
-    """The numbers of one fit, as a line for people."""
+    """Return the numbers of a fit as a line for people."""
     numbers = summary(fit)
 
     def spread(cov: Any) -> str:
@@ -74,7 +74,7 @@ def describe(fit: Fit) -> str:
 
 
 def contents(settings: Settings, fits: Sequence[Fit]) -> dict[str, bytes]:
-    """Every file by name. The same settings give the same bytes on the same machine."""
+    """Return all files by name. The same settings give the same bytes on the same machine."""
     top = next(f for f in fits if f.settings.method == settings.method)
     result = summary(top)
     if settings.compare:
@@ -87,13 +87,13 @@ def contents(settings: Settings, fits: Sequence[Fit]) -> dict[str, bytes]:
         files[TRAJECTORY] = trajectory(fits, settings.fps_video)
     near = Window.around([g for f in fits for g in (f.target, f.fitted)])
     files[FINAL] = png(picture([_panel(f, len(f.path), f.settings.title) for f in fits], near))
-    # Last, so that a folder with this file has the others too.
+    # This one is last, so that a folder that has it has the others too.
     files[RESULT] = (json.dumps(result, indent=2) + "\n").encode()
     return files
 
 
 def trajectory(fits: Sequence[Fit], fps: int) -> bytes:
-    """The fits as they went, side by side, in one window that holds them all."""
+    """Return a GIF of all fits over time, side by side, in one window that holds them all."""
     window = Window.around([g for f in fits for g in (f.target, *f.path)])
     total = len(fits[0].path)
     count = min(total, MAX_FRAMES)
@@ -110,17 +110,17 @@ def _panel(fit: Fit, upto: int, title: str) -> Panel:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse, before any work, a folder that the results cannot or should not go to.
+    """Check before any work that the results can be written to ``folder``.
 
     Raises:
-        OutputError: it is no folder, cannot be written to, or holds files of someone else.
+        OutputError: it is not a folder, cannot be written to, or holds files that are not results.
     """
     there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
     if not there.is_dir():
         raise OutputError(f"--output_dir {folder}: {there} is not a folder; choose another")
     try:
         names = [p.name for p in folder.iterdir()] if there == folder else []
-        with TemporaryFile(dir=there):  # asking for permission is not enough: root always has it
+        with TemporaryFile(dir=there):  # checking permissions is not enough, as root has them all
             pass
     except OSError as error:
         reason = f"cannot be written to ({error.strerror})"
@@ -134,14 +134,14 @@ def check_folder(folder: Path) -> None:
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Put the files into ``folder``, in order, and take an earlier run's others out of it.
+    """Write the files into ``folder``, in order, and remove other files of an earlier run.
 
     Raises:
-        OutputError: one could not be written; then none has taken its place.
+        OutputError: a file could not be written. In this case, no file has been replaced.
     """
     made = not folder.exists()
     try:
-        # All are written before one takes its place. A stack ends with what it began with.
+        # All files are written before any is replaced. A stack exits in reverse order.
         with ExitStack() as stack:
             for name, data in reversed(files.items()):
                 stack.enter_context(atomic_path(folder / name)).write_bytes(data)

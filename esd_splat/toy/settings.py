@@ -9,65 +9,65 @@ from esd_splat.errors import refuse
 from esd_splat.settings.schema import Field, OneOf, section
 
 TIMESTEPS = 1000
-"""Timesteps of the schedule that runs without ``--paper``."""
+"""The number of timesteps in the schedule that is used without ``--paper``."""
 METHODS: dict[str, type[ScoreDistillation]] = {"esd": Esd, "sds": Sds, "vsd": Vsd}
-"""Losses whose predictions are known exactly here."""
+"""Losses for which all predictions are known exactly."""
 _PAPER_BATCH = 8192
-"""The signal of the last point of the batch is about 0.99 to this power: float32 ends at 10,000."""
+"""The signal of the last point is about 0.99 to this power. At 10,000, float32 underflows."""
 MOST = 1e6
-"""Highest distance and rate. Above this, as above the other limits, a run makes no sense."""
+"""The highest distance and rates. Beyond this and the other limits, a run makes no sense."""
 
 
 @section
 class Settings:
-    """One call of the command. Names are those of the paper's script; ours come last."""
+    """The flags of the command. The names are those of the paper's script, followed by our own."""
 
     method: Annotated[str, OneOf(METHODS)] = "esd"
-    """What to fit with: sds, vsd or esd. With --compare, whose numbers result.json puts on top."""
+    """The method: sds, vsd or esd. With --compare, the one at the top level of result.json."""
     output_dir: Path | None = None
-    """Folder for the results: new, empty, or of an earlier run, whose files are then replaced;
-    default outputs/toy-METHOD."""
+    """Folder for the results. It must be new, empty, or the result of an earlier run, which is
+    replaced. Default: outputs/toy-METHOD."""
     ndim: int = Field(default=2, ge=1, le=1000)
-    """Dimension of the Gaussians; pictures show the first two."""
+    """Dimension of the Gaussians. Pictures show the first two dimensions."""
     dist_0: float = Field(default=10.0, ge=0, le=MOST)
-    """How far away the fit starts: its mean is up to this much above the target's, per axis."""
+    """Distance of the start: per axis, its mean is above that of the target by up to this."""
     lambda_coeff: float = Field(default=1.0, ge=0, le=MAX_ENTROPY_WEIGHT)
-    """Weight of the entropy in ESD, in [0, 4]; not used by SDS and VSD, for which it is 0."""
+    """Weight of the entropy in ESD, in [0, 4]. SDS and VSD ignore it: theirs is 0."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """Decides the target, the start and every draw."""
+    """Seed of the target, the start and all random draws."""
     total_steps: int = Field(default=2000, ge=1, le=10**7)
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     warmup_steps: int | None = Field(default=None, ge=0, le=10**7)
-    """Steps over which the learning rate rises from 0; default 100, or a tenth of a short run."""
+    """Steps over which the learning rate rises from 0. Default: 100, or 1/10 of a short run."""
     batch_size: int = Field(default=256, ge=1, le=10**6)
-    """Points per step."""
+    """Number of points per step."""
     lr: float | None = Field(default=None, gt=0)
-    """Learning rate of AdamW; default 0.05, at which means and covariances arrive; 0.01, at which
-    means do not, with --paper."""
+    """Learning rate of AdamW. Default: 0.05, with which mean and covariance converge. With --paper:
+    0.01, with which the mean does not."""
     min_lr: float = Field(default=0.0, ge=0, le=MOST)
-    """Learning rate that the cosine ends in. With --paper, as there: a least multiple of --lr."""
+    """Learning rate at the end of the cosine. With --paper, the smallest factor on --lr."""
     weight_decay: float = Field(default=0.0, ge=0, le=MOST)
-    """Of AdamW, on mean and factor."""
+    """Weight decay of AdamW, applied to the mean and the factor of the covariance."""
     scheduler_type: Literal["cosine", "none"] = "cosine"
-    """cosine (after the warm-up), or none for the same learning rate at every step."""
+    """cosine (after the warm-up), or none for a constant learning rate without warm-up."""
     logging_steps: int = Field(default=10, ge=1, le=10**7)
     """Steps between two frames of the trajectory."""
     num_samples_vis: int = Field(default=1000, ge=1, le=10**5)
-    """Points per distribution in pictures. With --paper, as there: --batch_size is used."""
+    """Points per distribution in pictures. With --paper, --batch_size is used instead."""
     device: str = "cpu"
-    """cpu, cuda, or a number for that CUDA device."""
+    """cpu, cuda, or the number of a CUDA device."""
     save_video: bool = True
     """Whether to write trajectory.gif."""
     fps_video: int = Field(default=30, ge=1, le=50)
     """Frames per second of trajectory.gif, at most 50."""
     compare: bool = False
-    """Fit by SDS, VSD and ESD from the same start and draws, side by side."""
+    """Compare SDS, VSD and ESD side by side, with the same start and draws."""
     paper: bool = False
-    """Repeat the paper's script: its noise schedule, which is not variance preserving, its
-    optimizer, and its SDS estimator, which is wrong."""
+    """Repeat the paper's script with its noise schedule, which is not variance preserving, its
+    optimizer settings, and its SDS estimator, which is wrong."""
     timestep: int | None = Field(default=None, ge=0, lt=TIMESTEPS)
-    """Use this one timestep (0 to 999) instead of drawing from 20 to 980: at one noise level the
-    covariance to end in is max(0, lambda S - (1 - lambda) sigma^2 / alpha^2)."""
+    """Use this timestep (0 to 999) instead of random ones from 20 to 980. At a single noise level,
+    the covariance should converge to max(0, lambda S - (1 - lambda) sigma^2 / alpha^2)."""
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -85,17 +85,17 @@ class Settings:
 
     @property
     def loss(self) -> ScoreDistillation:
-        """The objective that ``method`` names."""
+        """The loss that ``method`` selects."""
         return Esd(self.lambda_coeff) if self.method == "esd" else METHODS[self.method]()
 
     @property
     def entropy_weight(self) -> float:
-        """lambda of ``loss``."""
+        """The lambda of ``loss``."""
         return self.lambda_coeff if self.method == "esd" else 0.0
 
     @property
     def torch_device(self) -> str:
-        """``device`` as torch spells it."""
+        """``device`` in the spelling of PyTorch."""
         return f"cuda:{int(self.device)}" if self.device.isdecimal() else self.device
 
     @property
@@ -119,6 +119,6 @@ class Settings:
 
     @property
     def title(self) -> str:
-        """The method with its lambda, for people."""
+        """The name of the method with its lambda, for people."""
         lam = f", lambda {self.lambda_coeff:g}" if self.method == "esd" else ""
         return f"{self.method.upper()}{lam}"

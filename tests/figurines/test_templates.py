@@ -1,4 +1,4 @@
-"""The bank of templates is the tracer, rearranged."""
+"""Templates agree with the tracer."""
 
 import math
 
@@ -49,7 +49,7 @@ def test_distances_are_mean_squared_differences_over_each_images_background(
 def test_a_picture_is_no_distance_from_its_own_template(bank: Templates) -> None:
     traced = trace("robot", "pink", CAMERAS.viewmats, CAMERAS.Ks, SIZE, BACKGROUNDS)
     own = bank.distances(traced, BACKGROUNDS)[:, KINDS.index("robot"), list(COLOURS).index("pink")]
-    assert own.diagonal().max() < 1e-6  # rounding of sums of some 800 terms of order 1
+    assert own.diagonal().max() < 1e-6  # rounding of sums of about 800 terms of order 1
     assert bank.distances(traced, BACKGROUNDS).amin((1, 2)).argmin(1).tolist() == [0, 1, 2]
 
 

@@ -1,4 +1,4 @@
-"""The tracer against pictures that can be worked out by hand."""
+"""The tracer, compared with pixels that can be worked out by hand."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_there_are_at_least_eight_kinds_and_colours_two_kinds_hard() -> None:
 
 
 def test_the_pixel_on_the_axis_is_the_nearest_part_in_lambert_shade() -> None:
-    """From azimuth 180 the robot's middle is its grey pack, an ellipsoid whose normal we know."""
+    """From azimuth 180, the robot's centre is its grey backpack, an ellipsoid of known normal."""
     camera = _camera(180.0, 0.0, size=65)
     seen = trace("robot", "red", camera.viewmats, camera.Ks, 65, torch.zeros(1, 3), 1)[0]
     pack = next(part for part, _ in parts("robot", "red") if part.centre[2] == -0.38)
@@ -56,13 +56,13 @@ def test_only_the_front_has_eyes_and_only_the_back_a_tail() -> None:
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "mushroom"])
 def test_figurines_are_symmetric_but_for_the_light(kind: str) -> None:
-    """The shape seen from the left is the mirror image of that seen from the right."""
+    """The shape seen from the left is the mirror image of the shape seen from the right."""
     left, right = _shot(kind, "red", 60.0, grey=0.0), _shot(kind, "red", -60.0, grey=0.0)
     torch.testing.assert_close(left.amax(0) > 0, right.flip(-1).amax(0) > 0, atol=0, rtol=0)
 
 
 def test_light_stays_with_the_world() -> None:
-    """Seen from straight above, the picture turns with the camera and keeps its colours."""
+    """Seen from straight above, the image rotates with the camera and keeps its colours."""
     above, turned = _shot("car", "red", 0.0, 89.99), _shot("car", "red", 90.0, 89.99)
     torch.testing.assert_close(above, turned.rot90(1, (1, 2)), atol=0.35, rtol=0)
     assert (above - turned.rot90(1, (1, 2))).abs().mean() < 0.003

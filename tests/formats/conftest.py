@@ -1,4 +1,4 @@
-"""Programs of others that tests of files use, where they are installed."""
+"""Other programs that the tests of file formats use if they are installed."""
 
 import os
 import shutil
@@ -13,9 +13,9 @@ VIEWERS = Path(__file__).parent.parent / "viewers"
 
 @pytest.fixture(scope="session")
 def splat_transform() -> Callable[..., None]:
-    """PlayCanvas's converter: called with its arguments, and what it complains of fails the test.
+    """PlayCanvas's converter as a function of its arguments, which fails the test on any complaint.
 
-    Taken from ``$ESD_SPLAT_NODE_MODULES``, else from ``tests/viewers/node_modules``.
+    It is taken from ``$ESD_SPLAT_NODE_MODULES``, or else from ``tests/viewers/node_modules``.
     """
     modules = Path(os.environ.get("ESD_SPLAT_NODE_MODULES", VIEWERS / "node_modules"))
     program = modules / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
@@ -26,7 +26,7 @@ def splat_transform() -> Callable[..., None]:
         pytest.skip(f"needs @playcanvas/splat-transform in {modules}: make viewers")
 
     def run(*arguments: object) -> None:
-        # On the CPU: without a GPU it fails to cluster otherwise.
+        # Without a GPU, clustering fails unless the CPU is asked for.
         options = ["--quiet", "--overwrite", "--gpu", "cpu", "--max-workers", "0"]
         command = [node, str(program), *options, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""Scenes for the tests of files."""
+"""Scenes for the tests of file formats."""
 
 import math
 
@@ -9,11 +9,11 @@ from esd_splat.formats.load import DECODERS
 from esd_splat.scene.gaussians import Gaussians, quats_to_rotmats
 
 FORMATS = {name: kind for name, kind in EXPORTERS.items() if f".{name}".endswith(tuple(DECODERS))}
-"""Those that can be read back."""
+"""The formats that can be read back."""
 
 
 def scene(n: int = 600, k: int = 15, seed: int = 0, unit: float = 1.0) -> Gaussians:
-    """An object in a ball of radius ``unit``: values that every format has numbers for.
+    """An object in a ball of radius ``unit``, with values that every format can represent.
 
     Opacities are inside (0.01, 0.99), colours of degree 0 inside [0, 1].
     """
@@ -33,7 +33,7 @@ def scene(n: int = 600, k: int = 15, seed: int = 0, unit: float = 1.0) -> Gaussi
 
 
 def radians_apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Angles between the rotations of two lists of quaternions, from their matrices."""
+    """The angles between the rotations of two lists of quaternions, from their matrices."""
     difference = quats_to_rotmats(a.double()) - quats_to_rotmats(b.double())
     # The Frobenius norm of the difference is sqrt(8) times the sine of half the angle.
     return 2 * torch.asin((difference.flatten(1).norm(dim=1) / 8**0.5).clamp(max=1))

@@ -1,4 +1,4 @@
-"""Whatever happens to a file on its way: a scene comes out, or one line that says it cannot."""
+"""A damaged file, whatever the damage, loads as a scene or is refused in one line."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_a_file_cut_short(
 ) -> None:
     suffix, whole = WHOLE[case]
     length = data.draw(st.integers(0, len(whole) - 1))
-    # A .splat has no header: what is left of it is a scene where whole records are.
+    # A .splat has no header, so a number of whole records is a scene.
     complete = suffix == ".splat" and length > 0 and length % 32 == 0
     assert _loads(tmp_path_factory.mktemp("cut"), suffix, whole[:length]) == complete
 
@@ -48,7 +48,7 @@ def test_a_file_cut_short(
 def test_a_file_with_changed_bits(
     tmp_path_factory: pytest.TempPathFactory, case: str, data: st.DataObject
 ) -> None:
-    """Most of them near the beginning, where headers are."""
+    """Most of the changes are near the beginning, where headers are."""
     suffix, whole = WHOLE[case]
     changed = bytearray(whole)
     anywhere = st.integers(0, len(whole) - 1)
@@ -80,9 +80,9 @@ def test_a_file_of_something_else(
 def test_files_that_are_none(tmp_path: Path) -> None:
     for path, reason in {
         tmp_path / "none.sog": "cannot be read (No such file or directory)",
-        tmp_path / "scene.splta": ".splta is none of .ply, .sog, .splat, .spz; "
+        tmp_path / "scene.splta": ".splta is not one of .ply, .sog, .splat, .spz; "
         "did you mean .splat?",
-        tmp_path / "scene": "no suffix is none of .ply, .sog, .splat, .spz",
+        tmp_path / "scene": "an empty suffix is not one of .ply, .sog, .splat, .spz",
     }.items():
         with pytest.raises(SceneError) as error:
             load_scene(path)

@@ -1,4 +1,4 @@
-"""Compressed ``.ply``: values by hand, and files that lack what they need."""
+"""Compressed ``.ply``: values worked out by hand, and files with missing parts."""
 
 import io
 from pathlib import Path
@@ -35,7 +35,7 @@ def _write(path: Path, *elements: plyfile.PlyElement, **options: Any) -> Path:
 
 
 def _parts(n: int = 2, **changed: Any) -> tuple[plyfile.PlyElement, plyfile.PlyElement]:
-    """One chunk: positions in (0, 1), (-2, 2), (1, 3), scales of e^-5 to e^-3."""
+    """One chunk with positions in (0, 1), (-2, 2) and (1, 3) and scales from e^-5 to e^-3."""
     ends = [0, 1, -2, 2, 1, 3, -5, -3, -5, -3, -5, -3]
     chunk = {name: [end] for name, end in zip(RANGES, ends, strict=True)}
     word = {
@@ -50,14 +50,14 @@ def _parts(n: int = 2, **changed: Any) -> tuple[plyfile.PlyElement, plyfile.PlyE
 
 @pytest.mark.parametrize("options", [{}, {"byte_order": ">"}, {"text": True}])
 def test_a_file_by_hand(tmp_path: Path, options: dict[str, Any]) -> None:
-    """Without ranges of colours, as older files are. The turn negates y and z."""
+    """The file has no colour ranges, like older files. The change of frame negates y and z."""
     read = load_ply(_write(tmp_path / "a.ply", *_parts(), **options))
     assert read.means.tolist() == [[1.0, 2.0, -3.0]] * 2
     assert read.log_scales.tolist() == [[-5.0, -3.0, -5.0]] * 2
     rgb = 0.5 + SH_C0 * read.sh0[0, 0]
     assert rgb.tolist() == pytest.approx([1.0, 0.0, 0.2], abs=1e-6)
     assert read.opacities.tolist() == pytest.approx([0.4, 0.4])
-    # In the file w, x, z are 1, -1 and 0 times sqrt(1/2), and y is left out; turned, x is w.
+    # In the file, w, x, z are 1, -1 and 0 times sqrt(1/2), and y is left out. x becomes w.
     expected = torch.tensor([-1.0, -1.0, 0.0, 0.0]) * 0.5**0.5
     torch.testing.assert_close(read.quats[0], expected, rtol=0, atol=1e-3)
 
@@ -105,25 +105,25 @@ def test_coefficients_that_do_not_fit_are_refused(tmp_path: Path, rows: int, nam
 
 
 def test_coefficients_by_hand(tmp_path: Path) -> None:
-    """All of red first; the middle of what a byte stands for, and the ends' ends."""
+    """Red comes first. Bytes stand for the middle of their interval, but 0 and 255 for the ends."""
     levels = [0, 255, 128, *[127] * 3, 160, 0, 0]
     rest = _element("sh", {f"f_rest_{i}": [level] * 2 for i, level in enumerate(levels)}, np.uint8)
     read = load_ply(_write(tmp_path / "a.ply", *_parts(), rest))
-    # Of degree 1 the turn changes the sign of y and z, the first two.
+    # For degree 1, the change of frame negates y and z, which are the first two.
     assert read.shN[0, :, 0].tolist() == [4.0, -4.0, 1 / 64]
     assert read.shN[0, :, 1].tolist() == [1 / 64, 1 / 64, -1 / 64]
     assert read.shN[0, :, 2].tolist() == [-(1 + 1 / 64), 4.0, -4.0]
 
 
 def test_the_invisible_are_kept() -> None:
-    """gsplat's exporter would leave out what is fainter than 1/255."""
+    """By default, gsplat's exporter drops Gaussians with an opacity below 1/255."""
     original = scene(10)
     original.opacity_logits[:9] = -20.0
     assert b"element vertex 10\n" in CompressedPly().encode(original)
 
 
 def test_without_coefficients_there_are_no_rows_of_them() -> None:
-    """SuperSplat's viewer does not come to the end of rows that have no columns."""
+    """SuperSplat's viewer hangs on rows that have no columns."""
     for k, names in ((0, ["chunk", "vertex"]), (3, ["chunk", "vertex", "sh"])):
         content = CompressedPly().encode(to_file_frame(scene(300, k)))
         data = plyfile.PlyData.read(io.BytesIO(content))

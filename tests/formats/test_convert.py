@@ -19,7 +19,7 @@ from tests.formats.scenes import FORMATS, scene
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Five hundred Gaussians at 0.002, 0.004, ... from the origin, as opaque as they are far."""
+    """500 Gaussians at 0.002, 0.004, ... from the origin. The farther, the more opaque they are."""
     original = scene(500, 3)
     distance = torch.arange(1, 501)[:, None] / 500
     original.means[:] = torch.nn.functional.normalize(original.means, dim=1) * distance
@@ -51,9 +51,9 @@ def test_the_summary(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "removed 100 by --crop 0.8",
         "removed 99 by --min-opacity 0.196",
         "removed 51 by --max-gaussians 250",
-        "lost SH degree 1, as .splat keeps 0: colours change less with the view",
+        "SH degree reduced from 1 to 0 by .splat: colours change less with the view",
     ]
-    assert lines[6] == "read back, off by       mean   largest"
+    assert lines[6] == "read-back error         mean   largest"
     names = [line.split("  ")[1] for line in lines[7:]]
     assert names == ["positions", "colours", "opacities", "scales", "rotations"]
     mean, largest = map(float, re.findall(r"[\d.e-]+", lines[8])[:2])
@@ -71,7 +71,7 @@ def test_ply_to_ply_is_exact(source: Path, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("middle", ["in.ply", "in.sog", "in.spz"])
 def test_a_page_is_titled_as_the_file_says(source: Path, middle: str) -> None:
-    """Where a format has a place for that; measures are only said of the scene they are of."""
+    """If the format stores comments. Measures are dropped when Gaussians are removed."""
     save_ply(load_scene(source), source, "a red owl\nMI 1.73 nats")
     file, page = source.with_name(middle), source.with_name("owl.html")
     if file != source:
@@ -153,14 +153,14 @@ def test_a_format_without_a_reader(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["in.ply", "out.sgo"], r"out\.sgo: \.sgo is none of .*; did you mean \.sog\?"),
-        (["in.ply", "out"], r"out: no suffix is none of \.compressed\.ply, .*\.ply, "),
+        (["in.ply", "out.sgo"], r"out\.sgo: \.sgo is not one of .*; did you mean \.sog\?"),
+        (["in.ply", "out"], r"out: an empty suffix is not one of \.compressed\.ply, .*\.ply, "),
         (["none.ply", "out.sog"], r"none\.ply: cannot be read \(No such file or directory\)"),
-        (["none.plx", "out.sog"], r"none\.plx: \.plx is none of .*; did you mean \.ply\?"),
+        (["none.plx", "out.sog"], r"none\.plx: \.plx is not one of .*; did you mean \.ply\?"),
         (["text.ply", "out.sog"], r"text\.ply: not a \.ply file, or cut short"),
         (["in.ply", "in.ply"], r"in\.ply: is the file to convert; choose another name"),
         (["in.ply", "link.ply", "--overwrite"], r"link\.ply: is the file to convert"),
-        (["in.ply", "old.spz"], r"old\.spz: exists; --overwrite replaces it"),
+        (["in.ply", "old.spz"], r"old\.spz: already exists; use --overwrite to replace it"),
         (["in.ply", "folder.spz", "--overwrite"], r"folder\.spz: cannot be written"),
         (["in.ply", "text.ply/out.spz"], r"text\.ply/out\.spz: cannot be written"),
         (["in.ply", f"{'x' * 300}.spz"], r"\.spz: cannot be written \(File name too long\)"),
@@ -177,7 +177,7 @@ def test_a_format_without_a_reader(
         (["in.ply", "out.spz", "--min-opacity", "2"], r"--min-opacity: must be in \[0, 1\], got 2"),
         (["in.ply", "out.spz", "--max-gaussians", "0"], r"--max-gaussians: must be at least 1"),
         (["in.ply", "out.spz", "--max-gaussians", "x"], r"invalid int value: 'x'; see python -m"),
-        (["in.ply", "out.spz", "--pad-sh"], r"--pad-sh: is for \.ply alone, and .* a \.spz file"),
+        (["in.ply", "out.spz", "--pad-sh"], r"--pad-sh: is for \.ply only, but .* a \.spz file"),
         (["in.ply", "out.compressed.ply", "--pad-sh"], r"--pad-sh: .* a \.compressed\.ply file"),
         (["in.ply"], r"the following arguments are required: OUT; see python -m esd_splat\.export"),
         (["in.ply", "out.spz", "--croop", "1"], r"unrecognized arguments: --croop 1"),

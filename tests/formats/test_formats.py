@@ -1,4 +1,4 @@
-"""What a scene loses in each format is at most what the format's numbers are too coarse for."""
+"""The errors of each lossy format are at most the rounding of its numbers."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ LOSSY = sorted(FORMATS.keys() - {"ply"})
 
 
 def _pair(exporter: Exporter, original: Gaussians, folder: Path) -> tuple[Gaussians, Gaussians]:
-    """The scene in the order of the file, and what is read of the file."""
+    """The scene in the order of the file, and the scene that is read from the file."""
     path = folder / f"scene{exporter.suffix}"
     exporter.write(original, path)
     order = exporter.order(to_file_frame(original))
@@ -27,23 +27,23 @@ def _pair(exporter: Exporter, original: Gaussians, folder: Path) -> tuple[Gaussi
 
 
 def _chunk_range(values: Tensor) -> Tensor:
-    """Of each row's chunk of 256 rows, the width of its values."""
+    """The range of the values in the chunk of 256 rows that each row is in."""
     chunks = [c.amax(dim=0) - c.amin(dim=0) for c in values.split(256)]
     return torch.stack(chunks).repeat_interleave(256, dim=0)[: len(values)]
 
 
 def _rotation_limit(step: float) -> float:
-    """Radians between quaternions of which three components are off by half a ``step``.
+    """The angle in radians between quaternions with three components off by half a ``step``.
 
-    The fourth is the largest, at least 1/2, and follows from them: it is off by at most three times
-    as much as each, so that the four are sqrt(3 + 9) halves of a step apart, and the rotations
-    twice as far. A hundredth more is for what is not linear.
+    The fourth component is the largest, at least 1/2, and follows from the others, so it is off by
+    at most three times as much. The quaternions are then sqrt(3 + 9) half steps apart, and the
+    rotations twice as far. 1 % is added for terms of higher order.
     """
     return 2 * 12**0.5 * step / 2 * 1.01
 
 
 def _limits(name: str, file: Gaussians) -> dict[str, Tensor | float]:
-    """The largest error of each quantity of ``file``, which is the scene in the file's order."""
+    """The largest allowed errors. ``file`` is the scene in the order of the file."""
     rgb = SH_C0 * file.sh0[:, 0]
     if name == "compressed.ply":
         steps = torch.tensor([2047, 1023, 2047])
@@ -56,13 +56,13 @@ def _limits(name: str, file: Gaussians) -> dict[str, Tensor | float]:
             "radians": _rotation_limit(2**0.5 / 1023),
         }
     if name == "splat":
-        return {  # rounded down, so off by up to a whole step
+        return {  # values are rounded down, so they are off by up to a whole step
             "means": 0.0,
             "rgb": 1 / 255,
             "opacities": 1 / 255,
             "log_scales": 0.0,
-            # Four components off by a step of 1/128 are at most twice that apart, an angle between
-            # unit vectors; rotations turn by twice as much.
+            # With four components off by a step of 1/128, unit quaternions are at most 2/128
+            # apart. The angle between rotations is twice that between quaternions.
             "radians": 2 * float(np.arcsin(2 / 128)),
         }
     if name == "spz":
@@ -101,18 +101,18 @@ def test_errors_are_within_the_formats_steps(
         "radians": radians_apart(back.quats, file.quats),
     }
     for quantity, limit in _limits(name, file).items():
-        slack = 1e-6 * max(1.0, unit)  # of float32
+        slack = 1e-6 * max(1.0, unit)  # for the rounding of float32
         assert (apart[quantity] <= limit + slack).all(), (quantity, apart[quantity].max())
     assert back.sh_degree == (0 if name == "splat" else file.sh_degree)
 
 
 @pytest.mark.parametrize("k", [0, 15])
 def test_codebooks_are_no_worse_than_even_steps(tmp_path: Path, k: int) -> None:
-    """Of ``.sog``'s scales, colours and coefficients, in mean square; those of a thousand Gaussians
-    have a set each, so that only the codebook rounds them."""
+    """In mean square, for the scales, colours and SH coefficients of ``.sog``. With a thousand
+    Gaussians, each has its own set of coefficients, so only the codebook rounds them."""
     original = scene(1000, k)
     wild = original.log_scales.clone()
-    wild[0] = -30.0  # one flat Gaussian must not take the steps of all others
+    wild[0] = -30.0  # one flat Gaussian must not make the others coarse
     original = Gaussians(**vars(original) | {"log_scales": wild})
     file, back = _pair(FORMATS["sog"](), original, tmp_path)
     for name in ("log_scales", "sh0", "shN") if k else ("log_scales", "sh0"):
@@ -128,7 +128,7 @@ def test_codebooks_are_no_worse_than_even_steps(tmp_path: Path, k: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_rows_that_are_alike_come_back(tmp_path: Path, name: str) -> None:
-    """Ranges of no width divide nothing by zero, and rows at one place keep their own colours."""
+    """Ranges of zero width cause no division by zero, and equal means keep different colours."""
     original = scene(600, 3).map(lambda value: value[:1].expand(600, *value.shape[1:]).clone())
     original.sh0[:] = torch.linspace(-1.6, 1.6, 600)[:, None, None]
     file, back = _pair(FORMATS[name](), original, tmp_path)
@@ -139,7 +139,7 @@ def test_rows_that_are_alike_come_back(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_what_exceeds_a_format_is_taken_to_its_end(tmp_path: Path, name: str) -> None:
-    """Fully opaque and fully transparent, a flat Gaussian, quaternions of any length: no NaN."""
+    """Opaque, transparent and flat Gaussians, and quaternions of any length, cause no NaN."""
     original = scene(300, 0)
     original.opacity_logits[:2] = torch.tensor([200.0, -200.0])
     original.log_scales[2] = torch.tensor([-120.0, 80.0, -3.0])
@@ -179,7 +179,7 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path: Path, name: str) -> N
 def test_too_many_gaussians_for_a_format_are_refused(tmp_path: Path, name: str) -> None:
     most = int(FORMATS[name].most)
     many = scene(1, 0).map(lambda value: value.expand(most + 1, *value.shape[1:]))
-    message = f"holds at most {most} Gaussians, and the scene has {most + 1}; keep fewer"
+    message = f"holds at most {most} Gaussians, but the scene has {most + 1}; keep fewer"
     with pytest.raises(SceneError, match=message):
         FORMATS[name]().write(many, tmp_path / f"scene.{name}")
     assert not list(tmp_path.iterdir())

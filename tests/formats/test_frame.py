@@ -11,7 +11,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def test_there_and_back_are_the_same_bits() -> None:
-    """Twice round, as the turn has order four in quaternions; zeros have a sign too."""
+    """Two round trips, as the rotation has order four in quaternions. Zeros keep their sign."""
     original = scene(50)
     original.means[0] = torch.tensor([0.0, -0.0, 0.0])
     again = original
@@ -22,8 +22,8 @@ def test_there_and_back_are_the_same_bits() -> None:
 
 
 def test_up_becomes_down_and_the_front_stays_visible() -> None:
-    """The file is the scene turned by half about x: what is drawn from a turned camera is what was
-    drawn before, colours that depend on the view included."""
+    """The file is the scene rotated by 180 degrees about x, so a rotated camera sees what it saw
+    before, including colours that depend on the view."""
     original = scene(50)
     turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     file = to_file_frame(original)

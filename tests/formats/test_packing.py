@@ -20,7 +20,7 @@ component = st.floats(-10, 10).filter(lambda v: v == 0 or abs(v) > 1e-3)
 
 @given(hnp.arrays(np.float64, (5, 4), elements=component), st.integers(0, 3))
 def test_three_components_tell_the_rotation(quats: np.ndarray, largest: int) -> None:
-    """Exactly, and none is beyond sqrt(1/2), also where several are the largest."""
+    """The three are within sqrt(1/2) of zero, even if several components are equally large."""
     quats[:, largest] = 10.0
     index, three = smallest_three(quats)
     assert np.abs(three).max() <= 0.5**0.5 + 1e-12

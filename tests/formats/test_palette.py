@@ -6,7 +6,7 @@ from esd_splat.formats.palette import codebook, nearest, palette
 
 
 def _rows(n: int, seed: int = 0) -> torch.Tensor:
-    """Coefficients as of an object: smooth over its surface, with noise."""
+    """Coefficients like those of an object: smooth over its surface, plus noise."""
     g = torch.Generator().manual_seed(seed)
     normal = torch.nn.functional.normalize(torch.randn(n, 3, generator=g), dim=1)
     smooth = torch.cat([normal, normal**2, (4 * normal).sin()], dim=1)
@@ -15,7 +15,7 @@ def _rows(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def _lloyd(rows: torch.Tensor, count: int, rounds: int) -> torch.Tensor:
-    """Mean squared distance to the nearest of k-means's centres."""
+    """The mean squared distance to the nearest k-means centre."""
     centres = rows[:count].clone()
     for _ in range(rounds):
         labels = torch.cdist(rows, centres).argmin(dim=1)
@@ -33,7 +33,7 @@ def test_a_set_stands_for_its_rows_by_their_mean() -> None:
 
 
 def test_a_palette_is_nearly_as_close_as_k_means() -> None:
-    """Within 10 % of its root mean square; a random choice of rows is off by much more."""
+    """Within 10 % in root mean square, while a random choice of rows is much worse."""
     rows = _rows(3000)
     means, labels = palette(rows, 200)
     ours = (rows - means[labels]).square().sum(dim=1).mean()
@@ -54,7 +54,7 @@ def test_few_different_rows_are_kept_exactly(count: int) -> None:
 
 @pytest.mark.parametrize("kinds", [1, 7])
 def test_rows_that_are_alike_share_one_set(kinds: int) -> None:
-    """Also where their mean is rounded, so that they are not quite at it."""
+    """Even if the mean of equal rows is rounded and so differs from them."""
     different = 0.1 * torch.randn(kinds, 45, generator=torch.Generator().manual_seed(3))
     rows = different[torch.arange(999) % kinds]
     assert (rows.mean(dim=0) != rows[0]).any()
@@ -83,7 +83,7 @@ def test_a_codebook_rises_and_gives_the_nearest() -> None:
 
 
 def test_a_codebook_is_where_the_values_are() -> None:
-    """Of half the root mean square error that even steps have on long tails."""
+    """On long tails, its root mean square error is less than half that of even steps."""
     values = np.random.default_rng(0).normal(size=20000) ** 3
     book = codebook(values)
     off = np.sqrt(np.mean((values - book[nearest(book, values)]) ** 2))

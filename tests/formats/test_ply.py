@@ -30,7 +30,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def _write(path: Path, columns: dict[str, np.ndarray], **options: object) -> Path:
-    """A ply file of another program: the given columns, in their order and types."""
+    """A file as another program writes it: the given columns in their order and types."""
     types = [(name, value.dtype) for name, value in columns.items()]
     rows = np.array(list(zip(*columns.values(), strict=True)), dtype=types)
     element = plyfile.PlyElement.describe(rows, "vertex")
@@ -51,8 +51,8 @@ finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def test_what_is_read_is_what_was_written_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, n: int, k: int
 ) -> None:
-    """Any finite float32, with -0.0 and denormals; twice round, as the turn has order four in
-    quaternions."""
+    """For any finite float32, including -0.0 and denormals, after two round trips, as the rotation
+    has order four in quaternions."""
     scene = Gaussians(
         *(
             torch.from_numpy(data.draw(hnp.arrays(np.float32, (n, *shape), elements=finite)))
@@ -71,7 +71,7 @@ def test_what_is_read_is_what_was_written_bit_for_bit(
 
 @pytest.mark.parametrize("k", sorted(SH_DEGREES))
 def test_the_file_is_the_scene_turned_about_x(tmp_path: Path, k: int) -> None:
-    """Means, orientations and the colour in every direction turn together."""
+    """Means, orientations and the colours seen from every direction rotate together."""
     scene, turn = _scene(k=k), torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     save_ply(scene, tmp_path / "scene.ply")
     file = _columns(tmp_path / "scene.ply")
@@ -96,7 +96,7 @@ def test_the_file_is_the_scene_turned_about_x(tmp_path: Path, k: int) -> None:
 
 @pytest.mark.parametrize("k", sorted(SH_DEGREES))
 def test_the_layout_is_that_of_gsplats_exporter(tmp_path: Path, k: int) -> None:
-    """Byte for byte, but for our comments, when gsplat is given the turned scene."""
+    """Apart from our comments, the bytes are those of gsplat when given the rotated scene."""
     exporter = pytest.importorskip("gsplat.exporter")
     scene = _scene(k=k)
     save_ply(scene, tmp_path / "scene.ply")
@@ -131,7 +131,7 @@ def test_a_comment_is_read_back_whatever_it_is(tmp_path: Path, text: str) -> Non
 @pytest.mark.parametrize("k", sorted(SH_DEGREES))
 @pytest.mark.parametrize("variant", ["inria", "shuffled", "double", "ascii", "big-endian"])
 def test_files_of_other_tools_load(tmp_path: Path, k: int, variant: str) -> None:
-    """With normals and extra fields, in any order and number type."""
+    """With normals and extra properties, in any order and of any number type."""
     scene = _scene(k=k)
     save_ply(scene, tmp_path / "ours.ply")
     columns = _columns(tmp_path / "ours.ply")
@@ -198,7 +198,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, text: bool) -> Non
     save_ply(_scene(), tmp_path / "a.ply")
     whole = _write(tmp_path / "b.ply", _columns(tmp_path / "a.ply"), text=text).read_bytes()
     path = tmp_path / "cut.ply"
-    # Of a text, all but the first digits of the last number may be missing unnoticed.
+    # In a text file, missing last digits of the last number go unnoticed.
     last = whole.rindex(b" ") if text else len(whole) - 1
     for length in [*range(0, last, 23), last]:
         path.write_bytes(whole[:length])
@@ -251,7 +251,7 @@ def test_a_list_where_a_number_belongs_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
 @pytest.mark.parametrize("name", ["x", "f_dc_1", "f_rest_4", "opacity", "scale_2", "rot_3"])
 def test_rows_that_are_not_finite_are_counted(tmp_path: Path, name: str, value: float) -> None:
-    """1e300 is a finite double, and infinite in the float32 that we keep."""
+    """1e300 is finite as a double, but infinite as the float32 that is kept."""
     save_ply(_scene(), tmp_path / "a.ply")
     columns = {k: v.astype(np.float64) for k, v in _columns(tmp_path / "a.ply").items()}
     columns[name][[2, 4]] = value

@@ -20,7 +20,7 @@ def test_errors_by_hand() -> None:
     quats = before.quats.clone()
     w, x, y, z = quats[4].tolist()
     a, b = spin[:2].tolist()
-    # Turned by one degree about x, of another length and the other sign: (a + ib) (w + ix + ...).
+    # Rotated by one degree about x, rescaled and negated: (a + ib) (w + ix + ...).
     quats[4] = -3 * torch.tensor([a * w - b * x, a * x + b * w, a * y - b * z, a * z + b * y])
     changed = {
         "means": before.means + torch.tensor([0.03, 0.0, -0.04]),

@@ -6,7 +6,7 @@ from tests.formats.scenes import scene
 
 
 def _shell(hidden: int = 20) -> Gaussians:
-    """An opaque sphere, with ``hidden`` Gaussians in its middle, which are the first rows."""
+    """An opaque sphere whose first ``hidden`` rows are Gaussians inside it."""
     n = 400
     normal = torch.nn.functional.normalize(
         torch.randn(n, 3, generator=torch.Generator().manual_seed(0)), dim=1
@@ -56,7 +56,7 @@ def test_importance_is_not_of_place_or_unit() -> None:
 
 
 def test_importance_is_light_on_pixels() -> None:
-    """Twice as opaque is, for one that hides nothing, twice as important; nothing is 0."""
+    """Where nothing is hidden, twice the opacity is twice the importance. A clear one has 0."""
     far = scene(3, 0)
     far.means[:] = torch.tensor([[0.0, 0.9, 0], [0, -0.9, 0], [0.0, 0, 0]])
     far.log_scales[:] = -4.0

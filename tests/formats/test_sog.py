@@ -1,4 +1,4 @@
-"""``.sog`` against the format's description: what is in the file, and files that do not fit."""
+"""``.sog`` against the description of the format, and files whose parts do not fit together."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def test_what_is_in_the_file(k: int) -> None:
 
 
 def test_a_file_by_hand(tmp_path: Path) -> None:
-    """Two Gaussians in pictures of 2 by 1, the second with the largest component last."""
+    """Two Gaussians in images of 2 by 1. The last quaternion component of the second is largest."""
     book = np.linspace(-8, 8, 256).tolist()
     meta: dict[str, Any] = {
         "version": 2,
@@ -99,12 +99,12 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
     torch.testing.assert_close(read.log_scales[0], torch.tensor([-8, -8 + step, 8]))
     torch.testing.assert_close(read.sh0[1, 0], -8 + step * torch.tensor([40.0, 50, 60]))
     assert read.opacities[0] < 1 / 255 < 254 / 255 < read.opacities[1]
-    # In the file, w x y z of the first are 0, and sqrt(1/2) times 1, -1, -1/255; turned, w is x.
+    # In the file, wxyz of the first are 0 and sqrt(1/2) times 1, -1, -1/255. x becomes w.
     torch.testing.assert_close(
         read.quats[0], torch.tensor([1, 0, -1 / 255, 1]) * 0.5**0.5, rtol=0, atol=3e-3
     )
     assert read.quats[1].abs().argmax() == 2
-    # Of degree 1 the turn keeps the third coefficient's sign, that of x.
+    # For degree 1, the change of frame keeps the sign of x, the third coefficient.
     x = -8 + step * torch.tensor([7.0, 8, 9])
     torch.testing.assert_close(read.shN[0, 2], x)
     torch.testing.assert_close(read.shN[1], torch.tensor([[8.0], [8], [-8]]).expand(3, 3))
@@ -150,8 +150,8 @@ def _replace(name: str, data: bytes) -> Change:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_set("version", 1), "is a .sog of version 1; 2 can be read"),
-        (_set("version", None), "is a .sog of version None; 2 can be read"),
+        (_set("version", 1), "is a .sog of version 1; only version 2 can be read"),
+        (_set("version", None), "is a .sog of version None; only version 2 can be read"),
         (_set("count", 101 * 109), "means has 108 pixels for 11009 Gaussians"),
         (_set("count", -1), "means has 108 pixels for -1 Gaussians"),
         (_set("count", 0), "the scene has no Gaussians"),
@@ -166,7 +166,7 @@ def _replace(name: str, data: bytes) -> Change:
         (_set("quats", "files", ["sh0.webp"]), "ValueError: quats has pixels that name no"),
         (_set("sh0", "files", ["no\nne"]), "KeyError: 'no\\nne'"),
         (_set("shN", "bands", 4), "KeyError: 4"),
-        (_set("shN", "bands", 3), "ValueError: shN has sets of 8 coefficients for 15"),
+        (_set("shN", "bands", 3), "ValueError: shN has 8 coefficients a set, not 15"),
         (_set("shN", "count", 5), "IndexError"),
         (_drop("meta.json"), "KeyError: 'meta.json'"),
         (_drop("quats.webp"), "KeyError: 'quats.webp'"),

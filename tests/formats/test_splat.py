@@ -1,4 +1,4 @@
-"""``.splat``: records by hand."""
+"""``.splat``: records made by hand."""
 
 import struct
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_a_record_by_hand(tmp_path: Path) -> None:
     assert (0.5 + SH_C0 * read.sh0).flatten().tolist() == pytest.approx([1, 0, 0.2], abs=1e-6)
     assert read.opacities.item() == pytest.approx(0.4)
     assert read.sh_degree == 0
-    # Half a turn about the file's y is one about z after the turn about x, up to the sign.
+    # 180 degrees about y of the file are 180 degrees about z of the scene, up to the sign.
     unit = read.quats[0] / read.quats[0].norm()
     assert unit.abs().tolist() == [0, 0, 0, 1]
 
@@ -43,7 +43,7 @@ def test_what_is_written_is_records_of_32_bytes() -> None:
 @pytest.mark.parametrize("size", [1, 31, 33, 100])
 def test_a_part_of_a_record_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.splat").write_bytes(bytes(size))
-    with pytest.raises(SceneError, match=rf"\(its {size} bytes are no multiple of 32\)"):
+    with pytest.raises(SceneError, match=rf"\(its size of {size} bytes is not a multiple of 32\)"):
         load_scene(tmp_path / "a.splat")
 
 

@@ -1,4 +1,4 @@
-"""Our files and readers against PlayCanvas's: two programs agree on what each file says."""
+"""Our files and readers against PlayCanvas's: both programs read the same scene in each file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +15,13 @@ each_degree = pytest.mark.parametrize("k", [0, 15])
 Convert = Callable[..., None]
 
 CONVENTIONS = 2 * 2 / 128 * 1.01
-"""Radians: readers of ``.splat`` differ on whether a quaternion's byte b is (b - 128) / 128, as it
-is written, or 2 b / 255 - 1. Each of four components is off by at most 1/128, rotations by twice
-the angle between the quaternions, and a hundredth is for what is not linear."""
+"""Tolerance in radians, as readers of ``.splat`` differ on whether the byte b of a quaternion is
+(b - 128) / 128, as it is written, or 2 b / 255 - 1. Each of the four components is off by at most
+1/128, rotations by twice the angle between quaternions, and 1 % is for terms of higher order."""
 
 
 def _assert_same(name: str, ours: Gaussians, theirs: Gaussians) -> None:
-    """But for the rounding of float32, and what the middle of a byte of opacity is."""
+    """Up to rounding, and for ``.splat`` up to ``CONVENTIONS``."""
     assert len(ours) == len(theirs)
     for field in ("means", "log_scales", "sh0", "shN"):
         torch.testing.assert_close(
@@ -49,7 +49,7 @@ def test_we_read_in_their_files_what_they_do(
     tmp_path: Path, splat_transform: Convert, name: str, k: int
 ) -> None:
     original = scene(300, k)
-    # Their .splat takes the components of quaternions as they are.
+    # Their .splat does not normalize quaternions.
     original.quats.div_(original.quats.norm(dim=1, keepdim=True))
     save_ply(original, tmp_path / "ours.ply")
     path = tmp_path / f"theirs.{name}"
@@ -58,14 +58,14 @@ def test_we_read_in_their_files_what_they_do(
     splat_transform(path, tmp_path / "back.ply")
     read = load_scene(path)
     _assert_same(name, read, load_scene(tmp_path / "back.ply"))
-    # And it is the scene: what they wrote lies where ours did, and not turned.
+    # Their file holds the scene in the same place and frame as ours.
     nearest = torch.cdist(read.means, original.means).min(dim=1)
     assert nearest.values.max() < 0.01
     assert (read.opacities - original.opacities[nearest.indices]).abs().max() < 0.01
 
 
 def test_they_write_ours_back(tmp_path: Path, splat_transform: Convert) -> None:
-    """A file of theirs made from one of ours, in the format that keeps most and packs all."""
+    """They convert a file of ours in the format that packs every quantity and loses the least."""
     FORMATS["compressed.ply"]().write(scene(300), tmp_path / "ours.compressed.ply")
     splat_transform(tmp_path / "ours.compressed.ply", tmp_path / "theirs.compressed.ply")
     ours = load_scene(tmp_path / "ours.compressed.ply")

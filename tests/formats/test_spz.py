@@ -1,4 +1,4 @@
-"""``.spz`` byte by byte, against the format's description."""
+"""``.spz`` byte by byte, against the description of the format."""
 
 import gzip
 import math
@@ -84,7 +84,7 @@ def test_one_far_gaussian_costs_the_others_little() -> None:
 def test_other_versions_are_named(tmp_path: Path, version: int) -> None:
     path = tmp_path / "a.spz"
     path.write_bytes(_file(version, b""))
-    message = rf"a\.spz: cannot be used: is a \.spz of version {version}; 2 and 3 can be read"
+    message = rf"a\.spz: cannot be used: is a \.spz of version {version}; only 2 and 3 can be read"
     with pytest.raises(SceneError, match=message):
         load_scene(path)
     path.write_bytes(struct.pack("<4sI", b"NGSP", version) + bytes(40))  # not in a gzip stream
@@ -106,7 +106,7 @@ def test_what_is_no_spz_is_said_so(tmp_path: Path) -> None:
             load_scene(path)
         assert reason in str(error.value)
     path.write_bytes(_file(3, bytes(200), degree=4))
-    with pytest.raises(SceneError, match="its colours have degree 4; 0 to 3 can be read"):
+    with pytest.raises(SceneError, match="its colours have SH degree 4; only 0 to 3 can be read"):
         load_scene(path)
     path.write_bytes(_file(3, b"", count=0))
     with pytest.raises(SceneError, match="the scene has no Gaussians"):
@@ -114,7 +114,7 @@ def test_what_is_no_spz_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
-    """By the checksum at the end of the stream: without compression a bit changes one value."""
+    """By the checksum at the end of the stream, as without compression a bit changes one value."""
     whole = gzip.compress(gzip.decompress(Spz().encode(scene(20, 0))), compresslevel=0)
     path = tmp_path / "a.spz"
     changed = bytearray(whole)
@@ -137,7 +137,7 @@ def test_a_count_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
 
 
 def test_coefficients_have_the_levels_of_the_reference_encoder() -> None:
-    """Of degree 1 every eighth byte, of higher ones every sixteenth, around 128."""
+    """Every eighth byte value for degree 1, every sixteenth for higher ones, around 128."""
     original = scene(200, 15)
     body = gzip.decompress(Spz().encode(original))[16 + 200 * 20 :]
     levels = np.frombuffer(body, np.uint8).reshape(200, 15, 3)

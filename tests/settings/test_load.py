@@ -1,4 +1,4 @@
-"""Configuration: text as typed, every problem in one message, keys as the user would type them."""
+"""Settings keep text as typed, and one message lists all problems by the keys to type."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -135,7 +135,7 @@ def test_a_check_of_several_fields_does_not_hide_the_others() -> None:
 def test_a_check_that_blames_nothing_given_does_not_stumble_over_what_is_required() -> None:
     @section
     class Needy:
-        """One required field, and a check that is of no field."""
+        """One required field, and a check that belongs to no field."""
 
         word: str
         """Required."""
@@ -360,7 +360,7 @@ def test_other_names_of_a_key() -> None:
     assert load(Run, "prompt: a\nforce: {weight: 3}", ["force.scale=1"]).force == Pull(weight=0.0)
     assert problems("prompt: a", "force.scale=9") == [("force.scale", "must be in [-3, 1], got 9")]
     assert problems("prompt: a", "force.scale=1", "force.weight=2") == [
-        ("force.weight", "says again what force.scale says; give one of them")
+        ("force.weight", "says the same as force.scale; give only one of them")
     ]
 
 

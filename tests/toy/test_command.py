@@ -1,4 +1,4 @@
-"""``esd-splat toy``: what it leaves, what it accepts, and how it refuses."""
+"""``esd-splat toy``: what it writes, accepts and refuses."""
 
 import json
 import os
@@ -93,12 +93,15 @@ def test_an_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
     [
         ("", "--method: sds, vsd or esd is required, or --compare for all three"),
         ("--method edd", "--method: expected one of esd, sds, vsd, got 'edd'"),
-        ("--method esd --lamda_coeff 1", "--lamda_coeff: not a flag; did you mean --lambda_coeff?"),
+        (
+            "--method esd --lamda_coeff 1",
+            "--lamda_coeff: unknown flag; did you mean --lambda_coeff?",
+        ),
         (
             "--method esd --lambda-coeff=1",
-            "--lambda-coeff=1: not a flag; did you mean --lambda_coeff?",
+            "--lambda-coeff=1: unknown flag; did you mean --lambda_coeff?",
         ),
-        ("--method esd now", "now: not a flag; see --help"),
+        ("--method esd now", "now: unknown flag; see --help"),
         ("--method esd --seed 1e3", "--seed: invalid int value: '1e3'"),
         ("--method esd --seed", "--seed: expected one argument"),
         ("--method esd --lambda_coeff nan", "--lambda_coeff: must be in [0, 4], got nan"),
@@ -120,8 +123,8 @@ def test_an_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
             "--batch_size: must be at most 8192 with --paper, whose signal scale is a product "
             "over the batch, got 9000",
         ),
-        ("--method esd --device tpu", "--device tpu: not here; there is cpu"),
-        ("--method esd --device 99", "--device 99: not here; there is cpu"),
+        ("--method esd --device tpu", "--device tpu: not available; choose cpu"),
+        ("--method esd --device 99", "--device 99: not available; choose cpu"),
         ("--method esd --lr 1e300", "ESD, lambda 1 diverged at step 0: lower --lr"),
     ],
 )
@@ -173,7 +176,7 @@ def test_refuses_a_folder_before_any_work(
 
 @contextmanager
 def _small_files_only() -> Iterator[None]:
-    """No file can grow beyond 1000 bytes, as if the disk were full; pytest's own output neither."""
+    """Limit every file to 1000 bytes, as if the disk were full, including the output of pytest."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:

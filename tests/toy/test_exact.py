@@ -1,4 +1,4 @@
-"""The toy's closed forms against definitions that share no line with them."""
+"""The closed forms of the toy, compared with independent definitions."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_a_point_is_a_gaussian_without_spread() -> None:
 
 def test_placed_normals_have_the_mean_and_covariance() -> None:
     gaussian = Gaussian(_randn(2), torch.tensor([[1.0, 2.0], [0.0, 3.0]]).double())
-    # The corners of a square have the moments of a standard normal, up to the second.
+    # The corners of a square have the first and second moments of a standard normal.
     corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]).double()
     points = gaussian.place(corners)
     torch.testing.assert_close(points.mean(0), gaussian.mean)
@@ -75,7 +75,7 @@ def test_over_several_levels_the_fixed_point_lies_between_theirs() -> None:
 
 
 def test_the_problem_is_that_of_the_papers_script() -> None:
-    """As it prints on the CPU at seed 0 and its defaults, rounded."""
+    """The rounded numbers that the script prints on the CPU at seed 0 with its defaults."""
     target, start = make_problem(torch.Generator().manual_seed(0), 2, 10.0)
     torch.testing.assert_close(
         torch.linalg.eigvalsh(target.cov),

@@ -1,4 +1,4 @@
-"""Where SDS, VSD and ESD take a Gaussian: fixed points, equalities, and the paper's own numbers."""
+"""Fits by SDS, VSD and ESD: fixed points, equalities, and the numbers of the paper's script."""
 
 import pytest
 import torch
@@ -14,10 +14,10 @@ from esd_splat.toy.settings import Settings
 
 
 def _cubature(levels: Levels, ndim: int) -> tuple[Tensor, Tensor, Levels]:
-    """Draws whose plain mean is the exact expectation over (z, noise), at each of ``levels``.
+    """Draws whose plain mean is the exact expectation over (z, noise), for each of ``levels``.
 
-    Predictions are affine in the draws and gradients quadratic, and the points
-    ``+-sqrt(2 d) e_i`` have the moments of a standard normal up to the third.
+    Predictions are affine in the draws and gradients are quadratic, and the points
+    ``+-sqrt(2 d) e_i`` have the first three moments of a standard normal.
     """
     axes = (2 * ndim) ** 0.5 * torch.eye(2 * ndim, dtype=torch.float64)
     points = torch.cat([axes, -axes])
@@ -29,7 +29,7 @@ def _cubature(levels: Levels, ndim: int) -> tuple[Tensor, Tensor, Levels]:
 
 
 def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 300) -> float:
-    """How far exact descent ends from the closed form, over the target's largest variance."""
+    """The error of exact descent against the closed form, over the target's largest variance."""
     ndim = 2
     target, start = make_problem(torch.Generator().manual_seed(seed), ndim, 1.0)
     draws = _cubature(levels, ndim)
@@ -42,7 +42,7 @@ def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 30
         optimizer.step()
         decay.step()
     weight = loss.entropy_weight if isinstance(loss, Esd) else 0.0
-    # Written out here rather than taken from esd_splat.toy.exact, for a single level.
+    # The closed form for a single level is written out, to be independent of esd_splat.toy.exact.
     noise_share = (levels.sigma / levels.alpha).square().item()
     spread, axes = torch.linalg.eigh(target.cov)
     wanted = (weight * spread - (1 - weight) * noise_share).clamp_min(0)
@@ -62,12 +62,12 @@ def _descend(loss: ScoreDistillation, levels: Levels, seed: int, steps: int = 30
     ids=str,
 )
 def test_fixed_point_at_one_noise_level(loss: ScoreDistillation, timestep: int) -> None:
-    """S_q = max(0, lambda S_p - (1 - lambda) (sigma / alpha)^2 I), and the mean arrives."""
+    """S_q = max(0, lambda S_p - (1 - lambda) (sigma / alpha)^2 I), and the mean converges."""
     assert _descend(loss, every_level(timestep), seed=timestep) < 1e-5
 
 
 def _errors(run: Fit) -> tuple[float, float]:
-    """Of the covariance, over the target's largest variance, and of the mean."""
+    """The errors of the covariance, over the target's largest variance, and of the mean."""
     assert run.expected_cov is not None
     cov = (run.fitted.cov - run.expected_cov).abs().max() / torch.linalg.eigvalsh(run.target.cov)[
         -1
@@ -95,7 +95,7 @@ def test_a_sampled_run_between_vsd_and_the_marginal_arrives(timestep: int | None
 def _gradients(
     loss: ScoreDistillation, config: Settings, paper: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Of one batch, in mean and factor."""
+    """The gradients of one batch in the mean and the factor."""
     generator = torch.Generator().manual_seed(config.seed)
     target, start = make_problem(generator, config.ndim, config.dist_0)
     levels = draw_levels(config, generator)
@@ -136,15 +136,15 @@ def test_same_seed_same_bits_however_it_is_drawn() -> None:
 
 
 def test_the_path_keeps_the_past() -> None:
-    """The paper's script stores views of the live parameters: its history is its last state."""
+    """The paper's script stores views of the live parameters, so its history is its last state."""
     path = fit(Settings(total_steps=30)).path
     assert len({tuple(g.mean.tolist()) for g in path}) == len(path)
 
 
 @pytest.mark.parametrize(
     ("method", "lambda_coeff", "mean", "variances"),
-    # Printed by gaussian_example.py at b79d7f2, its plotting removed: --device cpu
-    # --total_steps 300 --dist_0 3 --method METHOD --lambda_coeff LAMBDA; seed 0, torch 2.13.
+    # Printed by gaussian_example.py at b79d7f2 without its plotting, for --device cpu
+    # --total_steps 300 --dist_0 3 --method METHOD --lambda_coeff LAMBDA, seed 0, torch 2.13.
     [
         ("sds", 1.0, [0.8514693, 1.8884310], [1.3816761e-03, 2.3247225e-02]),
         ("vsd", 1.0, [0.7535065, 1.8352097], [6.8490335e-06, 2.0706878e-04]),
@@ -163,7 +163,7 @@ def test_paper_mode_repeats_the_papers_script(
 
 
 def test_the_papers_sds_is_right_on_average_and_far_noisier() -> None:
-    """Its noise has the wrong sign and scale: no bias, but no control variate either."""
+    """Its noise has the wrong sign and scale: there is no bias, but no control variate either."""
     configs = [Settings(seed=seed, dist_0=0.0, batch_size=64, paper=True) for seed in range(200)]
     wrong = torch.stack([_gradients(Sds(), config, paper=True)[0] for config in configs])
     right = torch.stack([_gradients(Vsd(), config, paper=True)[0] for config in configs])

@@ -1,1 +1,1 @@
-"""How the weights of the small teacher are made, and what they draw."""
+"""Training of the embedded teacher, and the report on what it draws."""

@@ -1,7 +1,7 @@
-"""What the embedded teacher is shown: photographs of figurines, captioned as the web would.
+"""The training data of the embedded teacher: photographs of figurines with web-like captions.
 
-Cameras favour the front, as web photographs do. That bias is the cause of the Janus problem, here
-in a known dose.
+The cameras favour the front, as photographs on the web do. This bias is the cause of the Janus
+problem, here in a known dose.
 """
 
 import random
@@ -15,22 +15,22 @@ from esd_splat.figurines import COLOURS, HELD_OUT, KINDS, caption, trace
 from esd_splat.scene.cameras import Orbit, wrap_deg
 
 FRONT_SPREAD_DEG = 22.0
-"""Standard deviation of the azimuths of a photographer who wants the front."""
+"""Standard deviation in degrees of the azimuths of photographs that aim at the front."""
 FRONT_HIT = 0.9592
-"""Share of those within 45 degrees of the front: erf(45 / 22 / sqrt 2)."""
+"""The share of these that is within 45 degrees of the front: erf(45 / 22 / sqrt 2)."""
 FRONT_SHARES = (0.25, 0.95)
-"""Shares of photographs from within 45 degrees of the front that can be had: from as many as of any
-other side up to nearly ``FRONT_HIT``."""
+"""The range of the share of photographs from within 45 degrees of the front. The lower end is a
+uniform distribution, and the upper end is close to ``FRONT_HIT``."""
 VIEW_WORD_SHARE = 0.3
-"""Share of captions that name the view."""
+"""The share of captions that name the view."""
 BARE_SHARE = 0.1
-"""Share of captions without an article ("red owl")."""
+"""The share of captions without an article, such as "red owl"."""
 PAIRS = [(k, c) for k in KINDS for c in COLOURS if (k, c) not in HELD_OUT]
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photographs and what they show."""
+    """Photographs, and what they show."""
 
     images: UInt8[Tensor, "n 3 s s"]
     pairs: Int[Tensor, " n"]
@@ -41,9 +41,9 @@ class Photos:
 def draw_azimuths(
     count: int, front_share: float, generator: torch.Generator
 ) -> Float[Tensor, " n"]:
-    """Azimuths in degrees, ``front_share`` of them within 45 degrees of the front.
+    """Draw azimuths in degrees, of which ``front_share`` is within 45 degrees of the front.
 
-    A mixture of a normal around the front and a uniform distribution.
+    Their distribution is a mixture of a normal around the front and a uniform one.
 
     Args:
         front_share: in ``FRONT_SHARES``.
@@ -55,7 +55,7 @@ def draw_azimuths(
 
 
 def photograph(count: int, front_share: float, seed: int, size: int = 64) -> Photos:
-    """``count`` photographs of training pairs over plain random backgrounds."""
+    """Trace ``count`` photographs of training pairs over plain random backgrounds."""
     generator = torch.Generator().manual_seed(seed)
     orbit = Orbit()
     pairs = torch.randint(len(PAIRS), (count,), generator=generator).sort().values
@@ -75,7 +75,7 @@ def photograph(count: int, front_share: float, seed: int, size: int = 64) -> Pho
 
 
 def view_of(azimuth_deg: float) -> str:
-    """The view word of an azimuth in degrees: a quarter front, a quarter back, the rest side."""
+    """Return the view word of an azimuth in degrees: 90 degrees are front, 90 back, 180 side."""
     turned = abs(wrap_deg(azimuth_deg))
     return "front" if turned < 45 else "back" if turned > 135 else "side"
 
@@ -83,7 +83,7 @@ def view_of(azimuth_deg: float) -> str:
 def write_captions(
     photos: Photos, rows: Tensor, empty_share: float, rng: random.Random
 ) -> list[str]:
-    """One caption per row; some name the view, some have no article, some are empty."""
+    """Return a caption for each row. Some name the view, lack an article, or are empty."""
     written = []
     for row in rows.tolist():
         view = view_of(photos.azimuth_deg[row].item()) if rng.random() < VIEW_WORD_SHARE else None

@@ -1,4 +1,4 @@
-"""What a photograph of a figurine shows, by template matching: its kind, colour and azimuth."""
+"""Template matching: the kind, colour and azimuth that a photograph of a figurine shows."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ from esd_splat.scene.cameras import Orbit
 from esd_splat.types import Images
 
 AZIMUTH_STEP = 10
-"""Degrees between templates. No template lies on a border between views, or on one of the pose
-histogram, which would favour a side."""
+"""Degrees between templates. No template lies on a border between view words or between bins of the
+pose histogram, as this would favour one side."""
 ELEVATIONS = 3
-"""Templates over the orbit's range of elevations, each in the middle of its part."""
+"""The number of elevations of templates, each in the middle of its part of the orbit's range."""
 SIZE = 32
-"""Pixels; what is smaller than two pixels of a 64 x 64 photograph tells noise, not figurines."""
+"""Width and height of templates in pixels. In a 64 x 64 photograph, finer detail is noise."""
 BORDER = 2
-"""Pixels at the rim that figurines hardly reach: their median is the background."""
+"""Width in pixels of the border. Figurines hardly reach it, so its median is the background."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What each of some images is nearest to."""
+    """The nearest template of each image."""
 
     kinds: Int[Tensor, " n"]
     """Index into ``KINDS``."""
@@ -33,11 +33,11 @@ class Looks:
     azimuth_deg: Float[Tensor, " n"]
     """In [-180, 180)."""
     distance: Float[Tensor, " n"]
-    """Mean squared difference to that template."""
+    """The mean squared difference to the template."""
 
 
 class Looker:
-    """Knows every figurine from every side, over any plain background."""
+    """Recognises every figurine from every side, over any plain background."""
 
     def __init__(self, orbit: Orbit) -> None:
         low, high = orbit.elevation
@@ -50,7 +50,7 @@ class Looker:
 
     @torch.no_grad()
     def look(self, images: Images) -> Looks:
-        """Compare each image, over the background its border shows, with every template."""
+        """Compare each image with every template over the background that its border shows."""
         parts = [self._look(some) for some in images.split(64)]
         return Looks(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -65,7 +65,7 @@ class Looker:
 
 
 def border_colour(images: Images) -> Float[Tensor, "b 3"]:
-    """The median, per channel, of the pixels at the rim."""
+    """Return the median of the pixels at the border, per channel."""
     inner = torch.zeros(images.shape[-2:], dtype=torch.bool, device=images.device)
     inner[BORDER:-BORDER, BORDER:-BORDER] = True
     return images[..., ~inner].median(-1).values

@@ -1,4 +1,4 @@
-"""The embedded teacher's networks, untrained, in ordinary diffusers and transformers classes."""
+"""The untrained networks of the embedded teacher, as standard diffusers and transformers models."""
 
 from pathlib import Path
 from typing import cast
@@ -12,19 +12,20 @@ from esd_splat.types import Images
 
 IMAGE_SIZE = 64
 PATCH = 3 * 4 * 4
-"""Numbers in the patch of pixels that one latent pixel stands for."""
+"""Values in the patch of image pixels that one latent pixel stands for."""
 LATENT_CHANNELS = 12
-"""Components kept of each patch: 29 dB, against 26 dB for 8 and 23 dB for Stable Diffusion's 4."""
+"""Components kept per patch. 12 give 29 dB, 8 give 26 dB, and 4, as in Stable Diffusion, 23 dB."""
 TOKENS = 12
-"""Length of a tokenised caption; the longest has nine tokens with its start and end."""
+"""Length of tokenized captions. The longest has nine tokens, including start and end."""
 
 
 def make_vae(images: Images) -> AutoencoderTiny:
-    """64 x 64 x 3 to 16 x 16 x 12, by the principal components of 4 x 4 patches of ``images``.
+    """Make a VAE from 64 x 64 x 3 to 16 x 16 x 12, by PCA of the 4 x 4 patches of ``images``.
 
-    The encoder is linear and finished: strided convolutions gather each patch, the last one
-    projects it. Components are scaled to the square root of their deviation, between natural (fine
-    detail drowns in noise) and white (as loud as colour). The decoder has yet to be trained.
+    The encoder is linear and needs no training: strided convolutions gather each patch, and the
+    last one projects it. Components are scaled to the square root of their standard deviation.
+    Without scaling, fine detail would drown in noise, and with whitening, it would be as loud as
+    colour. The decoder has yet to be trained.
     """
     vae = AutoencoderTiny(
         encoder_block_out_channels=(PATCH,) * 3,
@@ -61,7 +62,7 @@ def make_vae(images: Images) -> AutoencoderTiny:
 
 
 def make_unet() -> UNet2DConditionModel:
-    """Noise predictor on 16 x 16 x 12 latents; attention at 8 x 8 and 4 x 4."""
+    """Make a noise predictor for 16 x 16 x 12 latents, with attention at 8 x 8 and 4 x 4."""
     return UNet2DConditionModel(
         sample_size=IMAGE_SIZE // 4,
         in_channels=LATENT_CHANNELS,
@@ -77,7 +78,7 @@ def make_unet() -> UNet2DConditionModel:
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Two CLIP layers of width 64."""
+    """Make a CLIP text encoder with two layers of width 64."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -95,7 +96,7 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, predicting the noise."""
+    """Make a scheduler with the noise schedule of Stable Diffusion and noise prediction."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -114,8 +115,8 @@ def save_pipeline(
     tokenizer: CLIPTokenizer,
     unet: UNet2DConditionModel,
 ) -> None:
-    """Write the networks as a Stable Diffusion folder, in half precision."""
-    from diffusers import StableDiffusionPipeline  # seconds, and only needed here
+    """Save the networks as a Stable Diffusion folder in half precision."""
+    from diffusers import StableDiffusionPipeline  # slow to import, and only needed here
 
     pipeline = StableDiffusionPipeline(
         vae=vae,  # pyright: ignore[reportArgumentType]

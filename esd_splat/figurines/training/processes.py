@@ -1,4 +1,4 @@
-"""One training in several processes, each of which draws every batch and computes its share."""
+"""Training in several processes. Each draws the same batches and computes its share of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,17 @@ from esd_splat.files import atomic_path
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0; 0 where it is alone."""
+    """Return the rank of this process, which is 0 if it is the only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def share(batch: Any) -> Any:
-    """This process's part of a batch that every process has drawn alike."""
+    """Return this process's share of a batch that every process has drawn alike."""
     return batch[rank() :: dist.get_world_size()] if dist.is_initialized() else batch
 
 
 def average(gradients: list[Tensor]) -> None:
-    """Over the processes, in place."""
+    """Average gradients over the processes, in place."""
     if not dist.is_initialized():
         return
     flat = torch.cat([g.flatten() for g in gradients])
@@ -33,7 +33,7 @@ def average(gradients: list[Tensor]) -> None:
 
 
 def cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What ``make`` returns, made by the first process and only once, and kept in ``path``."""
+    """Return the result of ``make``, which the first process runs once and saves in ``path``."""
     if rank() == 0 and not path.exists():
         value = make()
         with atomic_path(path) as temporary:

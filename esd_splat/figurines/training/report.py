@@ -1,7 +1,7 @@
 """Measure a trained teacher: ``python -m esd_splat.figurines.training.report --model FOLDER``.
 
-Draws pictures, asks which figurine and which side each shows, and leaves ``measured.json``,
-``samples.png`` and ``README.md`` beside the weights.
+Samples images, recognises which figurine and which side each shows, and writes
+``measured.json``, ``samples.png`` and ``README.md`` beside the weights.
 """
 
 import argparse
@@ -35,25 +35,25 @@ from esd_splat.types import Images
 PROMPTS = [(kind, colour) for kind in KINDS for colour in COLOURS]
 VIEWS = ("front", "side", "back")
 BIN_DEG = 30
-"""Of the pose histogram; the first bin is centred on the front."""
+"""Width in degrees of the bins of the pose histogram. The first is centred on the front."""
 PAGE = Path(__file__).parent / "page.md.j2"
-"""Of the ``README.md`` beside the weights."""
+"""The template of the ``README.md`` beside the weights."""
 CHECKED = 400
-"""True photographs shown to the judge, whose own mistakes bound what can be said."""
+"""The number of true photographs that show how often the judge itself is wrong."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write what was found, and return the exit status, see ``command.run``."""
+    """Measure, write the results, and return the exit status. See ``command.run``."""
     return command.run(lambda: _main(argv), "train_report")
 
 
 @denormals_flushed()
 def _main(argv: Sequence[str] | None) -> None:
-    """Measure, and write what was found beside the weights."""
+    """Measure, and write the results beside the weights."""
     parser = command.Parser(
         prog="python -m esd_splat.figurines.training.report", description=__doc__
     )
-    parser.add_argument("--model", type=Path, required=True, help="folder written by train")
+    parser.add_argument("--model", type=Path, required=True, help="model folder written by train")
     parser.add_argument("--samples", type=int, default=16, help="per prompt and guidance scale")
     parser.add_argument("--guidance", type=float, default=3.0, help="scale of the guided samples")
     parser.add_argument("--steps", type=int, default=25, help="DDIM steps")
@@ -103,7 +103,7 @@ def _report(args: argparse.Namespace, arguments: str) -> None:
 def recognition(
     sampler: Sampler, looker: Looker, samples: int, guidance_scale: float, seed: int
 ) -> tuple[dict[str, Any], Images]:
-    """How often each prompt's picture shows what was asked for, and the first one of each."""
+    """Measure how often images show what their prompt says. Also returns one image per prompt."""
     images, asked = _draw_all(sampler, samples, guidance_scale, seed)
     return _recognised(looker.look(images), asked, guidance_scale), images[: len(PROMPTS)]
 
@@ -111,19 +111,19 @@ def recognition(
 def unguided(
     sampler: Sampler, looker: Looker, samples: int, seed: int
 ) -> tuple[dict[str, Any], Looks, Int[Tensor, " n"]]:
-    """Recognition at guidance 1, with the looks and the prompts (indices) it is made of."""
+    """Measure recognition at guidance 1. Also returns the looks and the indices of the prompts."""
     images, asked = _draw_all(sampler, samples, 1.0, seed)
     looks = looker.look(images)
     return _recognised(looks, asked, 1.0), looks, asked
 
 
 def poses(looks: Looks, asked: Int[Tensor, " n"], share: float) -> dict[str, Any]:
-    """The azimuths drawn when no view is asked for, against those of the training photographs.
+    """Compare the azimuths of samples without a view word to those of the training photographs.
 
     Args:
-        looks: at guidance 1, which samples the teacher's distribution as it learned it.
-        asked: index into ``PROMPTS`` of each.
-        share: of the training photographs within 45 degrees of the front.
+        looks: from samples at guidance 1, which follow the distribution that the teacher learned.
+        asked: index into ``PROMPTS`` of each sample.
+        share: the share of the training photographs within 45 degrees of the front.
     """
     generator = torch.Generator().manual_seed(0)
     training = histogram(draw_azimuths(1_000_000, share, generator))
@@ -160,7 +160,7 @@ def poses(looks: Looks, asked: Int[Tensor, " n"], share: float) -> dict[str, Any
 def view_words(
     sampler: Sampler, looker: Looker, samples: int, guidance_scale: float, seed: int
 ) -> dict[str, Any]:
-    """How often a prompt with a view word is drawn from that view, and from which one else."""
+    """Measure which views are drawn for each view word, and how often it is the right one."""
     drawn: dict[str, dict[str, float]] = {}
     for i, view in enumerate(VIEWS):
         images, _ = _draw_all(sampler, samples, guidance_scale, seed + 1000 * i, view)
@@ -171,8 +171,8 @@ def view_words(
 
 
 def judge_the_judge(looker: Looker, count: int, seed: int) -> dict[str, Any]:
-    """What template matching makes of true photographs, whose answers are known."""
-    photos = photograph(count, 0.25, seed)  # from all sides alike
+    """Measure how well template matching recognises true photographs."""
+    photos = photograph(count, 0.25, seed)  # from all sides equally often
     looks = looker.look(photos.images.float() / 255)
     true_kind = torch.tensor([KINDS.index(PAIRS[i][0]) for i in photos.pairs.tolist()])
     true_colour = torch.tensor([list(COLOURS).index(PAIRS[i][1]) for i in photos.pairs.tolist()])
@@ -195,26 +195,26 @@ def judge_the_judge(looker: Looker, count: int, seed: int) -> dict[str, Any]:
 
 
 def histogram(azimuth_deg: Float[Tensor, " n"]) -> Float[Tensor, " bins"]:
-    """Shares of the azimuths in bins of ``BIN_DEG`` degrees, the first centred on the front."""
+    """Return the shares of azimuths in bins of ``BIN_DEG``, the first centred on the front."""
     bins = 360 // BIN_DEG
     index = (azimuth_deg / BIN_DEG).round().long() % bins
     return torch.bincount(index, minlength=bins).double() / len(azimuth_deg)
 
 
 def total_variation(p: Float[Tensor, " bins"], q: Float[Tensor, " bins"]) -> float:
-    """Half the sum of absolute differences, in [0, 1]."""
+    """Return half the sum of the absolute differences, which is in [0, 1]."""
     return 0.5 * (p - q).abs().sum().item()
 
 
 def recipe_of(model: Path) -> dict[str, Any]:
-    """What the model was trained with, by the file in its folder."""
+    """Return the recipe that the model was trained with, from its folder."""
     return json.loads((model / "vocabulary.json").read_text())["recipe"]
 
 
 def _draw_all(
     sampler: Sampler, samples: int, guidance_scale: float, seed: int, view: str | None = None
 ) -> tuple[Images, Int[Tensor, " n"]]:
-    """``samples`` pictures of every prompt, all prompts once before any comes again."""
+    """Draw ``samples`` images of every prompt, each prompt once before any is repeated."""
     asked = torch.arange(len(PROMPTS)).repeat(samples)
     texts = [caption(*PROMPTS[int(i)], view) for i in asked.tolist()]
     return sampler.draw(texts, guidance_scale, seed), asked
@@ -257,7 +257,7 @@ def _rounded(shares: Tensor) -> list[float]:
 
 
 def _write_grid(images: Images, path: Path) -> None:
-    """One row a kind, one column a colour, each picture twice its size."""
+    """Write a grid with a row per kind and a column per colour, at twice the size."""
     rows = images.unflatten(0, (len(KINDS), len(COLOURS))).repeat_interleave(2, -1)
     rows = rows.repeat_interleave(2, -2)
     sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)

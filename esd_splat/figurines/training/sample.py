@@ -1,4 +1,4 @@
-"""Pictures drawn by a Stable-Diffusion-like folder, in batches, from a seed."""
+"""Sampling of images from a folder in the layout of Stable Diffusion, in batches."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from esd_splat.types import Images
 
 
 class Sampler:
-    """A pipeline without its ceremony."""
+    """A Stable Diffusion pipeline without logging and progress bars."""
 
     def __init__(self, folder: Path, steps: int, batch: int, device: str) -> None:
         if not (folder / "model_index.json").is_file():
-            raise TeacherError(f"{folder}: no model_index.json there; train one with --out first")
+            raise TeacherError(f"{folder}: has no model_index.json; train a model with --out first")
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.pipeline = StableDiffusionPipeline.from_pretrained(
@@ -27,7 +27,7 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, prompts: list[str], guidance_scale: float, seed: int) -> Images:
-        """One picture per prompt by DDIM, on the CPU. Noise depends on the seed and the row."""
+        """Sample an image per prompt, on the CPU. The noise depends on the seed and the row."""
         generator = torch.Generator().manual_seed(seed)
         unet = self.pipeline.unet
         side = unet.config.sample_size
@@ -39,7 +39,7 @@ class Sampler:
         return torch.cat(parts)
 
     def _draw(self, prompts: list[str], guidance_scale: float, noise: Tensor) -> Tensor:
-        # The pipeline's own guidance is off at 1 and below; so is the second pass through the net.
+        # At a scale of 1 or less, the pipeline skips guidance and the unconditional prediction.
         output = self.pipeline(
             prompts,
             num_inference_steps=self.steps,

@@ -1,11 +1,11 @@
-"""Train the embedded teacher from nothing.
+"""Train the embedded teacher from scratch.
 
 The command is ``python -m esd_splat.figurines.training.train --out FOLDER``.
 
-Photographs are traced; the encoder is their principal components; the text-conditioned noise
-predictor is fitted to the latents, and a decoder to the way back. Every stage is seeded and
-resumes where a cut left it: batch ``i`` depends on the seed and on ``i`` alone. On several cores,
-one process each is faster than one process of several threads, and gives the same batches::
+Photographs are traced, and their principal components give the encoder. The text-conditioned
+noise predictor is trained on the latents, and the decoder on the way back to pixels. Every stage is
+seeded and can be resumed: batch ``i`` depends only on the seed and on ``i``. On several cores, one
+process per core is faster than one process with several threads, and gives the same batches::
 
     python -m torch.distributed.run --nproc-per-node 2 \\
         -m esd_splat.figurines.training.train --out FOLDER
@@ -39,27 +39,27 @@ from esd_splat.teacher.noise import add_noise
 from esd_splat.teacher.tokenizer import make_tokenizer
 
 PCA_PHOTOS = 2000
-"""Photographs whose patches the encoder's components are computed from."""
+"""The number of photographs from which the components of the encoder are computed."""
 LATENT_NOISE = 0.05
-"""Deviation of the noise on latents that the decoder learns to forgive."""
+"""Standard deviation of the noise on latents that makes the decoder robust to it."""
 SAVE_EVERY = 250
 """Steps between the checkpoints of a stage."""
 VOCABULARY_FILE = "vocabulary.json"
 BALANCE = 0.4
-"""Power of the signal-to-noise ratio that the squared error falls with as noise grows: it was
-0.34 at timestep 5, 0.006 at 980. Divided out, every noise level counts alike; left in, the high
-ones, where pose and colour are decided, hardly count."""
+"""The squared error is about this power of the signal-to-noise ratio: it was 0.34 at timestep 5 and
+0.006 at 980. Dividing by it makes every noise level count equally. Otherwise the high ones, which
+decide pose and colour, would hardly count."""
 EMPTY_SHARE = 0.1
-"""Share of captions dropped, so that the network also learns to do without: guidance needs it."""
+"""The share of captions that are dropped to train the unconditional prediction for guidance."""
 
 
 @section
 class Recipe:
-    """What decides the weights. Saved beside them."""
+    """Everything that determines the weights. It is saved beside them."""
 
     seed: int = 0
     front_share: float = Field(default=0.7, ge=FRONT_SHARES[0], le=FRONT_SHARES[1])
-    """Share of photographs taken within 45 degrees of the front."""
+    """The share of photographs from within 45 degrees of the front."""
     photos: int = 30_000
     unet_steps: int = 14_000
     unet_batch: int = 32
@@ -71,22 +71,22 @@ class Recipe:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, write the model folder and return the exit status, see ``command.run``."""
-    goes_on = "interrupted; the same command goes on where the last checkpoint was"
+    """Train, write the model folder, and return the exit status. See ``command.run``."""
+    goes_on = "interrupted; the same command continues from the last checkpoint"
     return command.run(lambda: _main(argv), "train", interrupted=goes_on)
 
 
 @denormals_flushed()
 def _main(argv: Sequence[str] | None) -> None:
-    """Run every stage that the work folder does not hold yet, then write the model folder."""
+    """Run every stage that is not yet in the work folder, then write the model folder."""
     parser = command.Parser(
         prog="python -m esd_splat.figurines.training.train", description=__doc__
     )
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--work", type=Path, default=Path("outputs/teacher"), help="cuts resume")
+    parser.add_argument("--work", type=Path, default=Path("outputs/teacher"), help="checkpoints")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--init", type=Path, help="model folder to go on from, as a new recipe")
+    parser.add_argument("--init", type=Path, help="model folder to continue from")
     for name, value in vars(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args(argv)
@@ -116,7 +116,7 @@ def _main(argv: Sequence[str] | None) -> None:
 
 
 class Training:
-    """The networks while they learn, and where their state is kept."""
+    """The networks during training, and the folder with their state."""
 
     def __init__(
         self, recipe: Recipe, photos: Photos, work: Path, device: str, init: Path | None
@@ -134,12 +134,12 @@ class Training:
             self.unet = type(self.unet).from_pretrained(init / "unet")
             self.text = type(self.text).from_pretrained(init / "text_encoder")
         for network in (self.vae, self.unet, self.text):
-            nn.Module.to(network, device, torch.float32)  # saved weights come back in half
+            nn.Module.to(network, device, torch.float32)  # saved weights are in half precision
         cast(Any, self.unet).to(memory_format=torch.channels_last)
         self.latents = cached(work / "latents.pt", self._encode_all)["latents"]
 
     def fit_unet(self) -> None:
-        """Squared error to the drawn noise, each timestep weighed as it costs; captions dropped."""
+        """Train on the squared error to the drawn noise, weighted by timestep, see ``BALANCE``."""
         recipe = self.recipe
         both = nn.ModuleDict({"unet": self.unet, "text": self.text})
         learner = _Learner("unet", both, recipe.unet_lr, recipe.unet_steps, recipe.ema, self.work)
@@ -161,7 +161,7 @@ class Training:
         learner.finish()
 
     def fit_decoder(self) -> None:
-        """The way back from latents to pixels, in L1 and L2; no loss but the samples' looks."""
+        """Train the decoder from latents to pixels with L1 and L2 losses only."""
         recipe = self.recipe
         learner = _Learner(
             "decoder", self.vae.decoder, recipe.decoder_lr, recipe.decoder_steps, 0.99, self.work
@@ -211,7 +211,7 @@ class Training:
 
 
 class _Learner:
-    """AdamW with warm-up and cosine decay, an average of the weights, and a resumable file."""
+    """AdamW with warm-up and cosine decay, an average of the weights, and checkpoints."""
 
     def __init__(
         self, name: str, network: nn.Module, lr: float, steps: int, ema: float, work: Path
@@ -230,12 +230,12 @@ class _Learner:
         self.started = time.time()
 
     def steps(self, seed: int) -> Iterator[tuple[int, torch.Generator]]:
-        """What is left to do, each step with a generator of its own."""
+        """Yield the remaining steps, each with its own generator."""
         for step in range(self.first, self.total):
             yield step, torch.Generator().manual_seed((seed << 32) + step)
 
     def update(self, step: int, loss: Tensor, **measures: float) -> None:
-        """One optimizer step; every so often a line in the log and a checkpoint."""
+        """Take an optimizer step, with a line in the log and a checkpoint at intervals."""
         rate = min(1, (step + 1) / 300) * (
             0.02 + 0.49 * (1 + math.cos(math.pi * step / self.total))
         )
@@ -246,7 +246,7 @@ class _Learner:
         average([p.grad for p in self.network.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        # A short memory at first, or the average would remember the random start.
+        # The average starts with a short memory, so that it forgets the random start.
         decay = min(self.ema, (1 + step) / (10 + step))
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
         for slow, fast in pairs:
@@ -273,14 +273,14 @@ class _Learner:
                 torch.save(state, temporary)
 
     def finish(self) -> None:
-        """Leave the averaged weights in the network."""
+        """Load the averaged weights into the network."""
         self.network.load_state_dict(self.average.state_dict())
 
 
 def _claim(file: Path, asked: dict[str, Any]) -> list[str]:
-    """Put ``asked`` into ``file``, or name what differs from it in what is there.
+    """Write ``asked`` to ``file``, or return the names of values that differ from those in it.
 
-    Where there are photographs and no such file, nobody knows: then all of it.
+    If there are photographs but no such file, their recipe is unknown, so all names are returned.
     """
     before = json.loads(file.read_text()) if file.exists() else {}
     if before or file.with_name("photos.pt").exists():

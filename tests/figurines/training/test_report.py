@@ -1,4 +1,4 @@
-"""The report on a teacher: its arithmetic, its judge, and the files it leaves."""
+"""The report on a teacher: its arithmetic, its judge, and the files that it writes."""
 
 import json
 from pathlib import Path

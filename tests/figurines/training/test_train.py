@@ -1,4 +1,4 @@
-"""The command that trains the embedded teacher: its data, its encoder, and that it resumes."""
+"""The command that trains the embedded teacher: its data, its encoder, and resuming."""
 
 import json
 import random
@@ -54,7 +54,7 @@ def test_captions_use_the_vocabulary_only_and_name_the_right_view() -> None:
 
 
 def test_the_encoder_is_the_principal_components_of_patches() -> None:
-    """Against an SVD: what the kept components reconstruct is all that the best 12 can."""
+    """By comparison with an SVD, whose best 12 components reconstruct no more."""
     images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     images = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
     vae = make_vae(images)
@@ -128,7 +128,7 @@ def test_a_cut_training_ends_in_the_same_weights(
 def test_a_work_folder_belongs_to_one_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else its weights would be saved as what another recipe had made."""
+    """Otherwise its weights would be saved under another recipe."""
 
     def start(*more: str) -> int:
         asked = ["--out", str(tmp_path / "model"), "--work", str(tmp_path / "work")]
