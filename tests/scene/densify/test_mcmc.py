@@ -8,23 +8,16 @@ import torch
 from torch import Tensor
 
 from esd_splat.errors import RunError
-from esd_splat.scene import kernels
 from esd_splat.scene.densify.base import Rows
 from esd_splat.scene.densify.mcmc import (
     DRAW,
-    GATE_OPACITY,
-    MAX_PARTS,
-    NOISE,
-    OPAQUE,
     TICKETS,
     Mcmc,
     Relocation,
     draw,
     shared,
-    wander_native,
-    wander_torch,
 )
-from esd_splat.scene.densify.random import normals, philox4x32
+from esd_splat.scene.densify.random import philox4x32
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.scene.optim import Optim, apply_edit, make_adam, scene_of
 from tests.scene.densify.scenes import scene_of_rows, seen_by_all, with_rows
@@ -65,84 +58,6 @@ def _carried_out(edit: Relocation, scene: Gaussians) -> tuple[Gaussians, list[Te
 
 
 # Dividing one Gaussian into several (equation 9).
-
-
-@pytest.mark.parametrize("opacity", [0.006, 0.1, 0.5, 0.9, 0.999, 1 - 1e-7])
-@pytest.mark.parametrize("parts", [1, 2, 3, 5, 20, MAX_PARTS])
-def test_parts_in_front_of_one_another_are_as_opaque_as_the_whole(
-    opacity: float, parts: int
-) -> None:
-    logit = torch.tensor([opacity], dtype=torch.float64).logit()
-    part, _ = shared(logit, torch.tensor([parts]), ANYTHING)
-    assert 1 - (1 - part.sigmoid().item()) ** parts == pytest.approx(opacity, rel=0, abs=1e-12)
-
-
-def _ratio_by_the_papers_sum(opacity: float, parts: int) -> float:
-    """Equation 9 as printed, term by term."""
-    part = 1 - (1 - opacity) ** (1 / parts)
-    total = 0.0
-    for i in range(1, parts + 1):
-        for k in range(i):
-            total += math.comb(i - 1, k) * (-1) ** k * part ** (k + 1) / math.sqrt(k + 1)
-    return opacity / total
-
-
-def _ratio_by_integration(opacity: float, parts: int) -> float:
-    """Integrate the light absorbed along a line, by the trapezoidal rule up to 9 sigma."""
-    x = torch.linspace(-9, 9, 3001, dtype=torch.float64)
-    part = 1 - (1 - opacity) ** (1 / parts)
-    light = 1 - (1 - part * (-x * x / 2).exp()) ** parts
-    return opacity * math.sqrt(2 * math.pi) / (light.sum() * (x[1] - x[0])).item()
-
-
-@pytest.mark.parametrize("opacity", [0.01, 0.3, 0.8, 0.999])
-@pytest.mark.parametrize("parts", range(1, 6))
-def test_sizes_are_those_of_the_papers_sum(opacity: float, parts: int) -> None:
-    logit = torch.tensor([opacity], dtype=torch.float64).logit()
-    _, log_ratio = shared(logit, torch.tensor([parts]), ANYTHING)
-    expected = _ratio_by_the_papers_sum(opacity, parts)
-    assert log_ratio.exp().item() == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("opacity", [0.01, 0.5, 0.999, 1 - 1e-6])
-@pytest.mark.parametrize("parts", [1, 2, 5, 20, MAX_PARTS])
-def test_the_light_taken_along_a_line_is_kept(opacity: float, parts: int) -> None:
-    """This holds even for many parts of an opaque Gaussian, where terms of the sum cancel."""
-    logit = torch.tensor([opacity], dtype=torch.float64).logit()
-    _, log_ratio = shared(logit, torch.tensor([parts]), ANYTHING)
-    expected = _ratio_by_integration(opacity, parts)
-    assert log_ratio.exp().item() == pytest.approx(expected, rel=1e-9)
-
-
-def test_one_part_is_the_whole() -> None:
-    logits = torch.linspace(-6, 16, 200, dtype=torch.float64)
-    part, log_ratio = shared(logits, torch.ones(200, dtype=torch.int64), ANYTHING)
-    torch.testing.assert_close(part, logits, rtol=0, atol=1e-12)
-    torch.testing.assert_close(log_ratio, torch.zeros_like(logits), rtol=0, atol=1e-12)
-
-
-def test_more_than_the_table_holds_share_as_if_they_were_as_many_as_it_holds() -> None:
-    logits = torch.tensor([0.3, 0.3])
-    part, log_ratio = shared(logits, torch.tensor([MAX_PARTS, 1000]), ANYTHING)
-    assert part[0] == part[1]
-    assert log_ratio[0] == log_ratio[1]
-
-
-def test_the_extremes_stay_finite() -> None:
-    """Opacities above 1 - 2^-24 are divided like it, and no part is fainter than the bound."""
-    logits = torch.tensor([OPAQUE, 60.0, 1e30, -5.0, -5.0])
-    bound = -5.2
-    part, log_ratio = shared(logits, torch.tensor([51, 51, 51, 2, 51]), bound)
-    assert (part[:3] == part[0]).all()
-    assert part[3:].tolist() == [bound, bound]
-    assert log_ratio.isfinite().all()
-    # Where the opacity is at its bound, the size changes instead.
-    o, faint = torch.tensor([-5.0, bound], dtype=torch.float64).sigmoid().tolist()
-    kept = 2 * faint - faint**2 / math.sqrt(2)
-    assert log_ratio[3].exp().item() == pytest.approx(o / kept, rel=1e-12)
-
-
-# Drawing the sources of copies.
 
 
 def test_the_seen_are_drawn_as_often_as_they_are_opaque() -> None:
@@ -348,103 +263,6 @@ def test_an_optimizer_goes_on_after_an_edit(sh: int) -> None:
 
 # The noise.
 
-FAINT = math.log(GATE_OPACITY / (1 - GATE_OPACITY))
-"""Opacity logit at which the factor of the noise is 0.5."""
-
-
-def _walk(scene: Gaussians, noise: float = 2000.0, seed: int = 0, step: int = 1) -> Tensor:
-    """Return in float64 what the noise adds to the means at a learning rate of 0.005."""
-    moved = scene.map(lambda v: v.detach().clone())
-    dataclasses.replace(ALWAYS, noise=noise).nudge(moved, 0.005, step, 10, seed)
-    for name, value in vars(moved).items():
-        assert name == "means" or torch.equal(value, getattr(scene, name))
-    return moved.means.double() - scene.means.double()
-
-
-def _copies(count: int, log_scales: list[float], logit: float = FAINT) -> Gaussians:
-    """Copies of a tilted Gaussian at the origin, where adding a small step loses no digits."""
-    one = scene_of_rows(1, seed=3).map(lambda v: v.expand(count, *v.shape[1:]).clone())
-    changed = {
-        "means": torch.zeros(count, 3),
-        "log_scales": torch.tensor(log_scales).expand(count, 3).clone(),
-        "opacity_logits": torch.full((count,), logit),
-    }
-    return Gaussians(**vars(one) | changed)
-
-
-def test_the_noise_has_the_covariance_of_the_formula() -> None:
-    """The covariance is ``(noise lr gate)^2 Sigma Sigma^T``, estimated from 20000 rows."""
-    count = 20_000
-    scene = _copies(count, [-2.0, -3.0, -2.5])
-    walk = _walk(scene)
-    sigma = scene.covariances[0].double()
-    expected = (2000 * 0.005 * 0.5) ** 2 * sigma @ sigma.T
-    # The variance of the estimate of cov_ij is (cov_ii cov_jj + cov_ij^2) / n for normal numbers,
-    # and less for our distribution with its lighter tails.
-    variances = expected.diagonal()
-    error = ((variances[:, None] * variances + expected**2) / count).sqrt()
-    assert ((walk.T @ walk / count - expected).abs() <= 4 * error).all()
-    assert (walk.mean(0).abs() <= 4 * (variances / count).sqrt()).all()
-    assert expected[0, 1].abs() > 20 * error[0, 1], "the axes are told apart"
-
-
-def test_the_noise_is_the_formula_row_by_row() -> None:
-    scene = with_rows(scene_of_rows(30), means=dict.fromkeys(range(30), 0.0))
-    scene = Gaussians(**vars(scene) | {"opacity_logits": torch.linspace(-8, -3, 30)})
-    eta = normals(7, 3, torch.arange(30), NOISE).double()
-    wide = scene.map(lambda v: v.double())
-    for row, moved in enumerate(_walk(scene, noise=500.0, seed=7, step=3)):
-        gate = 1 / (1 + math.exp(-100 * ((1 - wide.opacities[row].item()) - 0.995)))
-        expected = 500 * 0.005 * gate * wide.covariances[row] @ eta[row]
-        torch.testing.assert_close(moved, expected, rtol=1e-6, atol=0.0)
-
-
-def test_faint_rows_wander_and_opaque_ones_stay() -> None:
-    logits = [-12.0, FAINT, -3.5, -2.0, 0.0, 8.0]
-    lengths = [_walk(_copies(100, [-3.0] * 3, logit)).norm(dim=1).mean().item() for logit in logits]
-    assert lengths == sorted(lengths, reverse=True)
-    open_gate = 1 / (1 + math.exp(-0.5))  # without any opacity: sigmoid(100 * 0.005)
-    assert lengths[1] == pytest.approx(0.5 / open_gate * lengths[0], rel=1e-2)
-    assert lengths[3] < 1e-4 * lengths[0], "at an opacity of 0.12"
-    assert max(lengths[4:]) < 1e-15
-
-
-def test_the_noise_stays_in_the_plane_of_a_flat_gaussian() -> None:
-    scene = _copies(200, [-2.0, -2.0, -12.0])
-    axes = _walk(scene) @ scene.covariance_factors[0].double() / scene.log_scales[0].double().exp()
-    assert axes[:, :2].abs().mean() > 1e-3
-    assert axes[:, 2].abs().max() < 1e-6 * axes[:, :2].abs().mean()
-
-
-def test_the_noise_goes_with_strength_and_learning_rate() -> None:
-    scene = _copies(50, [-3.0] * 3)
-    torch.testing.assert_close(_walk(scene, noise=4000.0), 2 * _walk(scene), rtol=1e-6, atol=0.0)
-    halved = scene.map(torch.clone)
-    ALWAYS.nudge(halved, 0.0025, 1, 10, seed=0)
-    torch.testing.assert_close(2 * halved.means.double(), _walk(scene), rtol=1e-6, atol=0.0)
-    assert not _walk(scene, noise=0.0).any()
-
-
-def test_noise_is_a_function_of_seed_step_and_row() -> None:
-    scene = _copies(64, [-3.0] * 3)
-    torch.manual_seed(0)
-    first = _walk(scene, seed=4)
-    torch.manual_seed(1)
-    assert torch.equal(_walk(scene, seed=4), first)
-    assert torch.equal(_walk(scene.map(lambda v: v[:10]), seed=4), first[:10])
-    for other in (_walk(scene, seed=5), _walk(scene, seed=4, step=2), first.roll(1, 0)):
-        assert not (other == first).any()
-
-
-def test_rows_without_a_picture_are_left_as_they_are() -> None:
-    """If the noise made them infinite, the run would end before the next edit replaces them."""
-    walk = _walk(with_rows(_copies(5, [-3.0] * 3), log_scales={1: 60.0, 2: 700.0}, quats={3: 0.0}))
-    assert walk[[0, 4]].all()
-    assert not walk[1:4].any()
-
-
-# Configuration.
-
 
 def test_nothing_is_measured() -> None:
     state = ALWAYS.start(7)
@@ -462,20 +280,3 @@ def test_every_range_problem_is_reported() -> None:
     for key in ("min_opacity", "growth", "noise"):
         with pytest.raises(ValueError, match=f"{key}: .*nan"):
             Mcmc(**{key: math.nan})  # pyright: ignore[reportArgumentType]
-
-
-@pytest.mark.skipif(bool(kernels.MISSING), reason=f"no kernels: {kernels.MISSING}")
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_the_kernels_noise_equals_torchs(device: str) -> None:
-    scene = scene_of_rows(5000, sh=3)
-    scene.opacity_logits.copy_(torch.linspace(-9.0, 9.0, 5000))
-    scene.means[::3] = 0.0
-    scene.log_scales[7], scene.quats[8], scene.means[9] = 60.0, 0.0, torch.nan
-    one, other = (scene.map(lambda v: v.clone()) for _ in range(2))
-    other = other.map(lambda v: v.to(device))
-    wander_torch(one, 10.0, 3, 2**40 + 1)
-    wander_native(other, 10.0, 3, 2**40 + 1)
-    assert torch.equal(one.means.nan_to_num(5.0), other.means.cpu().nan_to_num(5.0))
-    moved = (one.means != scene.means).any(1)
-    assert moved[:1000].double().mean() > 0.99, "the faint wander"
-    assert not moved[4000:].any(), "the opaque do not"
