@@ -109,7 +109,7 @@ def test_older_names_still_work() -> None:
     config = load_config("esd_paper", ["prompt=a", "particle.rank=3", "loss.camera=particle"])
     assert config == load_config("esd_paper", ["prompt=a", "lora.rank=3"])
     assert problems("particle.rank=3", "lora.rank=4") == {
-        "lora": "says again what particle says; give one of them"
+        "lora": "says the same as particle; give only one of them"
     }
     assert problems("particle.rank=0") == {"particle.rank": "must be at least 1, got 0"}
 
