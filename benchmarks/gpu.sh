@@ -51,9 +51,9 @@ install() {
   lacking=$("$PYTHON" - <<'PY'
 from importlib.util import find_spec
 
-names = """beartype diffusers gsplat hypothesis imageio imageio_ffmpeg importlib_metadata jaxtyping
-lightning matplotlib ninja numpy omegaconf peft PIL plyfile pytest rich safetensors setuptools
-tensorboard tqdm transformers"""
+names = """beartype diffusers filelock gsplat hypothesis imageio imageio_ffmpeg importlib_metadata
+jaxtyping jinja2 lightning matplotlib ninja numpy omegaconf packaging peft PIL plyfile pydantic
+pytest rich safetensors setuptools tensorboard tqdm transformers"""
 print(*(name for name in names.split() if find_spec(name) is None))
 PY
   )

@@ -57,7 +57,7 @@ def _carried_out(edit: Relocation, scene: Gaussians) -> tuple[Gaussians, list[Te
     return rows.scene.map(lambda v: v[: edit.count]), cut
 
 
-# Dividing one Gaussian into several (equation 9).
+# Drawing the sources of copies.
 
 
 def test_the_seen_are_drawn_as_often_as_they_are_opaque() -> None:
@@ -259,9 +259,6 @@ def test_an_optimizer_goes_on_after_an_edit(sh: int) -> None:
         assert before[name].all()
     step()
     assert torch.equal(scene.means[edit.target], scene.means[edit.source])
-
-
-# The noise.
 
 
 def test_nothing_is_measured() -> None:

@@ -122,9 +122,6 @@ def test_rows_without_a_picture_are_left_as_they_are() -> None:
     assert not walk[1:4].any()
 
 
-# Configuration.
-
-
 @pytest.mark.skipif(bool(kernels.MISSING), reason=f"no kernels: {kernels.MISSING}")
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_kernels_noise_equals_torchs(device: str) -> None:

@@ -88,6 +88,3 @@ def test_the_extremes_stay_finite() -> None:
     o, faint = torch.tensor([-5.0, bound], dtype=torch.float64).sigmoid().tolist()
     kept = 2 * faint - faint**2 / math.sqrt(2)
     assert log_ratio[3].exp().item() == pytest.approx(o / kept, rel=1e-12)
-
-
-# Drawing the sources of copies.
