@@ -108,7 +108,7 @@ def test_a_lora_hangs_in_beside_it(folders: dict[str, Path]) -> None:
     before = _answers(teacher)[1]
     lora = Lora(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
     assert {n.split(".")[-2] for n, _ in teacher.network.named_parameters() if "lora_A" in n} == {
-        "lora"
+        "scene"
     }
     clean, words, c2w = (
         torch.randn(2, 4, 4, 4),

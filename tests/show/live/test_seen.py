@@ -65,7 +65,7 @@ def test_a_row_of_pictures_for_each_prediction(started: Begun) -> None:
     _, run = started
     assert run.seen is not None
     found = pictures(run, run.seen)
-    assert list(found) == ["views", "teacher", "lora", "lora, camera hidden"]
+    assert list(found) == ["views", "teacher", "LoRA", "LoRA, camera dropped"]
     for images in found.values():
         assert images.shape == (VIEWS, 3, PIXELS, PIXELS)
         assert 0 <= images.min() <= images.max() <= 1
