@@ -1,7 +1,7 @@
-"""One run's state, and the step that moves it. Knows every part; not files, loops or screens.
+"""The state of one run and the step that updates it, without files, loops or user interfaces.
 
-A step is a function of the state alone: every random number comes from a named generator in it,
-so a restored state goes on to the same bits.
+A step depends on the state alone. All random numbers come from named generators that are part of
+the state, so a run that continues from a restored state computes the same bits.
 """
 
 from typing import Any
@@ -35,19 +35,20 @@ from esd_splat.teacher.noise import alpha_sigma
 from esd_splat.types import Images, Latents, Timesteps
 
 STREAMS = ("cameras", "background", "noise", "lora", "importance")
-"""What is drawn at random in a step, each from a generator of its own."""
+"""What a step draws at random. Each of these has its own generator."""
 IMPORTANCE_VIEWS = 16
-"""Views that the importance of a Gaussian is measured in, when densification asks for it."""
+"""Number of views in which the importance of the Gaussians is measured for densification."""
 _Look = tuple[Render, Latents]
-"""Some views, and what they are to the teacher."""
+"""The render of some views and its latents."""
 PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
 
 
 class Distillation:
-    """A scene on its way from its start to what the teacher finds likely.
+    """The distillation of a scene: its optimizer, its LoRA and its random numbers.
 
     Args:
-        saved: what ``state`` returned, to go on from; without it the scene is ``config.init``'s.
+        saved: what ``state`` returned, to continue from it. Without it, ``config.init`` builds the
+            scene.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Distillation:
         if teacher.joint and at_once is not None and at_once < config.batch:
             raise TeacherError(
                 f"memory.views_at_once: must be null or batch, {config.batch}, got {at_once}: this "
-                "teacher looks at all views of a step together"
+                "teacher looks at all views of a step at once"
             )
         self.generators = {
             name: torch.Generator().manual_seed(config.seed * 16 + index)
@@ -87,14 +88,15 @@ class Distillation:
 
     @property
     def scene(self) -> Gaussians:
-        """The scene as it is now; its tensors are the optimizer's parameters."""
+        """The current scene. Its tensors are the parameters of the optimizer."""
         return scene_of(self.optimizer)
 
     def step(self) -> dict[str, float]:
-        """Move the scene once; returns what is worth logging.
+        """Update the scene once and return the values to log.
 
         Raises:
-            RunError: something turned NaN, or every Gaussian vanished; says at which step.
+            RunError: a value is NaN or infinite, or all Gaussians vanished. The message names the
+                step.
         """
         config, step = self.config, self.done
         progress = step / config.steps
@@ -103,16 +105,16 @@ class Distillation:
         parts = views.split(config.memory.views_at_once)
         looks: list[_Look] = []
         if (step - 1) / config.steps < config.latent_warmup <= progress:
-            self.recent = None  # what the linear encoder made of views says nothing of the VAE's
+            self.recent = None  # the pool must not mix latents of the linear encoder and the VAE
         if "pooled" in config.loss.needs:
-            # A pool has all views of a step before it is asked about any of them.
+            # The pool must hold all views of a step before it predicts noise for any of them.
             with torch.set_grad_enabled(len(parts) == 1):
                 looks = [self._look(part, progress) for part in parts]
             latents = torch.cat([latents.detach() for _, latents in looks])
             self.recent = config.pool.join(self.recent, latents)
         pulled = []
         for part in parts:
-            # Of several parts only one at a time has a graph.
+            # To save memory, only one part at a time has an autograd graph.
             look = looks[0] if looks and len(parts) == 1 else self._look(part, progress)
             pulled.append(self._pull(part, look, progress))
         clean, render, grad2d, self.seen, means = join(pulled)
@@ -136,7 +138,7 @@ class Distillation:
         return logged | {"gaussians": float(len(self.scene))}
 
     def _draw(self, progress: float) -> Drawn:
-        """All that is random in a step's views, before they are parted."""
+        """Draw everything that is random in the views of a step, before they are split."""
         config, generators = self.config, self.generators
         size = config.cameras.size_at(progress)
         cameras = config.cameras.sample(config.batch, generators["cameras"], size)
@@ -153,12 +155,12 @@ class Distillation:
         return render, self.encode(render.images, progress)
 
     def encode(self, images: Images, progress: float) -> Latents:
-        """Latents as the step at ``progress`` has them."""
+        """Encode ``images`` with the encoder that is in use at ``progress``."""
         linear = self.linear if progress < self.config.latent_warmup else None
         return (linear or self.teacher).encode(images)
 
     def _pull(self, views: Drawn, look: _Look, progress: float) -> Pulled:
-        """Add to the scene's gradient what some of the step's views ask for."""
+        """Add the gradient of the loss in some of the step's views to the scene's gradient."""
         config, (render, latents) = self.config, look
         render.means2d.retain_grad()
         clean, (cameras, _, t, noise) = latents.detach(), views
@@ -182,10 +184,10 @@ class Distillation:
     def _image_loss(
         self, images: Images, clean: Latents, pull: Latents, t: Timesteps
     ) -> Float[Tensor, ""]:
-        """Half the squared distance of a view's pixels to those that the loss would have instead.
+        """Half the squared distance between the rendered pixels and those that the loss aims at.
 
-        With ``x_0 - (sigma / alpha) direction`` for the latents of the latter (HiFA, equation 8):
-        for SDS that is the teacher's own estimate of the clean latents.
+        The latter are decoded from the latents ``x_0 - (sigma / alpha) direction`` (HiFA,
+        equation 8). For SDS these are the teacher's own estimate of the clean latents.
         """
         alpha, sigma = alpha_sigma(self.teacher.alphas_cumprod, t)
         better = self.teacher.decode(clean - sigma / alpha * pull)
@@ -199,7 +201,7 @@ class Distillation:
     def views(
         self, cameras: Cameras, background: Float[Tensor, "b 3"], scene: Gaussians | None = None
     ) -> Images:
-        """The scene, or another, from ``cameras``, clamped to [0, 1], on the CPU."""
+        """Render ``scene`` (default: the current one) to the CPU, clamped to [0, 1]."""
         scene = self.scene if scene is None else scene
         parts = [
             rasterize(scene, cameras[one].to(self.device), behind.to(self.device), self.backend)
@@ -212,7 +214,7 @@ class Distillation:
         return torch.cat(parts)
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint must hold."""
+        """Everything that a checkpoint must hold."""
         return {
             "done": self.done,
             "optimizer": adam_state(self.optimizer),
@@ -229,17 +231,17 @@ class Distillation:
         if missing := sorted(self.generators.keys() - state["generators"].keys()):
             raise CheckpointError(
                 f"checkpoint: has no state for the random numbers of {', '.join(missing)}; start "
-                "anew with overwrite=true"
+                "again with overwrite=true"
             )
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         if self.lora is not None:
             self.lora.restore(state["lora"])
-        recent = state.get("recent")  # older files have none
+        recent = state.get("recent")  # missing in older checkpoints
         self.recent = None if recent is None else recent.to(self.device)
 
     def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:
-        """One plain colour for each view."""
+        """Return one plain colour for each view."""
         if self.config.background == "random":
             colours = torch.rand(count, 3, generator=self.generators["background"])
         else:
@@ -256,7 +258,7 @@ class Distillation:
             self.densify_state = config.densify.start(len(self.scene), self.device)
 
     def _importance(self) -> Float[Tensor, " n"]:
-        """Light that each Gaussian sends to the pixels of some new views."""
+        """How much each Gaussian contributes to the pixels of some newly drawn views."""
         cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
         return contributions(self.scene, cameras.to(self.device), self.backend)
 

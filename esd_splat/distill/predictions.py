@@ -1,4 +1,4 @@
-"""All that a loss may ask for, in one pass through the networks. Knows no scene, no optimizer."""
+"""The predictions that a loss needs, from one pass through the networks."""
 
 from collections.abc import Set
 from typing import NamedTuple
@@ -14,21 +14,21 @@ from esd_splat.teacher.noise import add_noise, alpha_sigma, ddim_step
 from esd_splat.types import Latents, Timesteps
 
 LORA_INPUTS = {"lora": False, "lora_null": True}
-"""What the LoRA predicts, and whether its camera is hidden for it."""
+"""The predictions of the LoRA, and whether the camera is hidden from it."""
 
 
 class Noised(NamedTuple):
-    """Noisy latents, and what is known of how they came about."""
+    """Noisy latents and the noise that was added to them."""
 
     noisy: Latents
     noise: Latents
-    """What is in them."""
+    """The noise in ``noisy``."""
     inverted: Latents | None = None
-    """The last prediction on the way to them, if the noise was not drawn."""
+    """The last noise prediction of the inversion, or ``None`` if the noise was drawn."""
 
 
 class Predictor:
-    """The teacher and the LoRA of one run, with the texts that they are given."""
+    """The teacher and the LoRA of one run, with the embeddings of their texts."""
 
     def __init__(self, config: StepConfig, teacher: Teacher) -> None:
         self.loss, self.pool, self.teacher = config.loss, config.pool, teacher
@@ -39,11 +39,11 @@ class Predictor:
         self.lora = config.lora.attach(teacher, config.seed) if wanted else None
 
     def words(self, cameras: Cameras) -> Embeddings:
-        """What a network is told of these views that knows no view words."""
+        """The embeddings of these views for the prompt without view words."""
         return self.teacher.told(self.plain.expand(len(cameras), -1, -1), cameras.c2w)
 
     def draw(self, count: int, generator: torch.Generator) -> Latents | None:
-        """Noise for ``count`` views, by a generator of the CPU; none if the loss finds its own."""
+        """Draw noise with a CPU ``generator``, or return ``None`` if the loss uses inversion."""
         if self.loss.inversion is not None:
             return None
         noise = torch.randn(count, *self.teacher.latent_shape, generator=generator)
@@ -53,7 +53,7 @@ class Predictor:
     def noised(
         self, clean: Latents, t: Timesteps, cameras: Cameras, noise: Latents | None
     ) -> Noised:
-        """``clean`` at timestep ``t``, with the noise that ``draw`` gave."""
+        """Noise ``clean`` to timestep ``t`` with what ``draw`` returned, or by inversion."""
         schedule, inversion = self.teacher.alphas_cumprod, self.loss.inversion
         if inversion is None:
             assert noise is not None
@@ -80,10 +80,10 @@ class Predictor:
         needs: Set[str],
         recent: Views | None = None,
     ) -> dict[str, Latents]:
-        """The ``needs`` of a loss, and nothing else, in one pass through the network.
+        """Return the predictions named in ``needs``, from a single pass through the network.
 
         Args:
-            recent: clean latents of the pooled views, if ``pooled`` is needed.
+            recent: the clean latents of the pooled views. Only ``pooled`` needs them.
         """
         angles, schedule = (cameras.azimuth_deg, cameras.elevation_deg), self.teacher.alphas_cumprod
         branches = self.guidance.branches(needs, *angles)
@@ -113,9 +113,9 @@ class Predictor:
         hidden: dict[str, bool],
         cameras: Cameras,
     ) -> dict[str, Latents]:
-        """The noise that each branch predicts, zero for views that it leaves out.
+        """Return the noise prediction of each branch, with zeros for the views that it leaves out.
 
-        ``hidden`` names the branches of the LoRA, which are at the end.
+        ``hidden`` names the branches of the LoRA. They must come last in ``branches``.
         """
         moments = {False: (noised.noisy, t)}
         if any(branch.later for branch in branches.values()):
