@@ -1,8 +1,8 @@
-"""The whole state of a run, to and from one file. Knows containers; not what a run keeps in them.
+"""Saving the whole state of a run to one file, and loading it.
 
-A file is two lines of text, ``esd_splat checkpoint <version>`` and the SHA-256 of the rest, and
-then a ``torch.save`` archive. The archive holds tensors and plain Python values only, so reading
-one can run no code.
+A file consists of two lines of text, ``esd_splat checkpoint <version>`` and the SHA-256 of the
+rest, followed by a ``torch.save`` archive. The archive holds only tensors and plain Python values,
+so that loading it cannot run any code.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ from esd_splat.files import atomic_path
 
 MAGIC = b"esd_splat checkpoint "
 VERSION = 1
-"""Raised whenever an older program could misread a newer file."""
+"""The version of the format. It grows when older programs could misread a newer file."""
 
 
 def save_checkpoint(path: Path | str, state: Mapping[str, Any]) -> None:
-    """Write ``state`` to ``path``, which until then keeps its old content, whatever happens.
+    """Write ``state`` to ``path``, replacing the old file only once the new one is complete.
 
     Args:
         state: nested dicts, lists and tuples of tensors, text, numbers, booleans and ``None``.
-            Tensors are copied to the CPU without their history.
+            Tensors are detached and copied to the CPU.
 
     Raises:
-        OutputError: the file cannot be written; the old one is untouched.
+        OutputError: the file cannot be written. The old one is unchanged.
         TypeError: ``state`` holds something that ``load_checkpoint`` would refuse.
     """
-    # Through memory: torch.save reports a full disk as a RuntimeError about positions.
+    # In memory first, because torch.save reports a full disk as an unclear RuntimeError.
     archive = io.BytesIO()
     torch.save(_plain(state, "state"), archive)
     body = archive.getbuffer()
@@ -44,15 +44,15 @@ def save_checkpoint(path: Path | str, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[str, Any]:
-    """The state that was saved to ``path``, its tensors on the CPU.
+    """Return the state that was saved to ``path``, with its tensors on the CPU.
 
     Args:
         required: keys that the state must have.
 
     Raises:
-        CheckpointError: there is no such file, or it is cut short, damaged, of another program,
-            or lacks a required key.
-        NewerCheckpointError: it is of a newer version.
+        CheckpointError: the file does not exist, is cut short or damaged, belongs to another
+            program, or lacks a required key.
+        NewerCheckpointError: the file has a newer version.
     """
     try:
         content = Path(path).read_bytes()
@@ -70,14 +70,14 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
             "esd_splat, or delete the file to start from step 0"
         )
     digest, _, body = rest.partition(b"\n")
-    # torch.load does not compare the archive's own check sums: a flipped bit would load.
+    # torch.load does not verify the checksums of the archive, so it would load a flipped bit.
     if digest != _digest(body):
         raise CheckpointError(f"{path}: cut short or damaged")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: torch {torch.__version__} cannot read it; that which wrote it can"
+            f"{path}: torch {torch.__version__} cannot read it; use the version that wrote it"
         ) from error
     if missing := sorted(set(required) - set(state)):
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}")
@@ -85,9 +85,9 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
 
 
 def _plain(value: Any, path: str) -> Any:
-    """``value`` with its containers rebuilt and its tensors copied, so that it is a snapshot."""
+    """Return a copy of ``value`` with new containers and copied tensors, as a snapshot."""
     if isinstance(value, Tensor):
-        # A copy also drops the rest of the storage that a view would drag into the file.
+        # A copy, because a view would save all of the storage that it shares.
         return value.detach().to("cpu", copy=True).contiguous()
     if isinstance(value, Mapping):
         return {_plain(key, path): _plain(item, f"{path}.{key}") for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""A run's folder: who may write to it, and which files in it are a run's. Knows names only."""
+"""The folder of a run: the names of its files, its lock and the checks before writing to it."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,23 +23,24 @@ TURNTABLES = ("turntable.mp4", "turntable.gif")
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 SCENES = tuple(f"scene.{name}" for name in EXPORTERS)
 LOCK = ".lock"
-"""Held by the run that writes to the folder, and removed when that run ends."""
+"""The lock of the run that writes to the folder. It is removed when that run ends."""
 MARK = b"# esd_splat "
-"""What a run's ``config.yaml`` begins with."""
+"""The first bytes of the ``config.yaml`` of every run."""
 OURS = (CONFIG, *SCENES, *TURNTABLES, SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT, CHECKPOINT)
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep ``folder`` from other runs; it is made if need be, and goes again if it stays empty.
+    """Lock ``folder`` against other runs.
 
-    The operating system drops the lock of a process that is killed. Where nothing can be locked,
-    the folder is not kept: in one that can only be read, which ``check_writable`` refuses, and on
-    some network file systems.
+    The folder is created if it does not exist, and removed again if it stays empty. The operating
+    system releases the lock of a process that is killed. Some folders cannot be locked, such as
+    read-only ones, which ``check_writable`` refuses, and those on some network file systems. They
+    are used without a lock.
 
     Raises:
-        BusyError: another run has it.
-        OutputError: it cannot be made, or is a file.
+        BusyError: another run has locked it.
+        OutputError: it cannot be created, or it is a file.
     """
     try:
         made = not folder.exists()
@@ -52,7 +53,7 @@ def claimed(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK, blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
-    except (Timeout, FileNotFoundError) as error:  # held, or the folder was empty and is gone again
+    except (Timeout, FileNotFoundError) as error:  # locked, or just removed by its run
         raise BusyError(
             f"out: another run is writing to {folder}; choose another folder with out="
         ) from error
@@ -61,8 +62,8 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is still held: once released, it may already be the lock of another run. Windows
-        # removes no open file; there, filelock itself removes it after the release.
+        # The file is removed before the release, because after it another run may hold this lock.
+        # Windows cannot remove an open file. There, filelock removes it after the release.
         with suppress(OSError):
             (folder / LOCK).unlink()
         lock.release()
@@ -72,11 +73,11 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def check_folder(config: Config) -> None:
-    """Refuse a folder that holds what must not be overwritten.
+    """Refuse a folder that holds files that must not be overwritten.
 
     Raises:
-        OutputError: a run that is neither to be resumed nor overwritten, or anything but a run
-            without ``overwrite``.
+        OutputError: ``overwrite`` is false, and the folder holds a run that is not to be resumed,
+            or holds other files but no run.
     """
     folder = config.folder
     try:
@@ -88,32 +89,32 @@ def check_folder(config: Config) -> None:
     ways = "out= chooses another folder"
     if not run:
         raise OutputError(
-            f"out: {folder} holds other files, and no run to go on with; {ways}, "
-            "overwrite=true writes among them, and over those of the same names"
+            f"out: {folder} holds other files but no run to resume; {ways}, overwrite=true writes "
+            "to this one and replaces files that have the same names"
         )
     what, ways = "a finished run", f"overwrite=true replaces it, {ways}"
     if not (folder / SUMMARY).exists():
-        what, ways = "an unfinished run", f"resume=true goes on with it, {ways}"
+        what, ways = "an unfinished run", f"resume=true continues it, {ways}"
     raise OutputError(f"out: {folder} holds {what}; {ways}")
 
 
 def check_writable(folder: Path) -> None:
-    """Find out now, not after the first checkpoint.
+    """Check before the run starts that its files can be written to ``folder``.
 
     Raises:
-        OutputError: nothing can be written to it.
+        OutputError: no file can be written to it.
     """
     write_text(folder / ".writable", "")
     (folder / ".writable").unlink()
 
 
 def make_room(config: Config) -> None:
-    """Of what is there the summary goes, as the run is unfinished from here on.
+    """Remove the summary of an earlier run, because the new one is not finished yet.
 
-    With ``overwrite`` all that an older run has left goes, and nothing that is of no run.
+    With ``overwrite``, all files of an earlier run are removed, and no other files.
 
     Raises:
-        OutputError: that cannot be done.
+        OutputError: a file cannot be removed.
     """
     folder = config.folder
     try:
@@ -127,12 +128,12 @@ def make_room(config: Config) -> None:
 
 
 def written(folder: Path) -> list[str]:
-    """The files in ``folder`` that a run writes, by their paths in it."""
+    """Return the files in ``folder`` that a run writes, as paths relative to it."""
     return sorted(str(name) for name in OURS if (folder / name).is_file())
 
 
 def _holds_run(folder: Path) -> bool:
-    """Whether there is a checkpoint, or a ``config.yaml`` that a run wrote."""
+    """Whether ``folder`` holds a checkpoint or a ``config.yaml`` that a run wrote."""
     if (folder / CHECKPOINT).exists():
         return True
     if not (folder / CONFIG).is_file():

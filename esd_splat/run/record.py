@@ -1,4 +1,4 @@
-"""What every run leaves in its folder: the scene, rows of numbers, a summary."""
+"""What every run writes to its folder: the scene, tables of numbers and a summary."""
 
 import csv
 import importlib.metadata
@@ -39,7 +39,7 @@ PACKAGES = ("torch", "gsplat", "diffusers", "transformers", "peft", "lightning")
 
 
 def _write_config(config: Config) -> None:
-    """``config.yaml``: the resolved config, with the versions it ran on as comments."""
+    """Write ``config.yaml``: the resolved config, with the installed versions as comments."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     comment = f"esd_splat {__version__}\n{versions}\n"
     comment += f"Python {platform.python_version()} on {platform.platform()}"
@@ -47,7 +47,7 @@ def _write_config(config: Config) -> None:
 
 
 class Record:
-    """The growing record of one run, and of its observers. Its state belongs in the checkpoint."""
+    """The record of one run and its observers. Checkpoints hold its state."""
 
     def __init__(self, config: Config, observers: Sequence[Observer] = ()) -> None:
         self.config, self.observers = config, observers
@@ -55,19 +55,19 @@ class Record:
         self.diagnoses: list[dict[str, float]] = []
         self.seconds = 0.0
         self.saved_at: int | None = None
-        """Steps done at the last checkpoint."""
+        """The number of steps that were done at the last checkpoint."""
         self._since = time.monotonic()
         self._board: SummaryWriter | None = None
         self.rested = 0.0
-        """Seconds of this part that the run was paused."""
+        """For how many seconds the run was paused since it was started or resumed."""
         self.begun = False
-        """Whether this part of the run has written anything."""
+        """Whether anything was written since the run was started or resumed."""
 
     def begin(self) -> None:
-        """Make room for what is to come, and write the config.
+        """Remove the files that this run replaces, and write the config.
 
-        Nothing is written before a step is done, or none is left to do, as a run that cannot start
-        must cost nothing.
+        This is called after the first step or, if no step is left, at the end, because a run that
+        cannot start must not change the folder.
         """
         if not self.begun:
             make_room(self.config)
@@ -75,7 +75,7 @@ class Record:
             self.begun = True
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
-        """Note a step's numbers, when they are due, and show the step to the observers."""
+        """Record the values of a step if they are due, and pass the step to the observers."""
         self.begin()
         log, last = self.config.log, run.done == self.config.steps
         if run.done % log.every == 0 or last:
@@ -89,7 +89,7 @@ class Record:
             observer.after_step(run)
 
     def write_rows(self) -> None:
-        """``metrics.csv`` and, if there were diagnoses, ``diagnostics.csv``, whole."""
+        """Write all of ``metrics.csv`` and, if there are diagnoses, of ``diagnostics.csv``."""
         if self._board is not None:
             self._board.flush()
         _write_csv(self.config.folder / METRICS, self.rows)
@@ -97,7 +97,7 @@ class Record:
             _write_csv(self.config.folder / DIAGNOSTICS, self.diagnoses)
 
     def write_scene(self, run: Distillation, measures: dict[str, Any] | None = None) -> list[Path]:
-        """The scene in every format of ``export.formats``, with the prompt and some measures."""
+        """Write the scene in all ``export.formats``, with the prompt and measures as a comment."""
         comment = " ".join(self.config.prompt.split())
         if measures:
             faces = "1 face" if measures["faces"] == 1 else f"{measures['faces']} faces"
@@ -110,7 +110,7 @@ class Record:
         return paths
 
     def finish(self, run: Distillation) -> dict[str, Any]:
-        """Write the scene, whatever the observers add to it and, last of all, the summary."""
+        """Write the tables, the scene, the files of the observers and, last, the summary."""
         self.write_rows()
         seconds = self._clock()
         measures = self._measures(run)
@@ -133,49 +133,49 @@ class Record:
         return summary
 
     def close(self) -> None:
-        """No row comes any more."""
+        """Close the TensorBoard log, as no more rows follow."""
         if self._board is not None:
             self._board.close()
 
     def state(self) -> dict[str, Any]:
-        """What has been noted so far, also by the observers."""
+        """Everything recorded so far, including the state of the observers."""
         kept = {"rows": self.rows, "diagnoses": self.diagnoses, "seconds": self._clock()}
         for observer in self.observers:
             kept |= observer.state()
         return kept
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Continue from what ``state`` returned."""
         self.rows = list(state["rows"])
-        self.diagnoses = list(state.get("diagnoses", ()))  # older files have none
+        self.diagnoses = list(state.get("diagnoses", ()))  # missing in older checkpoints
         self.seconds, self._since = state["seconds"], time.monotonic()
         for observer in self.observers:
             observer.restore(state)
 
     def _plot(self, step: int, row: dict[str, float]) -> None:
-        """The row for TensorBoard."""
+        """Write a row to TensorBoard."""
         if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter  # a second, for a few
+            from torch.utils.tensorboard import SummaryWriter  # its import takes a second
 
-            # What a cut run plotted after its last checkpoint comes anew.
+            # A resumed run repeats the steps that were plotted after its last checkpoint.
             self._board = SummaryWriter(str(self.config.folder / TENSORBOARD), purge_step=step)
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
 
     def _measures(self, run: Distillation) -> dict[str, Any] | None:
-        """Of figurines only: what another teacher makes of the prompt has no known truth."""
+        """Measure the scene of a figurine. For other teachers the true object is not known."""
         config = self.config
         if not config.teacher.vocabulary:
             return None
         return measure_scene(run.views, config.prompt, config.measure, config.cameras)
 
     def _clock(self) -> float:
-        """Seconds this run has taken, over all its parts, but for pauses."""
+        """The seconds that this run has taken, including earlier parts but not pauses."""
         return self.seconds + time.monotonic() - self._since - self.rested
 
 
 def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """One line for each of ``rows``; where it has no number for a column, nothing."""
+    """Write one line for each of ``rows``. A cell is empty if the row has no such value."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -185,7 +185,7 @@ def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def _peak_memory() -> int:
-    """Bytes: of the GPU's memory where there is one, else of this process."""
+    """Return the peak memory in bytes: of the GPU if it was used, otherwise of this process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024

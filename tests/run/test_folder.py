@@ -73,7 +73,7 @@ def test_files_of_others_are_left_alone(model: Path, tmp_path: Path, key: str) -
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "config.yaml").write_text("of: another program")
     before = _content(tmp_path)
-    with pytest.raises(OutputError, match=r"holds other files, and no run to go on with; out= "):
+    with pytest.raises(OutputError, match=r"holds other files but no run to resume; out= "):
         fit(_config(model, tmp_path, key), quiet=True)
     assert _content(tmp_path) == before
     with pytest.raises(OutputError, match="is a file; choose another folder"):
