@@ -1,8 +1,8 @@
-"""What a run does where nobody looks: how well the LoRA knows the views, and to what effect.
+"""Diagnostics of a run: how well the LoRA has learned the views, and how that affects the loss.
 
-The scene is known, and so is the exact distribution of its noised views: given the camera, a
-mixture over backgrounds; given none, over cameras as well. A perfect LoRA would predict the
-noise as these do. Looking changes nothing: a run that is diagnosed makes the same scene.
+The scene is known, so the distribution of its noised views is known exactly. Given the camera, it
+is a mixture over backgrounds; without the camera, it is a mixture over cameras as well. A perfect
+LoRA would predict the noise of these mixtures. Diagnostics do not change the scene of a run.
 """
 
 import hashlib
@@ -26,16 +26,17 @@ from esd_splat.types import Latents, Timesteps
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 """Noise levels, as fractions of T."""
 AZIMUTHS = 36
-"""Around the scene. With two elevations and eight backgrounds 576 views, which are all encoded: 2
-to 5 ms for one of 64 pixels (one core), in all less than the passes through the network take."""
+"""The number of azimuths around the scene. With two elevations and eight backgrounds, 576 views are
+encoded. A view of 64 pixels takes 2 to 5 ms on one core, which in total is less than the passes
+through the network take."""
 NODES = (0.5 - 0.5 / math.sqrt(3), 0.5 + 0.5 / math.sqrt(3))
-"""Gauss's two points of [0, 1], for elevations and for each channel of a random background: they
-have the mean and the variance of the uniform numbers that a run draws."""
+"""The two Gauss-Legendre nodes on [0, 1], for elevations and each channel of a random background.
+They have the mean and the variance of the uniform numbers that a run draws."""
 DRAWN = 32
-"""Views that are noised and predicted; the same ones, by the same noise, at every level. Four
-passes for each at six levels: some ten seconds for the embedded teacher (one core)."""
+"""The number of views for which noise is predicted. Every level uses the same views and noise. Four
+passes for each view at six levels take about ten seconds with the embedded teacher on one core."""
 CHUNK = 8
-"""Views that go through the networks at once: a large teacher's have to fit a GPU."""
+"""The number of views in one pass, so that the views of a large teacher fit on a GPU."""
 
 Grid = Float[Tensor, "cameras backgrounds c hl wl"]
 """Clean latents from each camera, over each background."""
@@ -43,34 +44,39 @@ Grid = Float[Tensor, "cameras backgrounds c hl wl"]
 
 @torch.no_grad()
 def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
-    """The LoRA, the teacher and the loss against the exact distribution of the run's views.
+    """Compare the LoRA, the teacher and the loss with the exact distribution of the run's views.
 
-    It depends on nothing but the run's state and ``config``, and leaves the state as it is: what is
-    drawn here comes from a generator of its own, seeded by seed and step. Differences are mean
-    squares per latent value, of noise predictions; the exact one given the camera knows as much as
-    the LoRA is told, so not the background. "Exact" is for a grid of views, 10 degrees apart,
-    at the middle of the ranges of distance and field of view; at low noise, closer neighbours would
-    blur it a little.
+    The result depends only on the state of the run and ``config``, and the state does not change:
+    random numbers come from a separate generator that is seeded with seed and step. Differences
+    are mean squares of noise predictions, per latent value. The exact prediction given the camera
+    knows what the LoRA is given, which does not include the background. "Exact" refers to a grid
+    of views 10 degrees apart, at the middle of the ranges of distance and field of view. At low
+    noise, a finer grid would blur the predictions a little.
 
     Returns:
-        One row for each of ``LEVELS``, without what the run has not:
+        One row for each of ``LEVELS``. Columns that do not apply to the run are left out:
 
-        - ``step``; ``t``, the noise level as a fraction of T.
-        - ``camera_error``, ``null_error``: of the LoRA with its camera to the exact prediction
-          given the camera; with the camera hidden, to that for all views together.
-        - ``camera_error_teacher``, ``null_error_teacher``: the same of the teacher at guidance 1
-          without view words, which is what an untrained LoRA predicts.
-        - ``pool_error``: of the ``Pool`` to the exact prediction for all views together.
-        - ``gap_exact``: between the two exact predictions. Zero where a noised view is only ever
-          close to its own, and the entropy term has nothing to say.
-        - ``gap``, ``gap_cosine``: between the two predictions of which ``Esd`` makes its entropy
-          term, and the cosine of that difference with the exact one. Where the loss reads no
-          prediction that knows the camera, the exact one takes its place.
-        - ``entropy_share``: of w (camera - marginal) in the direction, as root mean squares, over
-          itself plus teacher - camera; ``entropy_share_exact`` with both exact predictions.
-        - ``view_information``: of a noised view about its camera, nats; at most log(cameras).
-        - ``teacher_front``, ``teacher_side``, ``teacher_back``: sides that the teacher, at
-          guidance 1 without view words, sees in the noised views; figurines only.
+        - ``step``: the steps done. ``t``: the noise level as a fraction of T.
+        - ``camera_error``, ``null_error``: the difference between the LoRA with its camera and the
+          exact prediction given the camera, and between the LoRA with its camera hidden and the
+          exact prediction for all views together.
+        - ``camera_error_teacher``, ``null_error_teacher``: the same for the teacher at guidance
+          scale 1 without view words, which is what an untrained LoRA predicts.
+        - ``pool_error``: the difference between the ``Pool`` and the exact prediction for all
+          views together.
+        - ``gap_exact``: the difference between the two exact predictions. It is zero where
+          every noised view is close to the views of its own camera only. An exact entropy term
+          is then zero as well.
+        - ``gap``, ``gap_cosine``: the difference between the two predictions in the entropy term
+          of ``Esd``, and the cosine between it and the exact difference. If the loss uses no
+          prediction that knows the camera, the exact one is used instead.
+        - ``entropy_share``: the root mean square of w (camera - marginal), divided by its sum with
+          that of teacher - camera. ``entropy_share_exact``: the same with both exact predictions.
+        - ``view_information``: how much a noised view tells about its camera, in nats, at most
+          log(cameras).
+        - ``teacher_front``, ``teacher_side``, ``teacher_back``: the shares of the sides that the
+          teacher sees in the noised views, at guidance scale 1 without view words. Only for
+          figurines.
     """
     cameras, grid = _look_around(run, config)
     wide = grid.double()  # at low noise the exponents are differences of large numbers
@@ -91,7 +97,10 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
 
 
 def _look_around(run: Distillation, config: Config) -> tuple[Cameras, Grid]:
-    """Cameras all around, at the middle of the ranges of distance and field of view."""
+    """Return cameras around the scene and the latents of what they see.
+
+    Distance and field of view are at the middle of their ranges.
+    """
     orbit, asked = config.cameras, config.background
     low, high = orbit.elevation
     elevations = dict.fromkeys(low + (high - low) * node for node in NODES)
@@ -120,7 +129,7 @@ def _at(
     t: Timesteps,
     cameras: Cameras,
 ) -> dict[str, float]:
-    """The columns of one noise level; ``own`` are the rows of ``grid`` that ``clean`` is of."""
+    """Return the columns of a noise level. ``own`` holds the row in ``grid`` of each ``clean``."""
     known, loss = run.teacher.alphas_cumprod, config.loss
     noisy = add_noise(clean, noise, known, t)
     found = _predictions(run, loss.needs, noisy, noise, t, cameras)
@@ -160,7 +169,7 @@ def _predictions(
     t: Timesteps,
     cameras: Cameras,
 ) -> dict[str, Latents]:
-    """What the loss asks for, both sides of the LoRA, and the teacher's ``plain`` one."""
+    """Return what the loss needs, both predictions of the LoRA, and the teacher's as ``plain``."""
     needs = needs - {"inverted"}
     if run.lora is not None:
         needs |= frozenset(LORA_INPUTS)
@@ -185,7 +194,7 @@ def _teacher_sides(run: Distillation, config: Config, clean: Latents) -> dict[st
 
 
 def _entropy_share(weight: float, teacher: Latents, camera: Latents, marginal: Latents) -> float:
-    """Of the two terms that the direction of ``Esd`` is the sum of; 0 where both are zero."""
+    """The share of the entropy term in the direction of ``Esd``, or 0 if both terms are zero."""
     entropy = weight * math.sqrt(_off(camera, marginal))
     whole = entropy + math.sqrt(_off(teacher, camera))
     return entropy / whole if whole else 0.0
@@ -196,10 +205,10 @@ def _off(a: Latents, b: Latents) -> float:
 
 
 def _cosine(a: Latents, b: Latents) -> float:
-    """Of all values together; 0 where one of them is zero."""
+    """The cosine similarity over all values, or 0 if all values of ``a`` or ``b`` are zero."""
     return torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
 
 
 def _seed(seed: int, step: int) -> int:
-    """32 bits, which is all that torch's generator of the CPU reads of a seed."""
+    """Hash ``seed`` and ``step`` to 32 bits, as torch's CPU generator ignores any further bits."""
     return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:4], "big")

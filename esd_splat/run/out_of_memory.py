@@ -1,4 +1,4 @@
-"""What to try when a device's memory does not suffice. Knows the configuration, no tensor."""
+"""What to try when a device runs out of memory, judged from the config alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,17 @@ from esd_splat.config import Config
 from esd_splat.errors import RunError
 
 CPU_SHORT = ("can't allocate memory", "not enough memory", '"aten::new_empty"')
-"""What a ``RuntimeError`` says for want of memory: torch's of Linux and of others, our kernels'."""
+"""Texts of a ``RuntimeError`` for a lack of memory: by torch on Linux, by torch on other systems,
+and by our kernels."""
 
 
 def remedies(config: Config, *, joint: bool = False) -> str:
-    """What this run does not use yet, the most helpful first: an estimate, not a measurement.
+    """List the ways to save memory that this run does not use yet.
+
+    The one that should save most comes first. The order is an estimate, not a measurement.
 
     Args:
-        joint: whether the teacher looks at all views of a step together.
+        joint: whether the teacher looks at all views of a step at once.
     """
     memory, views = config.memory, config.memory.views_at_once or config.batch
     options = {
@@ -34,7 +37,7 @@ def remedies(config: Config, *, joint: bool = False) -> str:
 
 @contextmanager
 def short_of_memory(config: Config, *, joint: bool = False) -> Iterator[None]:
-    """Turns a full device into a ``RunError`` that says what to try; see ``remedies``."""
+    """Turn a lack of memory into a ``RunError`` that lists the ``remedies``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -43,6 +46,6 @@ def short_of_memory(config: Config, *, joint: bool = False) -> Iterator[None]:
         if not (full or on_cpu):
             raise
         raise RunError(
-            f"the memory of {config.device} does not suffice; try, what is estimated to save most "
-            f"first: {remedies(config, joint=joint)}"
+            f"{config.device} has too little memory; try, in the order of the estimated savings: "
+            f"{remedies(config, joint=joint)}"
         ) from error

@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, a line now and then in a log."""
+"""The progress of a run: a bar on a terminal, or a line every ten seconds in a log."""
 
 import sys
 import time
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 LINE_EVERY_S = 10.0
-"""Seconds between the lines of a log; a line's speed is the mean since the line before."""
+"""Seconds between two lines of a log. The speed in a line is the mean since the previous line."""
 BAR = "step {n_fmt}/{total_fmt} |{bar:8}| {rate_noinv_fmt}, {remaining} left{postfix}"
-"""A short bar, so that 80 columns have room for the terms; what does not fit is cut off."""
+"""The bar is short so that the logged terms fit into 80 columns. The rest of them is cut off."""
 
 Show = Callable[[int, dict[str, float]], None]
-"""Told the steps done and what the last one logged."""
+"""Called with the number of steps done and the values that the last step logged."""
 
 
 @contextmanager
 def progress(done: int, steps: int, *, quiet: bool) -> Iterator[Show]:
-    """Show on standard error how far a run is, each time that the yielded function is called.
+    """Yield a function that shows the progress of a run on standard error.
 
     Args:
-        done: steps that were done before, at no cost now.
-        steps: of the whole run.
+        done: the number of steps that earlier parts of the run have done.
+        steps: the number of steps of the whole run.
         quiet: show nothing.
     """
     if quiet:
@@ -38,7 +38,7 @@ def progress(done: int, steps: int, *, quiet: bool) -> Iterator[Show]:
 
             yield show
     else:
-        # A log file would keep every state of the bar, and the characters that move the cursor.
+        # In a log file, every state of the bar and its control characters would remain.
         yield _Lines(done, steps)
 
 
