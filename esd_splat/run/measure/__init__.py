@@ -1,6 +1,6 @@
-"""How far a finished scene is from the truth, and whether its views differ as an object's do.
+"""How close a finished scene is to the true object, and whether its views differ as they should.
 
-Possible for figurines only, whose every view is known exactly.
+This can be measured only for figurines, because all of their views are known exactly.
 """
 
 from esd_splat.run.measure.looks import side_shares

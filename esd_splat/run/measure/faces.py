@@ -1,4 +1,4 @@
-"""How many faces an object has, from the pose that each of its views looks most like."""
+"""Counting the faces of an object from the pose that each of its views looks most like."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -6,26 +6,27 @@ from torch import Tensor
 from esd_splat.scene.cameras import wrap_deg
 
 FRONT_DEG = 45.0
-"""A pose is a front one up to this azimuth on either side."""
+"""A pose counts as a front if its azimuth is at most this far from the front."""
 JANUS_SHARE = 1.5
-"""More than this many times the truth's front views is Janus, even in one piece."""
+"""The ``front_share`` above which even an object with a single face has the Janus problem."""
 
 
 def count_faces(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"]) -> int:
-    """How many separate ranges of views look like the front.
+    """Count the separate ranges of views that look like the front.
 
-    A view is a front one if the pose it looks most like is within 45 degrees of the front. Going
-    round the object, the next front view belongs to another face if at least two views between
-    them are not front ones (a lone odd view does not split a face), or if the pose turns back by
-    more than 45 degrees: it moves on with the camera as long as one face goes by.
+    A front view is one whose most similar pose is within 45 degrees of the front. Around the
+    object, two consecutive front views belong to different faces in two cases: if there are at
+    least two other views between them (a single one does not split a face), or if the pose turns
+    back by more than 45 degrees. While the camera passes a single face, the pose turns with it.
 
     Args:
-        looks_deg: azimuth of the pose that each view looks most like; views at equal steps of
-            azimuth, once around.
-        blank: views that show nothing; they are no front.
+        looks_deg: the azimuth of the pose that each view looks most like. The views are at equal
+            steps of azimuth, once around the object.
+        blank: which views show nothing. They do not count as front views.
 
     Returns:
-        0 if no view is a front one; 1 for the truth, and for a front that never ends.
+        0 if there is no front view. 1 for the true object, and also for a single front that
+        goes all around.
     """
     front = _is_front(looks_deg, blank).nonzero().squeeze(-1)
     if not len(front):
@@ -36,9 +37,10 @@ def count_faces(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"
 
 
 def front_share(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"]) -> float:
-    """Front views over the truth's, a quarter of all. 4 if every view is a front one.
+    """Return the number of front views relative to the true object, a quarter of whose views are.
 
-    The truth scores 1, or up to 1.25 of 16 views where both ends of the range are hit exactly.
+    The result is 4 if all views are front views. The true object scores 1, or up to 1.25 with 16
+    views if two of them are exactly at the ends of the range.
     """
     return float(_is_front(looks_deg, blank).double().mean()) / (2 * FRONT_DEG / 360)
 

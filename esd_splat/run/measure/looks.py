@@ -1,4 +1,4 @@
-"""Which side of the figurine pictures show, from cameras that need not be known."""
+"""Which side of the figurine an image shows. Its camera need not be known."""
 
 import torch
 from jaxtyping import Float
@@ -11,24 +11,26 @@ from esd_splat.scene.cameras import Orbit, wrap_deg
 from esd_splat.types import Images
 
 TEMPLATES = 36
-"""Around the figurine. No border between front, side and back falls on one, so that as many
-pictures from everywhere are front as back, and twice as many side."""
+"""The number of templates around the figurine. None of them lies on a border between front, side
+and back. Of images from all around, as many therefore count as front as back, and twice as many as
+side."""
 
 
 @torch.no_grad()
 def side_shares(images: Images, prompt: str, orbit: Orbit) -> dict[str, float] | None:
-    """Shares of ``images`` that look most like the figurine's front, side and back.
+    """Return the shares of ``images`` that look most like the figurine's front, side and back.
 
-    Within 45 degrees of azimuth 0 is front, of 180 back, the rest side: pictures from all around
-    are a quarter, a half and a quarter.
+    Azimuths within 45 degrees of 0 are the front, those within 45 degrees of 180 the back, and all
+    others the side. For images from all around, the shares are a quarter, a half and a quarter.
 
     Args:
-        images: square, the figurine before a plain background, of which the rim is taken to be.
+        images: square images of the figurine in front of a plain background, whose colour is
+            taken from the outermost pixels.
         prompt: what they should show.
-        orbit: of the middle of its ranges are the templates.
+        orbit: the templates are at the middle of its ranges.
 
     Returns:
-        ``None`` if ``prompt`` is no figurine.
+        ``None`` if ``prompt`` does not describe a figurine.
     """
     asked = parse(prompt)
     if asked is None:
@@ -43,7 +45,7 @@ def side_shares(images: Images, prompt: str, orbit: Orbit) -> dict[str, float] |
 
 
 def _rim(images: Images) -> Float[Tensor, "b 3"]:
-    """The middle colour of each picture's outermost pixels, which no figurine reaches."""
+    """The median colour of the outermost pixels of each image, which no figurine reaches."""
     top, bottom = images[:, :, 0], images[:, :, -1]
     left, right = images[:, :, 1:-1, 0], images[:, :, 1:-1, -1]
     return torch.cat([top, bottom, left, right], dim=2).median(2).values

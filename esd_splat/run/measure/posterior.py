@@ -1,4 +1,4 @@
-"""Which pose each view shows, as probabilities, and what their entropies say about collapse."""
+"""The probabilities of the pose that each view shows, and the entropies that reveal collapse."""
 
 import math
 from collections.abc import Iterator
@@ -12,30 +12,30 @@ from esd_splat.run.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
 from esd_splat.scene.cameras import Orbit, wrap_deg
 
 TEMPERATURE = 1e-4
-"""Squared difference per channel and pixel, of values in [0, 1], by which a pose becomes e times
-less likely. Chosen once, by ``calibrate``, and never to be tuned on results. As the twin of a
-noise of variance 5e-5 it asks for a difference of 1 % of the range over the whole picture."""
+"""The mean squared difference per channel and pixel, of values in [0, 1], that makes a pose e times
+less likely. It was chosen once by ``calibrate`` and must never be tuned on results. It corresponds
+to noise of variance 5e-5 and to a difference of 1 % of the range over the whole image."""
 FINER = 4
-"""Templates per view."""
+"""The number of templates per view."""
 SURE = 0.01
-"""Entropy in nats below which every view is plainly one pose, and a ratio to it says nothing."""
+"""The IQ in nats below which the pose is clear in every view, so that a ratio to IQ is useless."""
 
 
 def pose_measures(posterior: Float[Tensor, "views bins"]) -> dict[str, float | None]:
-    """Entropies, in nats, of the pose that the views show.
+    """Return entropies, in nats, of the pose that the views show.
 
     Args:
-        posterior: of each view over pose bins; rows sum to 1.
+        posterior: the probabilities of the pose bins for each view. Rows sum to 1.
 
     Returns:
-        ``IQ``, the mean entropy of a view: low if each is clearly some pose. ``IV``, the entropy
-        of the mean over views: high if they differ. ``MI = IV - IQ``, at most log(bins), zero if
-        all views are alike. ``IG = MI / IQ``, ``None`` where IQ < 0.01.
+        ``IQ`` is the mean entropy of a view, low if every view clearly shows one pose. ``IV`` is
+        the entropy of the mean over views, high if the views differ. ``MI = IV - IQ`` is at most
+        log(bins), and zero if all views are alike. ``IG = MI / IQ`` is ``None`` if IQ < 0.01.
     """
     p = posterior.double()
     quality = float(_entropy(p).mean())
     variety = float(_entropy(p.mean(0)))
-    # Never negative but for rounding: entropy is concave.
+    # Entropy is concave, so only rounding can make this negative.
     information = max(0.0, variety - quality)
     gain = information / quality if quality >= SURE else None
     return {"IQ": quality, "IV": variety, "IG": gain, "MI": information}
@@ -46,15 +46,16 @@ def pose_posterior(
     rotation_deg: float,
     temperature: float = TEMPERATURE,
 ) -> Float[Tensor, "views views"]:
-    """Probability of each pose bin, one bin per view, given how far each template is.
+    """Return the probability of each pose bin for each view. There are as many bins as views.
 
-    Bin ``k`` is centred on what view ``k`` would show if the scene were the truth turned by
-    ``rotation_deg``; so a rotated truth has the same posterior as the truth. A template that
-    stands for azimuths on both sides of a border is shared between the bins.
+    The centre of bin ``k`` is the pose that view ``k`` would show if the scene were the true object
+    rotated by ``rotation_deg``, so rotating the true object does not change its posterior. A
+    template whose range of azimuths crosses the border of two bins is divided between them.
 
     Args:
-        distances: to templates at equal steps of azimuth from 0; views likewise.
-        rotation_deg: azimuth that the scene's front faces.
+        distances: the distance of each view to each template. Both are at equal steps of azimuth
+            from 0.
+        rotation_deg: the azimuth that the front of the scene faces.
         temperature: see ``TEMPERATURE``.
     """
     views, templates = distances.shape
@@ -67,10 +68,10 @@ def pose_posterior(
 
 
 def calibrate(views: int = 16, target: float = 0.95) -> float:
-    """The largest temperature of a 1-2-5 series that leaves the truth its pose information.
+    """Return the largest temperature of a 1-2-5 series that keeps the true objects' information.
 
-    That is, MI averaged over every prompt at three rotations is at least ``target * log(views)``.
-    A lower one would call noise a pose.
+    With it, the MI averaged over all prompts and three rotations is at least
+    ``target * log(views)``. A lower temperature would mistake noise for a pose.
     """
     cases = list(_truths(views))
     for temperature in (5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5):
@@ -81,9 +82,9 @@ def calibrate(views: int = 16, target: float = 0.95) -> float:
 
 
 def _truths(views: int) -> Iterator[tuple[Tensor, float]]:
-    """Distances of true views to their own templates, and how the truth is turned.
+    """Yield the distances of true views to their own templates, and the rotation of the object.
 
-    Of every prompt, not turned, turned by half a bin, and by half a step between templates.
+    Every prompt is rotated by zero, by half a bin, and by half a step between templates.
     """
     fine = FINER * views
     grey = torch.full((fine, 3), BACKGROUND)

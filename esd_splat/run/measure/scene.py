@@ -1,4 +1,4 @@
-"""The measures of one finished scene: it is photographed from all around and held to the truth."""
+"""The measures of a scene: its views from all around are compared with the true object."""
 
 import math
 from collections.abc import Callable
@@ -18,22 +18,22 @@ from esd_splat.scene.cameras import Cameras, Orbit
 from esd_splat.types import Images
 
 COARSE = 16
-"""Templates per turn and prompt, for the question which figurine it is."""
+"""The number of templates of each figurine for finding out which figurine a view shows."""
 HALVINGS = 5
-"""Of a template's step, in the search for the rotation: ends within 0.4 degrees at 16 views."""
+"""How often the search for the rotation halves its step, down to 0.4 degrees with 16 views."""
 BEST_DB = 100.0
-"""Reported where the views equal the truth exactly."""
+"""The PSNR reported for views that equal those of the true object exactly."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a measure tells."""
+    """The meaning of a measure."""
 
     better: Literal["higher", "lower"] | int | None
-    """Which value is the better one: a number is the truth's, and nearer to it is better; ``None``
-    where no value is better than another."""
+    """Which values are better. A number is the value of the true object: closer values are better.
+    ``None`` means that no value is better than another."""
     text: str
-    """For the reader of a report: what it is, its unit and range, and which value is good."""
+    """What the measure is, its unit and range, and which value is good, for readers of a report."""
 
 
 _NATS = "in nats, from 0 to ln(views), which is 2.77 for 16 views"
@@ -98,16 +98,16 @@ def measure_scene(
     config: Measure,
     orbit: Orbit,
 ) -> dict[str, float | int | bool | None] | None:
-    """The measures of the scene that ``render`` draws, or ``None`` if ``prompt`` is no figurine.
+    """Measure a scene, or return ``None`` if ``prompt`` does not describe a figurine.
 
     Args:
-        render: the scene from cameras (on the CPU) over one background each.
+        render: renders the scene for cameras on the CPU and one background for each.
         prompt: what the scene should be.
-        config: from where it is looked at.
-        orbit: whose mid distance, mid field of view and size the views have.
+        config: the number of views and their elevation.
+        orbit: the views have the middle of its ranges of distance and field of view, and its size.
 
     Returns:
-        As ``measure_views``.
+        The same as ``measure_views``.
     """
     asked = parse(prompt)
     if asked is None:
@@ -124,9 +124,10 @@ def pose_entropies(
     config: Measure,
     orbit: Orbit,
 ) -> dict[str, float | None] | None:
-    """``IQ IV IG MI`` alone, in a hundredth of the time: what a run can afford while it goes.
+    """Return only ``IQ IV IG MI``, in a hundredth of the time, for use during a run.
 
-    As ``measure_scene``, to 0.1 nats: the scene's rotation is searched to a template's step only.
+    The values agree with ``measure_scene`` to 0.1 nats, because the rotation of the scene is found
+    only to a step between templates.
     """
     asked = parse(prompt)
     if asked is None:
@@ -147,31 +148,36 @@ def measure_views(
     orbit: Orbit,
     elevation: float = 15.0,
 ) -> dict[str, float | int | bool | None]:
-    """Measures of a scene from its views at equal steps of azimuth, the first at 0.
+    """Measure a scene from its views at equal steps of azimuth, the first at 0.
 
-    Nothing here depends on which way the scene faces, but for one view of ``front_share``. A view
-    that is nearer to its plain background than to any template counts as blank: neither a front nor
-    recognised.
+    Except ``rotation_deg``, no measure depends on which way the scene faces, but ``front_share``
+    may vary by one view. A view that is closer to its plain background than to any template is
+    blank: it is neither a front view nor recognised.
 
     Args:
-        images: square; of another range than [0, 1] they are clamped as a screen would.
-        backgrounds: RGB behind each view.
-        kind: of the figurine that was asked for.
-        colour: its colour.
-        orbit: whose mid distance and field of view the cameras had.
-        elevation: of the cameras, degrees.
+        images: square images. They are clamped to [0, 1], as on a screen.
+        backgrounds: the RGB background of each view.
+        kind: the kind of the figurine in the prompt.
+        colour: the colour of the figurine in the prompt.
+        orbit: the cameras had the middle of its ranges of distance and field of view.
+        elevation: the elevation of the cameras in degrees.
 
     Returns:
-        ``IQ IV IG MI`` of the pose posterior, see ``pose_measures``; ``faces``, see
-        ``count_faces``; ``front_share``, see there; ``janus``, whether faces is not 1 or
-        front_share above 1.5; ``psnr_aligned``, in dB, of all views together against the truth
-        after the best rotation; ``recognised``, the share of views whose best template over all
-        figurines and colours, however bad, is of the one asked for: a plain ball may be nearest
-        to some figurine, and only ``janus`` and MI then say that it is none; ``rotation_deg``, the
-        azimuth in (-180, 180] that the scene's front faces if it is the truth rotated.
+        A dictionary with these keys:
+
+        - ``IQ``, ``IV``, ``IG``, ``MI``: see ``pose_measures``.
+        - ``faces``, ``front_share``: see ``count_faces`` and the function ``front_share``.
+        - ``janus``: whether faces is not 1 or front_share is above 1.5.
+        - ``psnr_aligned``: the PSNR in dB of all views together, compared with the true object
+          after the best rotation.
+        - ``recognised``: the share of views whose closest template, among all figurines and
+          colours, is of the right figurine, however far it is. A plain ball may be closest to the
+          right figurine. Only ``janus`` and ``MI`` then show that it is none.
+        - ``rotation_deg``: the azimuth in (-180, 180] that the front of the scene faces if the
+          scene is the true object rotated.
 
     Raises:
-        KeyError: no such kind or colour.
+        KeyError: the kind or the colour does not exist.
     """
     images, backgrounds = images.float().cpu().clamp(0, 1), backgrounds.float().cpu()
     views, truth = len(images), Truth(kind, colour, orbit, elevation)
@@ -200,10 +206,10 @@ def measure_views(
 
 
 def _best_rotation(distances: Float[Tensor, "views templates"]) -> float:
-    """Degrees by which the truth is turned to be nearest to all views, to a template's step."""
+    """Return the rotation in degrees that fits all views best, to a step between templates."""
     views, count = distances.shape
     view, turn = torch.arange(views), torch.arange(count)
-    # View k of the truth turned by r templates shows what the truth does r templates before.
+    # View k of the true object rotated by r templates shows what it showed r templates earlier.
     shown = (view[:, None] * (count // views) - turn) % count
     return float(distances.gather(1, shown).sum(0).argmin()) * 360 / count
 
@@ -211,7 +217,7 @@ def _best_rotation(distances: Float[Tensor, "views templates"]) -> float:
 def _refine(
     rotation: float, step: float, truth: Truth, images: Images, backgrounds: Float[Tensor, "b 3"]
 ) -> float:
-    """The best rotation between templates ``step`` degrees apart: to the better side, in halves."""
+    """Refine ``rotation`` by moving to the better side while halving the ``step``, in degrees."""
 
     def off(degrees: float) -> float:
         seen = truth.views(degrees, backgrounds, images.shape[-1], quick=True)

@@ -1,7 +1,7 @@
-"""The exact distribution of noised views: its noise predictions, and what a view tells of its pose.
+"""The exact distribution of noised views: noise predictions, and information about the camera.
 
-A scene's views are known, so what a network can only learn of them has a closed form: the mixture
-of one Gaussian for each view. Densities and sums; nothing of scenes or networks.
+The views of a scene are known, so their noised distribution, which a network can only learn, has a
+closed form: a mixture with one Gaussian for each view.
 """
 
 import math
@@ -17,19 +17,19 @@ def mixture_eps(
     alpha: float,
     sigma: float,
 ) -> Float[Tensor, " b *shape"]:
-    """The best noise prediction for ``alpha z + sigma noise`` with ``z`` any of ``points``.
+    """Return the best noise prediction for ``alpha z + sigma noise`` with ``z`` one of ``points``.
 
-    That is ``-sigma`` times the score of the equal mixture of ``N(alpha z_i, sigma^2 I)``::
+    It is ``-sigma`` times the score of the equal mixture of ``N(alpha z_i, sigma^2 I)``::
 
         (noisy - alpha sum_i p(i | noisy) z_i) / sigma
 
-    and of a single point it is the noise that was drawn.
+    For a single point it is the noise that was drawn.
 
     Args:
-        noisy: drawn from that mixture, or any others.
-        points: clean, equally likely.
-        alpha: signal scale.
-        sigma: noise scale, above 0.
+        noisy: samples of that mixture, or any other values.
+        points: clean values, all equally likely.
+        alpha: the signal scale.
+        sigma: the noise scale, above 0.
     """
     x, z = noisy.flatten(1), points.flatten(1)
     weights = _log_likelihoods(noisy, points, alpha, sigma).softmax(1)
@@ -42,17 +42,17 @@ def view_information(
     alpha: float,
     sigma: float,
 ) -> float:
-    """Mutual information of a noised view and its camera, in nats, from 0 to log(cameras).
+    """Return the mutual information of a noised view and its camera, from 0 to log(cameras) nats.
 
-    Estimated as ``log(cameras)`` less the mean entropy of ``p(camera | noisy)``, in which every
-    background counts alike.
+    The estimate is ``log(cameras)`` minus the mean entropy of ``p(camera | noisy)``, in which all
+    backgrounds are equally likely.
 
     Args:
-        noisy: draws of ``alpha z + sigma noise``, with ``z`` any of ``points`` alike: of others
-            this is no information.
-        points: clean views from each camera.
-        alpha: signal scale.
-        sigma: noise scale, above 0.
+        noisy: samples of ``alpha z + sigma noise``, with ``z`` drawn uniformly from ``points``.
+            For other values, the result is not a mutual information.
+        points: clean views from each camera, over each background.
+        alpha: the signal scale.
+        sigma: the noise scale, above 0.
     """
     cameras, backgrounds = points.shape[:2]
     each = _log_likelihoods(noisy, points.flatten(0, 1), alpha, sigma)
@@ -63,8 +63,8 @@ def view_information(
 def _log_likelihoods(
     noisy: Tensor, points: Tensor, alpha: float, sigma: float
 ) -> Float[Tensor, "b n"]:
-    """``log p(noisy | point)``, but for what is the same for all points."""
-    # By differences: as |x|^2 - 2 x z + |z|^2 a distance loses its digits where points are close.
+    """Return ``log p(noisy | point)`` up to a constant that is the same for all points."""
+    # Without matrix products: |x|^2 - 2 x z + |z|^2 loses its precision where points are close.
     by = "donot_use_mm_for_euclid_dist"
     apart = torch.cdist(noisy.flatten(1), alpha * points.flatten(1), compute_mode=by)
     return -0.5 * (apart / sigma).square()

@@ -1,4 +1,4 @@
-"""What the measures of a scene say, in a sentence for the person who made it."""
+"""The measures of a scene, summarised in a sentence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,15 @@ from esd_splat.run.measure.faces import JANUS_SHARE
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 """Words for small numbers of faces."""
-NOT_MEASURED = "not measured: the truth is known only for a figurine by a teacher of figurines"
+NOT_MEASURED = "not measured: the truth is known only for figurines made by a teacher of figurines"
 
 
 def in_words(measures: Mapping[str, Any] | None, views: int) -> str:
-    """Faces, recognition and distance to the truth, in this order.
+    """Describe the faces, the recognised views and the PSNR of a scene.
 
     Args:
-        measures: as from ``measure_views``; ``None`` or empty where nothing was measured.
-        views: from how many sides the scene was looked at.
+        measures: what ``measure_views`` returned, ``None`` or empty if nothing was measured.
+        views: the number of views that were measured.
 
     Example:
         >>> found = {"faces": 2, "front_share": 1.5, "recognised": 0.75, "psnr_aligned": 21.04}
