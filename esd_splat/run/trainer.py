@@ -1,4 +1,4 @@
-"""One run, from a config to a finished folder. The loop is Lightning's; nothing clever here."""
+"""One run, from a config to a finished folder. Lightning runs the loop."""
 
 import logging
 import signal
@@ -40,23 +40,24 @@ def run(
     quiet: bool = False,
     until: int | None = None,
 ) -> dict[str, Any]:
-    """Fit a scene as ``config`` says and write its folder: scene, rows of numbers, summary.
+    """Fit a scene to ``config`` and write its folder: the scene, tables of numbers and a summary.
 
     Args:
-        config: as from ``load_config``.
-        observers: accompany the run. They are what draws pictures, writes the report and shows the
-            run in a browser; see ``esd_splat.fit`` for the usual ones.
+        config: the settings, as ``load_config`` returns them.
+        observers: they draw images, write the report and show the run in a browser.
+            ``esd_splat.fit`` has the usual ones.
         quiet: print nothing but errors.
-        until: stop after this many steps, as an interrupt would, with a checkpoint and a scene.
+        until: stop after this many steps and write a checkpoint and the scene, as after Ctrl-C.
 
     Returns:
-        What ``summary.json`` holds; empty after ``until``.
+        The content of ``summary.json``, or an empty dictionary if the run stopped at ``until``.
 
     Raises:
-        EsdSplatError: the run cannot start or go on; one line with the way out.
-        KeyboardInterrupt: Ctrl-C, after checkpoint and scene were written.
+        EsdSplatError: the run cannot start or continue. The message is one line and says what to
+            do.
+        KeyboardInterrupt: the user pressed Ctrl-C. The checkpoint and the scene are written.
     """
-    # Flushed: in a log, what was said comes before the progress of what it announced.
+    # Flushed, so that messages come before the progress lines in a log.
     say = partial(print, flush=True) if not quiet else lambda line: None
     config.teacher.check(_texts(config))
     with claimed(config.folder):
@@ -87,7 +88,7 @@ def _fit(
     quiet: bool,
     until: int | None,
 ) -> dict[str, Any]:
-    """Run ``config``, with nothing left to decide in it, and write what it leaves."""
+    """Run ``config``, in which device and backend are settled, and write the results."""
     device, backend = torch.device(config.device), config.backend
     with short_of_memory(config):
         teacher = config.teacher.load(device, DTYPES[config.precision], config.memory)
@@ -99,8 +100,8 @@ def _fit(
         record.restore(saved["record"])
         record.saved_at = distillation.done
     say(
-        f'"{config.prompt}" by {type(config.loss).__name__.lower()}, {config.steps} steps on '
-        f"{device} drawn by {backend}, into {config.folder}"
+        f'"{config.prompt}" with loss {type(config.loss).__name__.lower()}: {config.steps} steps '
+        f"on {device}, rendered by {backend}, into {config.folder}"
     )
     if config.teacher.views.language_model is not None:
         say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
@@ -125,7 +126,7 @@ def _fit(
         with short_of_memory(config, joint=teacher.joint):
             summary = record.finish(distillation)
     except (OutputError, RunError) as error:
-        rest = f"{CHECKPOINT} holds all {config.steps} steps, and resume=true writes the rest"
+        rest = f"{CHECKPOINT} holds all {config.steps} steps; resume=true writes the rest"
         raise type(error)(f"{error}; {rest}") from error
     for observer in observers:
         observer.after_summary()
@@ -141,11 +142,11 @@ def _loop(
     quiet: bool,
     until: int | None,
 ) -> bool:
-    """Run the steps that are left; returns whether they were cut short."""
+    """Run the remaining steps and return whether the run was stopped before the last one."""
     import lightning
 
     class Loop(lightning.LightningModule):
-        """Hands Lightning's loop our step."""
+        """Calls our step in Lightning's loop."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -163,10 +164,10 @@ def _loop(
                 self.trainer.should_stop = True
 
         def configure_optimizers(self) -> None:
-            """The scene's rows come and go, so its optimizer stays ours."""
+            """Return no optimizer, because densification changes the parameters of ours."""
 
     def attend(logged: dict[str, float]) -> None:
-        """Do what was asked for since the last step, or while the run is paused."""
+        """Handle requests that were made since the last step or while the run is paused."""
         record.rested = controls.rested
         if controls.saving:
             _save(config, distillation, record)
@@ -216,7 +217,7 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
 
 
 def _texts(config: Config) -> dict[str, str]:
-    """All that the teacher will be told, by the key to change if it does not understand."""
+    """Return all texts for the teacher, by the key to change if it does not know a word of one."""
     views = config.teacher.views
     said = views.texts(config.prompt, highest=config.cameras.elevation[1])
     return {"prompt": config.prompt, "negative_prompt": config.negative_prompt} | {
@@ -226,7 +227,7 @@ def _texts(config: Config) -> dict[str, str]:
 
 @contextmanager
 def _interrupts(stop: Callable[[], None]):
-    """The first Ctrl-C ends the run after its step; a second one ends it at once."""
+    """Make the first Ctrl-C end the run after the current step, and a second one at once."""
 
     def handle(number: int, frame: Any) -> None:
         stop()
@@ -234,13 +235,13 @@ def _interrupts(stop: Callable[[], None]):
 
     try:
         before = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not the main thread: whoever started us handles signals
+    except ValueError:  # not the main thread, so the caller handles signals
         yield
         return
     try:
         yield
     except SystemExit as error:
-        # What Lightning makes of an interrupt.
+        # Lightning turns an interrupt into a SystemExit.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
@@ -250,7 +251,7 @@ def _interrupts(stop: Callable[[], None]):
 
 @contextmanager
 def _quiet_lightning():
-    """No advertisements, device tables or hints about workers that a range of integers lacks."""
+    """Hide advertisements, device tables and hints about data loader workers."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

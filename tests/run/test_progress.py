@@ -65,7 +65,7 @@ def test_a_terminal_shows_a_bar_and_then_what_was_written(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = _on_a_terminal(arguments, monkeypatch).split("\r\n")
-    assert lines[0].startswith('"a red owl" by esd, 5 steps')
+    assert lines[0].startswith('"a red owl" with loss esd: 5 steps')
     states = lines[1].split("\r")
     seen = re.compile(
         r"step (\d)/5 \|.{8}\| +[\d.]+ steps/s, \d\d:\d\d left, 20 Gaussians, direction [\d.e-]+"
@@ -86,7 +86,7 @@ def test_a_log_has_whole_lines_in_order_and_no_control_characters(arguments: lis
     )
     assert all(c.isprintable() or c == "\n" for c in done.stdout)
     first, *between, last = [line for line in done.stdout.splitlines() if line]
-    assert first.startswith('"a red owl" by esd, 5 steps')
+    assert first.startswith('"a red owl" with loss esd: 5 steps')
     shown = [line for line in between if line.startswith("step ")]
     number = r"[\d.e-]+"
     assert re.fullmatch(
