@@ -1,6 +1,6 @@
-"""The whole configuration of a run, assembled from the dataclasses that its parts configure.
+"""The whole configuration of a run, assembled from the config sections of its parts.
 
-What runs as a whole reads it; the parts are given their own sections.
+Only code that handles a run as a whole reads it. Each part is given only its own section.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from esd_splat.teacher import TEACHERS, Memory, StableDiffusion, TeacherConfig
 from esd_splat.teacher.noise import TimestepRange
 
 VERSION = 1
-"""Of the format below. A change that reads an old file differently adds one."""
+"""Version of the config format. Increase it by 1 when an old file would be read differently."""
 
 MAX_SEED = 2**28 - 1
-"""What a step draws comes from generators seeded by 16 times this and a number below 16, and
-torch's for the CPU reads 32 bits of that."""
+"""The largest seed. The generators of a step are seeded with 16 times the run's seed plus a number
+below 16, and torch's CPU generator reads only 32 bits of a seed."""
 
 
 @section
 class Log:
-    """What a run writes down while it goes."""
+    """What a run logs while it goes."""
 
     every: int = Field(default=10, ge=1)
     """Number of steps between the rows of metrics.csv."""
@@ -50,13 +50,13 @@ class Log:
 
 @section
 class Measure:
-    """How a finished scene is measured. Numbers compare only between equal settings."""
+    """How a finished scene is measured. Compare numbers only between runs with equal settings."""
 
     views: int = Field(default=16, ge=8, le=64)
-    """Number of views, at equal steps of azimuth, and of pose bins. With fewer than 12, several
-    faces may be counted as one that is too wide, which is Janus all the same."""
+    """Number of views, evenly spaced in azimuth, and of pose bins. With fewer than 12, several
+    faces may be counted as one wide face, although they are a Janus scene all the same."""
     elevation: float = Field(default=15.0, ge=-89, le=89)
-    """Elevation of those views above the horizon, in degrees."""
+    """Elevation of these views above the horizon, in degrees."""
 
 
 @section
@@ -64,8 +64,8 @@ class Export:
     """The files that a finished run leaves behind."""
 
     formats: tuple[Annotated[str, OneOf(EXPORTERS)], ...] = ("ply",)
-    """Scene files to write; the list may be empty. All but ply round, and splat leaves out what
-    depends on the view."""
+    """Scene files to write; the list may be empty. All formats except ply round the values, and
+    splat leaves out the view-dependent colours."""
     video: Literal["mp4", "gif", "both"] = "mp4"
     """Format of the turntable video."""
     frames: int = Field(default=72, ge=0)
@@ -76,9 +76,10 @@ class Export:
     """Width and height of the turntable and of the contact sheet's last row, in pixels; null takes
     512, or cameras.size if that is larger. Earlier rows have cameras.size."""
     elevation: float = Field(default=15.0, ge=-89, le=89)
-    """Elevation of the cameras of turntable and contact sheet above the horizon, in degrees."""
+    """Elevation of the cameras of the turntable and the contact sheet above the horizon, in
+    degrees."""
     report: bool = True
-    """Whether to write report.html, which shows all that the run leaves on one page."""
+    """Whether to write report.html, which shows all the results of the run on one page."""
     sheet_views: int = Field(default=8, ge=1)
     """Number of views on a contact sheet, evenly spaced in azimuth."""
 
@@ -88,10 +89,10 @@ class Config:
     """One run, from the prompt to the files. The defaults fit a laptop and the embedded teacher."""
 
     prompt: str
-    """What to make."""
+    """Description of the object to make."""
     negative_prompt: str = ""
-    """What to stay away from; empty text is the teacher's own unconditional prediction. At
-    teacher.guidance_scale 1, only Perp-Neg and the losses that ask for them use the two."""
+    """What the scene should not look like. Empty text gives the teacher's own unconditional
+    prediction. At teacher.guidance_scale 1, only Perp-Neg and losses that need it use this."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of every random draw. The same seed gives the same scene on the same machine."""
     steps: int = Field(default=600, ge=1)
@@ -101,51 +102,51 @@ class Config:
     out: str | None = None
     """Folder to write to; null is outputs/<prompt>-s<seed>."""
     resume: bool = False
-    """Whether to go on with an unfinished run in that folder. Of a finished one, it writes what
-    else export and measure ask for."""
+    """Whether to continue an unfinished run in that folder. If the run is finished, this writes
+    the results that export and measure ask for and that are still missing."""
     overwrite: bool = False
-    """Whether to replace a run in that folder, once the new one has made a step."""
+    """Whether to replace a run in that folder. It is kept until the new run has made a step."""
     checkpoint_every: int = Field(default=100, ge=0)
     """Number of steps between checkpoints; 0 writes one only at the end and when interrupted."""
     view: bool = False
     """Whether to show the run in a browser on this machine while it goes: the scene, what the
     networks predict, and buttons to pause, save and stop. It changes no bit of what is made."""
     view_port: int = Field(default=8080, ge=0, le=65535)
-    """Port of that page on 127.0.0.1; 0 takes any that is free."""
+    """Port of that page on 127.0.0.1; 0 takes any free port."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA where there is a GPU."""
+    """Device to compute on; auto takes CUDA if there is a GPU."""
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
     """Precision of the networks, in bits; the scene itself is always float32."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
-    """What draws the Gaussians; auto takes gsplat on CUDA, our own kernels (cpu) on the CPU where
-    they are compiled, and the PyTorch reference elsewhere."""
+    """Renderer of the Gaussians; auto takes gsplat on CUDA, our own kernels (cpu) on the CPU if
+    they are compiled, and the PyTorch reference otherwise."""
     background: Literal["random", "white", "grey", "black"] = "random"
-    """Colour behind the scene while it is optimized; random draws one for every view."""
+    """Colour behind the scene while it is optimized; random draws one for each view."""
     version: int = VERSION
-    """Version of the format of this config."""
+    """Version of the config format."""
     loss: Annotated[ScoreDistillation, Plugin(LOSSES, "esd")] = Esd()
-    """What the predictions of the teacher and the LoRA ask of the views."""
+    """The loss, which combines the predictions of the teacher and the LoRA into a gradient."""
     teacher: Annotated[TeacherConfig, Plugin(TEACHERS, "stable_diffusion")] = StableDiffusion()
-    """The text-to-image model whose likely images the views should become."""
+    """The text-to-image model. The views should become images that are likely under it."""
     memory: Memory = Memory()
-    """What saves memory."""
+    """Settings that save memory."""
     lora: Lora = Field(default=Lora(), json_schema_extra={"x-formerly": "particle"})
     """How the scene's LoRA is built and trained."""
     pool: Pool = Pool()
-    """Which views are pooled, and how far each of them reaches."""
+    """Which views are pooled, and how far the influence of each one reaches."""
     clamp: Clamp = Clamp()
     """Limits of the gradient on the latents."""
     image_loss: float = Field(default=0.0, ge=0)
-    """Weight of the same pull on pixels instead of latents (HiFA, arXiv:2305.18766). It costs a
-    pass through the decoder. HiFA uses 0.01 to 0.1; 0 switches it off."""
+    """Weight of the same loss on pixels instead of latents (HiFA, arXiv:2305.18766). It costs a
+    pass through the VAE decoder. HiFA uses 0.01 to 0.1; 0 switches it off."""
     latent_warmup: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of the run in whose steps a linear map of colours stands in for the VAE's encoder.
-    The map is fitted to the encoder at the start; it costs no pass through the encoder, and shows
-    no detail. 0 switches it off."""
+    """Fraction of the run, from its start, in which a linear map of colours replaces the VAE
+    encoder. The map is fitted to the encoder at the start. It saves the pass through the encoder,
+    but carries no detail. 0 switches it off."""
     timesteps: TimestepRange = TimestepRange()
-    """Which timesteps are drawn as a run goes on, and how much each counts."""
+    """Which timesteps are drawn over the course of a run, and how each is weighted."""
     cameras: Orbit = Orbit()
-    """Where the views are taken from."""
+    """The cameras that the views are rendered from."""
     optim: Optim = Optim()
     """Settings of the optimizer."""
     regularise: Regularise = Regularise()
@@ -157,7 +158,7 @@ class Config:
     measure: Measure = Measure()
     """How a finished scene is measured."""
     log: Log = Log()
-    """What a run writes down while it goes."""
+    """What a run logs while it goes."""
     export: Export = Export()
     """The files that a finished run leaves behind."""
 
@@ -204,26 +205,27 @@ class Config:
 
 
 def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The config that a YAML file and ``key=value`` overrides describe, validated.
+    """Load and validate the config that a YAML file and ``key=value`` overrides describe.
 
-    The overrides win over the file, and the file wins over the defaults.
+    The overrides take precedence over the file, and the file over the defaults.
 
     Args:
-        path: of a YAML file; where there is none, the shipped config of that name (``esd``,
-            ``esd.yaml`` and ``configs/esd.yaml`` are the same one). ``None`` is an empty file.
+        path: Path of a YAML file. If there is no such file, the shipped config of that name
+            (``esd``, ``esd.yaml`` and ``configs/esd.yaml`` are the same one). ``None`` stands for
+            an empty file.
 
     Raises:
-        ConfigError: naming everything that is wrong.
+        ConfigError: If anything is wrong. The message names all problems.
     """
     text, problems = read_config(path)
     return load(Config, text, overrides, source=source_name(path), problems=problems)
 
 
 def _slug(prompt: str, limit: int = 60) -> str:
-    """``prompt`` as a file name of ASCII letters, digits and dashes."""
+    """Return ``prompt`` as a file name of ASCII letters, digits and dashes."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
     if words and len(words) <= limit and prompt.isascii():
         return words
-    # What was cut off, or is not ASCII, still tells two prompts apart.
+    # The digest keeps prompts apart that differ only in what was cut off or is not ASCII.
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
     return f"{words[:limit].rstrip('-')}-{digest}".lstrip("-")
