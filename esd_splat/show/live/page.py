@@ -1,7 +1,7 @@
-"""The page in the browser: a scene to turn around, and a panel beside it. The door of viser.
+"""The page in the browser: a scene to turn, and a panel. This is the only module that uses viser.
 
-Sending is left to viser's own thread, which keeps of each element no more than its latest state:
-a slow or dead browser costs a run neither time nor memory.
+Viser's own thread sends the updates and keeps only the latest state of each element. A slow or dead
+browser therefore costs a run neither time nor memory.
 """
 
 import math
@@ -26,20 +26,20 @@ from esd_splat.show.images import to_bytes
 from esd_splat.types import Images
 
 HOST = "127.0.0.1"
-"""Nobody but this machine's users sees the page, or can press its buttons."""
+"""Only users of this machine can see the page and press its buttons."""
 LINES = ("#1c7ed6", "#e8590c")
-"""Colours in a chart; to be told apart on white and on black."""
+"""Colours of the lines in the chart. They can be told apart on white and on black."""
 AWAY = 1.25
-"""How much further than the run's cameras the first look is from."""
-SAVE_HINT = "A checkpoint and the scene so far, into the run's folder"
-STOP_HINT = "As Ctrl-C: saves, and the same command with resume=true, not overwrite, goes on"
+"""Distance of the first view from the scene, relative to the distance of the run's cameras."""
+SAVE_HINT = "Write a checkpoint and the current scene to the run's folder"
+STOP_HINT = "Save and stop, like Ctrl-C. To continue, run again with resume=true, not overwrite"
 
 
 class Page:
-    """What is shown, and where. Every method returns at once.
+    """The page and all its elements. No method waits for a browser.
 
     Raises:
-        ViewError: the port cannot be had.
+        ViewError: If the port is not available.
     """
 
     def __init__(self, config: Config, controls: Controls) -> None:
@@ -56,21 +56,22 @@ class Page:
 
     @property
     def url(self) -> str:
-        """Where a browser finds the page."""
+        """The address of the page."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def watched(self) -> bool:
-        """Whether any browser shows the page."""
+        """Whether any browser has the page open."""
         return bool(self._server.get_clients())
 
     def close(self) -> None:
-        """Take the page down; a browser keeps what it shows."""
+        """Stop the server. A browser keeps showing the last state."""
         with _silence():
             self._server.stop()
 
     def show_scene(self, scene: Gaussians) -> None:
-        """Replace the splats; colours are those of degree 0, which no viewpoint changes."""
+        """Replace the splats. Their colours are those of spherical harmonics of degree 0, which
+        do not depend on the view."""
         scene = scene.map(lambda value: value.cpu())
         splats = (
             scene.means.numpy(),
@@ -89,10 +90,10 @@ class Page:
         """Replace the numbers.
 
         Args:
-            step: steps done.
-            rate: steps per second; ``None`` where that is not known.
-            logged: what the step logged.
-            saved_at: step of the latest checkpoint.
+            step: Number of steps done.
+            rate: Steps per second, or ``None`` if unknown.
+            logged: The values that the step logged.
+            saved_at: Step of the latest checkpoint, or ``None`` if there is none yet.
         """
         rows = {"step": f"{step} of {self.config.steps}", "state": self._state(step)}
         if rate is not None:
@@ -104,7 +105,7 @@ class Page:
         self._progress.value = 100 * step / self.config.steps
 
     def show_pictures(self, rows: dict[str, Images], note: str) -> None:
-        """Replace the pictures: a row of views for each name, and a line about them all."""
+        """Replace the pictures: one row of views for each name, and a note about all of them."""
         self._pictures_note.content = note
         for name, images in rows.items():
             row = to_bytes(contact_sheet([images])[None])[0]
@@ -116,7 +117,7 @@ class Page:
                 self._pictures[name] = picture
 
     def show_entropies(self, step: int, values: dict[str, float], note: str) -> None:
-        """Add a point to each line of the chart, and say what they are."""
+        """Add a point to each line of the chart, and replace the note that explains them."""
         self._entropies_note.content = note
         self._points.append((step, *values.values()))
         data = tuple(
@@ -144,7 +145,7 @@ class Page:
         return "paused" if self.controls.paused else "running"
 
     def _set_stage(self) -> None:
-        """Upright, and seen from the front."""
+        """Show the scene upright and from the front."""
         cameras = self.config.cameras
         self._eye = AWAY * cameras.turntable(1).eyes[0].double().numpy()
         self._server.scene.set_up_direction("+y")
@@ -156,13 +157,14 @@ class Page:
         self._splats: viser.GaussianSplatHandle | None = None
 
     def _clear_the_panel(self, client: viser.ClientHandle) -> None:
-        """On a phone, whose lower 60 % are the panel, show the unit ball in the rest."""
+        """On a phone, where the panel covers the lower 60 %, show the unit ball above it."""
         camera = client.camera
         if camera.aspect < 1:
-            height = 2 * BALL_RADIUS / 0.4  # of what is seen where the ball is
+            height = 2 * BALL_RADIUS / 0.4  # height of the visible area at the ball's distance
             away = height / 2 / math.tan(self._server.initial_camera.fov / 2)
             lower = np.array([0.0, 0.3 * height, 0.0])
-            # Not from where it says it is: it may not have been told yet which way is up.
+            # Do not start from the client's own position: the client may not know yet which way
+            # is up.
             camera.position = away * self._eye / np.linalg.norm(self._eye) - lower
             camera.look_at = -lower
             camera.up_direction = (0.0, 1.0, 0.0)
@@ -201,7 +203,7 @@ class Page:
 
 
 class _Server(viser.ViserServer):
-    """Stays on this machine: viser lets any browser ask for a public address."""
+    """A server that stays on this machine. Viser would let any browser request a public address."""
 
     @override
     def request_share_url(self, verbose: bool = True) -> str | None:
@@ -209,9 +211,9 @@ class _Server(viser.ViserServer):
 
 
 def _check_port(port: int) -> None:
-    """Raise where ``port`` cannot be had: viser would take the next one without a word."""
+    """Raise if ``port`` is not available, because viser would silently take the next one."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":  # as asyncio does; else a port that was just left counts as in use
+        if os.name == "posix":  # like asyncio, or a port that was just released counts as in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -227,7 +229,7 @@ def _port_error(port: int, what: str) -> ViewError:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without the boxes that viser prints; what a run has to say, it says itself."""
+    """Suppress the boxes that viser prints. The run prints the address itself."""
     console = rich.get_console()
     before, console.quiet = console.quiet, True
     try:

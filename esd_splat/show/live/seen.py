@@ -1,4 +1,4 @@
-"""What the live view looks at: the views of a step, what each network makes of them, entropies."""
+"""What the live view shows: the views of a step, the networks' predictions, and entropies."""
 
 import math
 from collections.abc import Collection
@@ -17,7 +17,7 @@ from esd_splat.teacher.noise import add_noise, alpha_sigma
 from esd_splat.types import Images
 
 VIEWS = 2
-"""Of a step, whose pictures are shown. A decoder takes longer than all else that is shown."""
+"""Number of views of a step that are shown. Decoding takes longer than everything else shown."""
 PIXELS = 128
 """Width and height of the pictures."""
 NAMES = {
@@ -27,21 +27,23 @@ NAMES = {
     "lora_null": "LoRA, camera dropped",
     "pooled": "pool",
 }
-"""Predictions that are shown. What the drawn noise implies is the view itself."""
+"""Label of each prediction that is shown. The drawn noise itself is left out, because the clean
+picture that it implies is the view."""
 LEVEL = 0.9
-"""Noise level, as a fraction of T, of the information in a view. At lower ones each view is soon
-told from all others, however alike they look; at higher ones none is."""
+"""Noise level, as a fraction of T, at which the information in a view is measured. At lower levels
+each view is soon distinguishable from all others, however alike they look. At higher levels none
+is."""
 DRAWS = 4
-"""Noised draws of each view."""
+"""Number of noise draws for each view."""
 
 
 @torch.no_grad()
 def pictures(run: Distillation, seen: Seen) -> dict[str, Images]:
-    """Some views of a step, and the clean pictures that each prediction implies for them.
+    """Return some views of a step, and the clean pictures that each prediction implies for them.
 
     Returns:
-        By name, ``views`` first: pictures in [0, 1], on the CPU. Of a noise prediction, the clean
-        latents that it implies in one step, decoded.
+        Pictures in [0, 1] on the CPU, by name; ``views`` come first. For a noise prediction, they
+        are the decoded clean latents that it implies in one step.
     """
     some = slice(VIEWS)
     found = {"views": _shown(seen.images[some])}
@@ -50,30 +52,31 @@ def pictures(run: Distillation, seen: Seen) -> dict[str, Images]:
             clean = run.teacher.predict_clean(
                 seen.noisy[some], seen.predictions[name][some], seen.t[some]
             )
-            # One by one: a large decoder must not take the memory that the run needs.
+            # Decode one at a time: a large decoder must not take the memory that the run needs.
             decoded = [_shown(run.teacher.decode(one)) for one in clean.split(1)]
             found[label] = torch.cat(decoded)
     return found
 
 
 def noise_levels(run: Distillation, seen: Seen) -> list[float]:
-    """Of the views that ``pictures`` shows, as fractions of T."""
+    """Return the noise levels of the views that ``pictures`` shows, as fractions of T."""
     return (seen.t[:VIEWS] / len(run.teacher.alphas_cumprod)).tolist()
 
 
 def prepare(config: Config) -> None:
-    """Trace the templates that ``entropies`` needs, and the measures at the end of the run too."""
+    """Trace the templates that ``entropies`` needs. The measures at the run's end reuse them."""
     if config.teacher.vocabulary:
         pose_entropies(_blank, config.prompt, config.measure, config.cameras)
 
 
 @torch.no_grad()
 def entropies(run: Distillation, scene: Gaussians, config: Config) -> dict[str, float]:
-    """How much the views of ``scene`` differ, in nats, at most ``log(measure.views)``.
+    """Measure how much the views of ``scene`` differ, in nats, at most ``log(measure.views)``.
 
-    Where the truth is known, ``IV`` and ``IQ``, see ``pose_measures``. Elsewhere nobody can tell
-    which pose a view shows, and ``I`` is what a noised view tells about its camera. That is the
-    term which entropic distillation adds, without a classifier; any difference raises it.
+    If the true poses are known, return ``IV`` and ``IQ``, see ``pose_measures``. Otherwise the pose
+    that a view shows is unknown, and ``I`` is the information that a noised view holds about its
+    camera. This is the term that entropic distillation adds, measured without a classifier. Any
+    difference between views raises it.
     """
     device, known = run.device, run.teacher.alphas_cumprod
     measure, orbit = config.measure, config.cameras
@@ -89,7 +92,7 @@ def entropies(run: Distillation, scene: Gaussians, config: Config) -> dict[str, 
     images = render(orbit.turntable(measure.views, measure.elevation), grey)
     latents = torch.cat([run.teacher.encode(one.to(device)) for one in images.split(1)])
     clean = latents.repeat(DRAWS, 1, 1, 1)
-    # The same noise every time: what changes are the views.
+    # The noise is the same every time, so that only the views change the result.
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(device)
     t = torch.full((len(clean),), round(LEVEL * len(known)), device=device)
     alpha, sigma = (scale.double().item() for scale in alpha_sigma(known, t[:1]))
@@ -98,18 +101,18 @@ def entropies(run: Distillation, scene: Gaussians, config: Config) -> dict[str, 
 
 
 def explained(config: Config, names: Collection[str]) -> str:
-    """What ``entropies`` of these names mean, in a few words."""
+    """Explain in a few words what the ``entropies`` of these names mean."""
     views = config.measure.views
     if "IV" in names:
         return (
-            f"Of the pose that {views} views show, nats. **IV**, of all together: "
-            f"{math.log(views):.2f} if they show every side, 0 if all show the same. "
-            "**IQ**, of each: 0 if it plainly shows one side."
+            f"Entropies in nats of the pose that {views} views show. **IV**, of all views "
+            f"together: {math.log(views):.2f} if they show every side, 0 if all show the same. "
+            "**IQ**, of each view: 0 if it clearly shows one side."
         )
     return (
-        f"**I**: what each of {views} views, noised to t/T = {LEVEL:g}, tells about its camera, "
-        f"nats: 0 if all look the same, {math.log(views):.2f} if none is like another. Which side "
-        "a view shows (IV, IQ) can be told for figurines only, whose truth is known."
+        f"**I**: information in nats that each of {views} views, noised to t/T = {LEVEL:g}, holds "
+        f"about its camera: 0 if all look the same, {math.log(views):.2f} if all differ. Which "
+        "side a view shows (IV, IQ) is known for figurines only."
     )
 
 
@@ -118,5 +121,5 @@ def _blank(cameras: Cameras, backgrounds: Float[Tensor, "b 3"]) -> Images:
 
 
 def _shown(images: Images) -> Float[Tensor, "b 3 p p"]:
-    """As they are shown: on the CPU, in [0, 1], and of ``PIXELS``."""
+    """Return the images as they are shown: on the CPU, in [0, 1], ``PIXELS`` wide and high."""
     return torch.nn.functional.interpolate(images.clamp(0, 1), (PIXELS, PIXELS), mode="area").cpu()

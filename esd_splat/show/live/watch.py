@@ -22,27 +22,28 @@ from esd_splat.scene.gaussians import Gaussians
 from esd_splat.show.live.seen import entropies, explained, noise_levels, pictures, prepare
 
 Page = Any
-"""The type of that name, whose module needs viser."""
+"""Stands for ``page.Page``, which cannot be imported here because its module needs viser."""
 EVERY = 0.5
-"""Seconds from one snapshot shown to the next, at least."""
+"""Minimum number of seconds between two snapshots shown."""
 SHARE = 0.015
-"""Of the processor's time that this process gets, which pictures and entropies together may take:
-after each they wait for as long as that asks. All else that is shown takes a millisecond or two."""
+"""Fraction of this process's CPU time that pictures and entropies together may take. After each of
+them, the thread waits long enough to keep to it. Everything else shown takes a millisecond or
+two."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run between two steps, of which nothing changes any more."""
+    """The state of a run between two steps. Apart from ``run``, it no longer changes."""
 
     config: Config
     run: Distillation
-    """For its networks and its device; its state goes on."""
+    """Gives access to the networks and the device. Its state changes as the run continues."""
     step: int
-    """Steps done."""
+    """Number of steps done."""
     seconds: float
-    """When, by a clock that stands still while the run is paused."""
+    """Time of the snapshot, by a clock that stops while the run is paused."""
     logged: dict[str, float]
-    """What the step logged."""
+    """The values that the step logged."""
     scene: Gaussians
     seen: Seen | None
     saved_at: int | None
@@ -55,21 +56,21 @@ class View(Observer):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.controls = Controls()
-        """The run's own, as soon as it has begun."""
+        """Replaced by the run's own controls when the run begins."""
         self.wanted = False
-        """Whether ``between_steps`` should hand over a snapshot; whoever wants one says so."""
+        """Whether ``between_steps`` should hand over a snapshot. Set it to request one."""
         self.ended = False
         """Whether the last snapshot was handed over."""
         self.handed: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
-        """What was handed over; ``None`` after the last."""
+        """The snapshots handed over, followed by ``None``."""
 
     @override
     @contextmanager
     def during(self, controls: Controls, say: Callable[[str], None]) -> Iterator[None]:
-        """A page for as long as the context lasts; ``say`` is told where it is.
+        """Serve the page for as long as the context lasts, and pass its address to ``say``.
 
         Raises:
-            ViewError: viser is not installed, or the port cannot be had.
+            ViewError: If viser is not installed or the port is not available.
         """
         try:
             from esd_splat.show.live.page import Page
@@ -98,7 +99,7 @@ class View(Observer):
     def between_steps(
         self, run: Distillation, logged: dict[str, float], saved_at: int | None
     ) -> None:
-        """Hand over how things stand, if that is wanted or if there is no next step."""
+        """Hand over a snapshot if one is wanted or if no step follows."""
         ends = run.done == self.config.steps or self.controls.stopped
         if not (self.wanted or (ends and not self.ended)):
             return
@@ -111,12 +112,12 @@ class View(Observer):
 
 @denormals_flushed()
 def watch(view: View, page: Page, closing: threading.Event) -> None:
-    """Ask for snapshots while somebody looks, and show them, until one is ``None``.
+    """Request snapshots while a browser shows the page, and show them, until one is ``None``.
 
     Args:
-        view: where snapshots come from.
-        page: where they go.
-        closing: set when there is no time to lose any more.
+        view: The source of the snapshots.
+        page: The page to show them on.
+        closing: Set when the run has ended, so that the thread no longer waits.
     """
     prepare(view.config)
     before: Snapshot | None = None
@@ -140,7 +141,7 @@ def watch(view: View, page: Page, closing: threading.Event) -> None:
             start = time.thread_time()
             try:
                 next(costly)(page, now)
-            # Most likely the device is full: the page goes on without, and so does the run.
+            # Most likely the device is out of memory. The page and the run continue without them.
             except Exception as error:
                 page.show_pictures({}, f"Not shown of step {now.step}: {error}")
             costly_from = time.process_time() + (time.thread_time() - start) / SHARE
