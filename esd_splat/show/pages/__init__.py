@@ -1,6 +1,6 @@
-"""What the pages about runs have in common: what a folder holds, and how it is shown offline.
+"""The shared parts of the pages about runs: reading a run's folder, and showing it offline.
 
-A page is one file that asks no network for anything, so it can be mailed, and opened years later.
+A page is one file that loads nothing over the network, so it can be mailed and opened years later.
 """
 
 from esd_splat.show.pages.curves import curves

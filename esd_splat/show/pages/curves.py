@@ -10,13 +10,13 @@ from esd_splat.show.pages.run import Rows
 PLOT_INCHES = (3.3, 2.1)
 """Width and height of one curve."""
 LOG_FROM = 30.0
-"""A quantity whose values differ by more than this factor is drawn over a logarithmic axis."""
+"""A quantity whose values differ by more than this factor is drawn on a logarithmic axis."""
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.fonttype": "none",  # text stays text: it can be searched, and needs no glyphs inside
-    "svg.hashsalt": "esd_splat",  # the same numbers give the same page
+    "svg.fonttype": "none",  # keep text searchable, and embed no glyphs
+    "svg.hashsalt": "esd_splat",  # make equal numbers give equal pages
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -28,17 +28,17 @@ class Curves:
     plots: list[str]
     """SVG elements."""
     legend: list[tuple[str, str]]
-    """Colour and meaning of each line; empty if every plot has one line only."""
+    """Colour and meaning of each line; empty if every plot has only one line."""
 
 
 def curves(rows: Rows, lines: str | None = None) -> Curves:
-    """A small plot over ``step`` for each other column.
+    """Plot each column over ``step``.
 
     Args:
-        rows: with a column ``step``.
-        lines: column by whose values the rows are parted into lines; ``None`` is one line.
+        rows: The rows of a table with a column ``step``.
+        lines: Column whose values split the rows into lines; ``None`` draws a single line.
     """
-    from matplotlib import colormaps, rc_context  # here, as it takes a second
+    from matplotlib import colormaps, rc_context  # here, because the import takes a second
     from matplotlib.colors import to_hex
 
     levels = sorted({row[lines] for row in rows}) if lines else [None]
@@ -73,12 +73,12 @@ def _plot(
     for (steps, values), color in zip(parts, colors, strict=True):
         ax.plot(steps, values, marker="." if len(steps) < 30 else None, color=color)
     together = [value for _, values in parts for value in values]
-    # What fell by decades lies on the axis of a linear plot.
+    # On a linear scale, a value that fell by several decades could not be told from zero.
     if 0 < LOG_FROM * min(together) < max(together):
         ax.set_yscale("log")
     ax.set_title(name)
     ax.set_xlabel("step")
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=NO_METADATA)
-    # Before the element are an XML declaration and a link to the definition of SVG.
+    # The element follows an XML declaration and a document type, which HTML must not contain.
     return file.getvalue()[file.getvalue().index("<svg") :]

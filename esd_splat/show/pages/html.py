@@ -1,4 +1,4 @@
-"""What a page is filled with: numbers as text, pictures as addresses. Knows nothing of runs."""
+"""The contents of a page: numbers as text and pictures as data URLs. Knows nothing about runs."""
 
 import base64
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ from esd_splat.jinja import fill
 from esd_splat.show.images import png_to_webp
 
 MOST_PX = (1600, 12000)
-"""Width and height to which a larger picture is shrunk: twice what a page shows of it."""
+"""Maximum width and height of a picture: twice the size at which a page shows it."""
 PICTURE_QUALITY = 90
 NOTHING = "\N{EN DASH}"
-"""Stands where there is no value."""
+"""Shown in place of a missing value."""
 
 
 @dataclass(frozen=True)
 class Media:
-    """A picture or a video that is part of the page."""
+    """A picture or a video that is embedded in the page."""
 
     name: str
-    """Of its file."""
+    """Name of its file."""
     kind: str
-    """Such as ``image/webp``."""
+    """MIME type, such as ``image/webp``."""
     source: str
-    """See ``data_url``."""
+    """Its contents as a data URL."""
 
 
 def page(template: str, **values: Any) -> str:
-    """A whole page.
+    """Return a whole page.
 
     Args:
-        template: name of a file beside this module that extends ``page.html.j2``.
-        values: what it asks for, but for ``value``, which is there for all.
+        template: Name of a file beside this module that extends ``page.html.j2``.
+        values: The template's variables, except ``value``, which every template gets.
     """
     return fill(Path(__file__).parent / template, value=value, **values)
 
 
 def value(what: Any) -> str:
-    """A setting or a measure as text, short: numbers have four digits."""
+    """Return a setting or a measure as short text. Floats have four significant digits."""
     if what is None or what == "":
         return NOTHING
     if isinstance(what, bool):
@@ -48,10 +48,10 @@ def value(what: Any) -> str:
 
 
 def picture(path: Path) -> Media:
-    """A PNG file, shrunk where it is larger than any screen.
+    """Embed a PNG file as WebP, shrunk to ``MOST_PX`` if it is larger.
 
     Raises:
-        EsdSplatError: it cannot be read.
+        EsdSplatError: If the file cannot be read.
     """
     try:
         data = png_to_webp(path, MOST_PX, PICTURE_QUALITY)
@@ -61,10 +61,10 @@ def picture(path: Path) -> Media:
 
 
 def moving_picture(path: Path) -> Media:
-    """An ``.mp4`` or ``.gif`` file.
+    """Embed an ``.mp4`` or ``.gif`` file.
 
     Raises:
-        EsdSplatError: it cannot be read.
+        EsdSplatError: If the file cannot be read.
     """
     kind = "image/gif" if path.suffix == ".gif" else "video/mp4"
     try:
@@ -74,5 +74,5 @@ def moving_picture(path: Path) -> Media:
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """An address that is what it leads to."""
+    """Return a ``data:`` URL that contains ``data``."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

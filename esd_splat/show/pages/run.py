@@ -1,4 +1,4 @@
-"""What a run's folder holds, read back. Knows files; not how a page shows them."""
+"""Read a run's folder back. This module knows the files, but not how a page shows them."""
 
 import csv
 import io
@@ -18,54 +18,58 @@ READABLE = tuple(name for name in SCENES if Path(name).suffix in DECODERS)
 """Scene files that can be read back, the most exact first."""
 
 Rows = list[dict[str, float]]
-"""Of a table; a row has no entry where the file has an empty cell."""
+"""Rows of a table. A row has no entry for an empty cell of the file."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run says of itself. It may be unfinished, and of another version of this package."""
+    """The contents of a run's folder.
+
+    The run may be unfinished, or made by another version of this package.
+    """
 
     folder: Path
     config: str
     """The text of its ``config.yaml``."""
     settings: dict[str, Any]
-    """What that says, by dotted key."""
+    """The settings in ``config``, by dotted key."""
     summary: dict[str, Any]
-    """Empty while it is unfinished."""
+    """The summary of a finished run; empty while the run is unfinished."""
     metrics: Rows
-    """Empty before the first checkpoint, as are the diagnoses; those also unless asked for."""
+    """The rows of ``metrics.csv``; empty before the first checkpoint."""
     diagnoses: Rows
+    """The rows of ``diagnostics.csv``; empty before the first checkpoint or if switched off."""
 
     @property
     def prompt(self) -> str:
-        """What it was to make; the folder's name if its config does not say."""
+        """The prompt, or the folder's name if the config has no prompt."""
         return str(self.settings.get("prompt", self.folder.resolve().name))
 
     @property
     def method(self) -> str:
-        """Name of its loss; empty if its config does not say."""
+        """Name of the loss; empty if the config does not name one."""
         return str(self.settings.get("loss.name", ""))
 
     @property
     def measures(self) -> dict[str, Any]:
-        """Empty where it was not measured, or not yet."""
+        """The measures of the scene; empty if it was not measured, or not yet."""
         return self.summary.get("measures") or {}
 
     @property
     def scene_file(self) -> Path | None:
-        """The most exact of its scene files; ``None`` where it has left none yet."""
+        """The most exact of the readable scene files, or ``None`` if there is none yet."""
         there = (self.folder / name for name in READABLE)
         return next((path for path in there if path.exists()), None)
 
     @property
     def versions(self) -> str:
-        """What it ran on: the comment on top of its config."""
+        """The versions that the run used, from the comment at the top of its config."""
         lines = self.config.splitlines()
         return "; ".join(line.strip("# ") for line in lines if line.startswith("#"))
 
     @property
     def progress(self) -> str:
-        """How far it came."""
+        """How far the run has come, as text."""
         if self.summary:
             return f"{self.summary.get('steps', '?')} steps"
         if not self.metrics:
@@ -74,10 +78,10 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """What the run in ``folder`` says of itself.
+    """Read the run in ``folder``.
 
     Raises:
-        EsdSplatError: that is no run's folder, or a file in it is broken.
+        EsdSplatError: If ``folder`` is not the folder of a run, or a file in it is broken.
     """
     if not folder.is_dir():
         raise EsdSplatError(f"{folder}: no such folder; give the folder of a run, its out=")
@@ -97,10 +101,10 @@ def read_run(folder: Path) -> Run:
 
 
 def read_scene(run: Run) -> Gaussians:
-    """The scene that a run has left.
+    """Read the scene of a run.
 
     Raises:
-        EsdSplatError: it has left none, or a broken one.
+        EsdSplatError: If there is no scene file, or it is broken.
     """
     if run.scene_file is None:
         raise EsdSplatError(
@@ -119,7 +123,7 @@ def _text(path: Path) -> str:
 
 
 def _rows(path: Path) -> Rows:
-    """The numbers of a table; none where there is no file."""
+    """Read the numbers of a table. Without a file, there are none."""
     if not path.exists():
         return []
     try:
@@ -137,7 +141,7 @@ def _rows(path: Path) -> Rows:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """What a finished run says of itself; nothing where it is unfinished."""
+    """Read the summary of a finished run. For an unfinished run, it is empty."""
     if not path.exists():
         return {}
     try:
