@@ -1,4 +1,4 @@
-"""The page that compares runs: side by side, and turned together."""
+"""The page that compares runs. Their scenes stand side by side and turn together."""
 
 import string
 from collections.abc import Sequence
@@ -28,15 +28,16 @@ from esd_splat.show.pages import (
 GENERATOR = "esd_splat.compare"
 LETTERS = string.ascii_lowercase
 MOST_COLUMNS = 4
-"""Scenes beside each other."""
+"""Maximum number of scenes side by side."""
 VIEWS = 8
-"""Of each scene in the table of views."""
+"""Number of views of each scene in the table of views."""
 CAPTIONED = 3
-"""Most settings that a caption names; a table has all of them."""
+"""Maximum number of settings in a caption. A table shows all of them."""
 UNCAPTIONED = ("prompt", "loss.name", "checkpoint_every", "view", "log.", "export.", "measure.")
-"""What a caption says anyway, and what changes nothing about a scene; keys begin with it."""
+"""Prefixes of keys that a caption leaves out, because it shows them anyway or because they do not
+change the scene."""
 BOOKKEEPING = ("out", "resume", "overwrite")
-"""Keys that say where a run is and how it was started, not what it does."""
+"""Keys that say where a run is and how it was started, but not what it does."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class _Entry:
     gaussians: int
     frames: Frames
     told: list[tuple[str, str]]
-    """Settings that its caption names."""
+    """Keys and values of the settings in its caption."""
     untold: int
-    """How many more differ from those of another run."""
+    """Number of settings that also differ between the runs but are not in the caption."""
 
     @property
     def name(self) -> str:
@@ -59,22 +60,23 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Column:
-    """A measure of all runs."""
+    """One measure of all runs."""
 
     name: str
     goal: str
-    """Which value is best, as a sign."""
+    """A sign for the best value, see ``_goal``."""
     numbers: list[Any]
-    """Of each run; an empty text for one that was not measured."""
+    """The value of each run; an empty string for a run that was not measured."""
     best: set[int]
-    """Which of them are marked."""
+    """Indices of the values that are marked as best."""
 
 
 def compare(folders: Sequence[Path]) -> str:
-    """The page that compares the runs in ``folders``, which may be unfinished.
+    """Return the page that compares the runs in ``folders`` as HTML. Runs may be unfinished.
 
     Raises:
-        EsdSplatError: there is no run, one is given twice, has no scene yet, or is broken.
+        EsdSplatError: If there are too many folders, or a folder is given twice, is not the folder
+            of a run, has no scene yet or is broken.
     """
     if len(folders) > len(LETTERS):
         raise EsdSplatError(f"{len(folders)} runs: a page has at most {len(LETTERS)}")
@@ -82,7 +84,7 @@ def compare(folders: Sequence[Path]) -> str:
         if folder.resolve() in [other.resolve() for other in folders[:index]]:
             raise EsdSplatError(f"{folder}: given twice; leave one out")
     runs = [read_run(folder) for folder in folders]
-    scenes = [read_scene(run) for run in runs]  # all are read before one is drawn
+    scenes = [read_scene(run) for run in runs]  # find broken files before the slow rendering
     differing = _differing(runs)
     entries = [
         _Entry(letter, run, len(scene), photograph(scene), *_captioned(index, run, differing))
@@ -111,14 +113,14 @@ def compare(folders: Sequence[Path]) -> str:
 
 
 def _differing(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The settings that are not the same in all runs, as written, by key."""
+    """Return the settings that differ between the runs: by key, the text of each run's value."""
     keys = dict.fromkeys(key for run in runs for key in run.settings if key not in BOOKKEEPING)
     written = {key: [_written(run.settings, key) for run in runs] for key in keys}
     return {key: values for key, values in written.items() if len(set(values)) > 1}
 
 
 def _written(settings: dict[str, Any], key: str) -> str:
-    """A setting as it is typed."""
+    """Return a setting as text, in the spelling of a config file."""
     if key not in settings:
         return NOTHING
     what = settings[key]
@@ -130,9 +132,9 @@ def _written(settings: dict[str, Any], key: str) -> str:
 def _captioned(
     index: int, run: Run, differing: dict[str, list[str]]
 ) -> tuple[list[tuple[str, str]], int]:
-    """The settings that differ, as far as a caption has room for them, and how many more there are.
+    """Return the differing settings that a caption has room for, and the number of the others.
 
-    Those of the loss come first.
+    Settings of the loss come first.
     """
     keys = [k for k in differing if not k.startswith(UNCAPTIONED) and k in run.settings]
     keys.sort(key=lambda key: not key.startswith("loss."))
@@ -141,7 +143,7 @@ def _captioned(
 
 
 def _measures(runs: Sequence[Run], *, mark: bool) -> list[_Column]:
-    """Every measure that any run has; the best are marked only if they can be compared."""
+    """Return every measure that any run has. Only with ``mark`` are the best values marked."""
     columns = []
     for name in dict.fromkeys(name for run in runs for name in run.measures):
         numbers = [run.measures.get(name, "") for run in runs]
@@ -154,15 +156,16 @@ def _better(name: str) -> str | int | None:
 
 
 def _goal(name: str) -> str:
-    """Which value of a measure is best, as a sign."""
+    """Return a sign for the best value of a measure: an arrow up, down or to a number."""
     better = _better(name)
     return {"higher": "↑", "lower": "↓", None: ""}.get(better, f"→ {value(better)}")
 
 
 def _best(name: str, values: Sequence[Any]) -> set[int]:
-    """Where the best of ``values`` stand, empty text for runs without.
+    """Return the indices of the best ``values``, which are empty strings for unmeasured runs.
 
-    Nowhere if none is better than another, or one is ``None``: IG is so where it would be largest.
+    There are none if no value is better than another, or if one is ``None``: IG is ``None`` where
+    it would be largest.
     """
     goal = _better(name)
     if goal is None or None in values:
@@ -177,7 +180,7 @@ def _best(name: str, values: Sequence[Any]) -> set[int]:
 
 
 def _sheets(entries: Sequence[_Entry]) -> list[tuple[_Entry, Media]]:
-    """The contact sheets of the runs that drew some on their way."""
+    """Return the contact sheets of the runs that drew some rows during optimization."""
     drawn = [entry for entry in entries if entry.run.settings.get("log.sheet_every")]
     files = [(entry, entry.run.folder / SHEET) for entry in drawn]
     return [(entry, picture(file)) for entry, file in files if file.exists()]

@@ -1,4 +1,4 @@
-"""Many pictures as one. Knows pixels and labels; nothing of scenes or cameras."""
+"""Many pictures as one. This module knows pixels and labels, but no scenes or cameras."""
 
 import math
 from collections.abc import Sequence
@@ -8,27 +8,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 GAP = 2
-"""Pixels of white between the pictures of a contact sheet."""
+"""Width of the white gap between the pictures of a contact sheet, in pixels."""
 LABEL_PX = (8, 48)
-"""Least and greatest height of its letters: a sixth of a picture's, where that lies between."""
+"""Minimum and maximum font size of the labels. In between, it is a sixth of a picture's height."""
 Row = Float[Tensor, "_ 3 _ _"]
-"""Pictures of one size, RGB in [0, 1]; other rows may have other sizes."""
+"""Pictures of one size, RGB in [0, 1]. Rows may differ in the size of their pictures."""
 
 
 def contact_sheet(
     rows: Sequence[Row], across: Sequence[str] = (), down: Sequence[str] = ()
 ) -> Float[Tensor, "3 H W"]:
-    """Rows of pictures as one picture, ``GAP`` pixels of white between them.
+    """Join rows of pictures into one picture, with ``GAP`` white pixels between them.
 
-    Columns are as wide as the widest picture, and a smaller one stands in the middle of its column.
-    It is enlarged, each pixel to a square of pixels, up to half of the column's width: so it can be
-    compared with the large ones, but is not taken for one.
+    Columns are as wide as the widest picture, and a smaller picture is centred in its column. It is
+    enlarged, each pixel to a square of pixels, up to half of the column's width. It can then be
+    compared with the large pictures, but is not mistaken for one of them.
 
     Args:
-        rows: at least one, each of at least one picture.
-        across: what stands above each column. Labels make a white margin at the top and at the
-            left: the last picture ends in the sheet's lower right corner, with them or without.
-        down: what stands left of each row.
+        rows: At least one row, each with at least one picture.
+        across: The label above each column. Labels add a white margin at the top and on the left.
+            With or without them, the last picture ends in the lower right corner of the sheet.
+        down: The label to the left of each row.
 
     Example:
         >>> import torch
@@ -36,7 +36,7 @@ def contact_sheet(
         >>> contact_sheet([small, large]).shape  # the small ones as 8 x 8 pixels
         torch.Size([3, 26, 52])
     """
-    from PIL import Image, ImageDraw, ImageFont  # here, so that importing the package stays light
+    from PIL import Image, ImageDraw, ImageFont  # here, to keep the import of the package fast
 
     width = max(row.shape[3] for row in rows)
     rows = [_enlarged(row, max(1, width // 2 // row.shape[3])) for row in rows]

@@ -1,4 +1,4 @@
-"""Pictures as files. Knows pixels; nothing of scenes or cameras."""
+"""Pictures as files. This module knows pixels, but no scenes or cameras."""
 
 import io
 import struct
@@ -15,16 +15,16 @@ from esd_splat.types import Images
 
 
 def write_png(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
-    """Write one picture, 8 bits a channel, whole or not at all.
+    """Write one picture atomically, with 8 bits per channel.
 
     Args:
-        image: RGB; what lies outside [0, 1] is clamped.
-        path: replaced if it exists.
+        image: RGB, clamped to [0, 1].
+        path: File to write. An existing file is replaced.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: If the file cannot be written.
     """
-    import imageio.v3 as imageio  # here, so that importing the package stays light
+    import imageio.v3 as imageio  # here, to keep the import of the package fast
 
     encoded = imageio.imwrite("<bytes>", to_bytes(image[None])[0], extension=".png")
     with atomic_path(path) as temporary:
@@ -32,11 +32,11 @@ def write_png(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
 
 
 def to_webp(images: Images, quality: int) -> list[bytes]:
-    """Each picture as a WebP file, some five times smaller than a PNG, that browsers show.
+    """Encode each picture as a WebP file, which is about five times smaller than a PNG.
 
     Args:
-        images: RGB; what lies outside [0, 1] is clamped.
-        quality: 0 to 100; from 90 the loss is hard to see.
+        images: RGB, clamped to [0, 1].
+        quality: 0 to 100. From 90 on, the loss is hard to see.
     """
     import imageio.v3 as imageio
 
@@ -47,12 +47,12 @@ def to_webp(images: Images, quality: int) -> list[bytes]:
 
 
 def png_to_webp(path: Path, most_px: tuple[int, int], quality: int) -> bytes:
-    """A PNG file of this package as WebP, shrunk to at most the given width and height.
+    """Convert a PNG file of this package to WebP, shrunk to at most the given width and height.
 
     Raises:
-        OSError: it cannot be read, or is no PNG.
+        OSError: If the file cannot be read or is not a PNG.
     """
-    from PIL.PngImagePlugin import PngImageFile  # Image.open refuses as large ones as we may write
+    from PIL.PngImagePlugin import PngImageFile  # Image.open refuses files as large as ours can be
 
     try:
         with PngImageFile(path) as image, io.BytesIO() as file:
@@ -64,6 +64,6 @@ def png_to_webp(path: Path, most_px: tuple[int, int], quality: int) -> bytes:
 
 
 def to_bytes(images: Images) -> npt.NDArray[np.uint8]:
-    """``[n, h, w, 3]`` bytes, rounded to nearest; outside [0, 1] is clamped."""
+    """Convert to ``[n, h, w, 3]`` bytes, clamped to [0, 1] and rounded to the nearest level."""
     levels = images.detach().float().clamp(0, 1).mul_(255).round_()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The page of a run: prompt, measures, pictures, curves and config in one file."""
+"""The report of a run: prompt, measures, pictures, curves and config on one page."""
 
 from pathlib import Path
 
@@ -21,10 +21,11 @@ VIEWER = "scene.html"
 
 
 def report(folder: Path) -> str:
-    """The page of the run in ``folder``, which may be unfinished.
+    """Return the report of the run in ``folder`` as HTML. The run may be unfinished.
 
     Raises:
-        EsdSplatError: that is no run's folder, or it holds no numbers yet, or broken ones.
+        EsdSplatError: If ``folder`` is not the folder of a run, or its numbers are missing or
+            broken.
     """
     run = read_run(folder)
     if not run.metrics:
@@ -50,9 +51,9 @@ def report(folder: Path) -> str:
 
 
 def write_report(folder: Path) -> None:
-    """Write ``report`` into ``folder``.
+    """Write the report of the run in ``folder`` into this folder.
 
     Raises:
-        EsdSplatError: as ``report``, or it cannot be written.
+        EsdSplatError: For the same reasons as ``report``, or if the file cannot be written.
     """
     write_text(folder / REPORT, report(folder))

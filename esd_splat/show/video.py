@@ -15,39 +15,41 @@ from esd_splat.files import atomic_path
 from esd_splat.show.images import to_bytes
 
 QUALITY_CRF = 16
-"""x264's constant rate factor: 0 is lossless, 23 the default. At 16, of a figurine's turntable of
-512 pixels, 999 of 1000 pixels are off by at most 6 of 255 levels of brightness, no block shows even
-at 12 times the contrast, and 72 frames take 0.2 MB; at 23 it is 10 levels and 0.1 MB."""
+"""x264's constant rate factor: 0 is lossless, 23 the default. In a figurine's turntable of 512
+pixels at 16, 999 of 1000 pixels are off by at most 6 of 255 levels of brightness, no block is
+visible even at 12 times the contrast, and 72 frames take 0.2 MB. At 23, it is 10 levels and
+0.1 MB."""
 GIF_FPS = 50
-"""Most frames a second in a ``.gif``: browsers show faster ones at 10."""
+"""Maximum frames per second of a ``.gif``. Browsers play faster ones at 10."""
 
 
 def write_video(frames: Iterable[Tensor], path: Path | str, fps: int = 24) -> None:
-    """Write a video, whole or not at all, with the ffmpeg that imageio brings.
+    """Write a video atomically, with the ffmpeg that comes with imageio.
 
     Args:
-        frames: RGB pictures ``[3, h, w]`` of one size, or a batch of them; at least one, and taken
-            one at a time. What lies outside [0, 1] is clamped.
-        path: replaced if it exists. Ends in ``.mp4`` for H.264 in 4:2:0, which has even sizes: the
-            last row or column of an odd one is doubled. Ends in ``.gif`` for 256 colours, chosen
-            for all frames together; it repeats for ever, and above ``GIF_FPS`` skips frames.
-        fps: frames per second.
+        frames: At least one RGB picture ``[3, h, w]``, all of one size, or a batch of them. They
+            are consumed one at a time and clamped to [0, 1].
+        path: File to write. An existing file is replaced. The suffix ``.mp4`` gives H.264 in 4:2:0,
+            which requires even sizes: the last row or column of an odd size is repeated. The suffix
+            ``.gif`` gives 256 colours, chosen for all frames together. It loops forever, and skips
+            frames above ``GIF_FPS``.
+        fps: Frames per second.
 
     Raises:
-        OutputError: the file cannot be written, or there is no ffmpeg.
+        OutputError: If the file cannot be written or there is no ffmpeg.
     """
     with atomic_path(path) as temporary:
         _encode(frames, temporary, fps)
 
 
 def check_video(suffix: str) -> None:
-    """Find out now, and not after hours, whether there is what ``write_video`` needs.
+    """Check before a long run that ``write_video`` will find what it needs.
 
     Args:
-        suffix: of the files to write, ``.mp4`` or ``.gif``.
+        suffix: Suffix of the file to write, ``.mp4`` or ``.gif``.
 
     Raises:
-        OutputError: there is no ffmpeg, or it lacks the encoder.
+        OutputError: If there is no ffmpeg, or it lacks the encoder.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -69,8 +71,8 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: int) -> None:
     else:
         odd = (0, width % 2, 0, height % 2)
         codec = ["-c:v", "libx264", "-crf", str(QUALITY_CRF), "-threads", "1"]
-        # Matrix, primaries and transfer are all named: where one is missing, players guess, and
-        # Chromium then decodes by the matrix of BT.601. Only a filter can name the last two.
+        # Name matrix, primaries and transfer. If one is missing, players guess, and Chromium then
+        # decodes with the BT.601 matrix. Only a filter can name the last two.
         named = "setparams=color_primaries=bt709:color_trc=bt709"
         color = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,{named}"]
         tags = ["-colorspace", "bt709", "-color_range", "tv", "-movflags", "+faststart"]
@@ -78,8 +80,8 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: int) -> None:
     size = f"{width + odd[1]}x{height + odd[3]}"
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "pipe:"]
     command = [_ffmpeg(), "-v", "error", "-y", *source, *output, str(path)]
-    # Called directly: imageio's own writer does not look whether ffmpeg succeeded. Its errors go to
-    # a file, as a full pipe of them would stop it while it is being written to.
+    # ffmpeg is called directly because imageio's writer does not check whether it succeeded. Its
+    # errors go to a file: if they filled a pipe, ffmpeg would stop reading its input.
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as ffmpeg,
@@ -90,12 +92,12 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: int) -> None:
                 whole = torch.nn.functional.pad(frame.detach().float()[None], odd, mode="replicate")
                 ffmpeg.stdin.write(to_bytes(whole).tobytes())
         except BrokenPipeError:
-            pass  # it has failed, and says why
+            pass  # ffmpeg has failed, and its errors say why
         except BaseException:
             ffmpeg.kill()
             raise
         finally:
-            with suppress(BrokenPipeError):  # of what is left in the buffer
+            with suppress(BrokenPipeError):  # closing flushes the buffer
                 ffmpeg.stdin.close()
         failed = ffmpeg.wait() != 0
         errors.seek(0)
@@ -105,7 +107,7 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: int) -> None:
 
 
 def _ffmpeg() -> str:
-    import imageio_ffmpeg  # here, so that importing the package stays light
+    import imageio_ffmpeg  # here, to keep the import of the package fast
 
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
