@@ -1,7 +1,7 @@
-"""A scene as one web page that shows it: opened from a disk, with no network, on a phone too.
+"""Export of a scene as one web page. It opens from a disk without a network, also on a phone.
 
-The page is ``viewer/page.html.j2``. What runs in it, ``viewer.js``, is built from ``main.mjs`` and
-the SuperSplat viewer on the PlayCanvas engine, whose licences stand in ``LICENSES.txt``.
+The page is ``viewer/page.html.j2``. Its script ``viewer.js`` is built from ``main.mjs`` and the
+SuperSplat viewer on the PlayCanvas engine, whose licences are in ``LICENSES.txt``.
 """
 
 import base64
@@ -20,29 +20,30 @@ from esd_splat.jinja import fill
 from esd_splat.scene.gaussians import Gaussians
 
 BACKGROUND = (24, 25, 28)
-"""Behind the scene and the caption alike, 8-bit RGB: dark, so that an edge too many is seen."""
+"""Colour behind the scene and the caption, 8-bit RGB. It is dark, so that stray edges show."""
 FOV_DEG = 40.0
-"""Over the shorter side of the window: the field of view that scenes are made under."""
+"""Field of view across the shorter side of the window, the same as scenes are optimized with."""
 ELEVATION_DEG = 10.0
-"""Of the first view and of the turntable, above the horizon."""
+"""Elevation of the first view and of the turntable above the horizon."""
 ROOM = 1.06
-"""Around the scene: how much farther away the camera is than the whole scene takes."""
+"""Margin around the scene: camera distance relative to the one at which the scene just fits."""
 STRAYS = 0.02
-"""Share of the Gaussians that may lie outside of the picture: the outermost ones."""
+"""Fraction of the Gaussians, the outermost ones, that may lie outside of the picture."""
 
 DATA = Sog()
-"""How the scene lies in the page: the smallest that the viewer reads, and it keeps every degree."""
+"""Format of the scene in the page. It is the smallest one that the viewer reads, and keeps every
+degree of the spherical harmonics."""
 
 _PARTS = Path(__file__).parent / "viewer"
 
 
 @dataclass(frozen=True)
 class Html(Exporter):
-    """A page that turns the scene in a browser, and needs nothing but itself.
+    """A self-contained page that shows the scene in a browser, to be turned by mouse or touch.
 
-    It opens with the front, on a turntable, for mouse and touch; the caption holds the first line
-    of the comment as title, and numbers: of Gaussians, the degree of colours, the comment's other
-    lines. 2.1 MB, and the scene.
+    It opens on the front of the scene, on a turntable. The caption shows the first line of the
+    comment as the title, then the number of Gaussians, the SH degree and the other lines of the
+    comment. The page takes 2.1 MB plus the scene.
     """
 
     suffix: ClassVar[str] = ".html"
@@ -70,9 +71,10 @@ class Html(Exporter):
 
 
 def _camera(scene: Gaussians) -> dict[str, Any]:
-    """In front of the scene, as far away as it takes to see it whole, in the viewer's world.
+    """Place the camera in front of the scene, far enough to see all of it, in the viewer's axes.
 
-    That has y up and the front at -z: a file's axes, turned by 180 degrees about z.
+    In these, y points up and the front is at -z: they are a file's axes, turned by 180 degrees
+    about z.
     """
     means = scene.means.double().numpy() * np.array([-1, -1, 1])
     center = np.quantile(means, (STRAYS / 2, 1 - STRAYS / 2), axis=0).mean(axis=0)
