@@ -72,7 +72,7 @@ def test_a_loss_of_another_package_makes_a_scene(
     keys += ["batch=2", "cameras.size=16", "init.count=30", "export.frames=0"]
     done = fit(installed, "--config", "sds", *keys, "loss=halfway", "loss.strength=0.25")
     assert done.returncode == 0, done.stderr
-    assert '"a red owl" by halfway, 2 steps' in done.stdout
+    assert '"a red owl" with loss halfway: 2 steps' in done.stdout
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert "loss:\n  name: halfway\n  strength: 0.25\n" in config
 
