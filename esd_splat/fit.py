@@ -85,13 +85,14 @@ def _main(argv: Sequence[str] | None) -> None:
         print(__version__)
         return
     named = arguments.config
+    path = named[0] if named else None
     if len(named) > 1:
         raise UsageError(f"--config: is given {len(named)} times ({', '.join(named)}); give one")
     if arguments.print_schema:
         print(json.dumps(_schema(fresh=True), indent=1, ensure_ascii=False))
         return
-    source = named[0] if named else "command line"
-    text, problems = config_files.read_config(named[0] if named else config_files.DEFAULT)
+    source = config_files.source_name(path)
+    text, problems = config_files.read_config(path or config_files.DEFAULT)
     reader = Reader(_schema(), text, overrides, problems)
     if reader.unknown:
         raise ConfigError(source, reader.problems)

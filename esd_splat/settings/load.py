@@ -9,7 +9,7 @@ import yaml as pyyaml
 from esd_splat.errors import ConfigError, Problem
 from esd_splat.settings.source import NAME, Tree, flat, parsed, read_overrides, read_yaml, shorten
 from esd_splat.settings.values import WrongValueError, got, leaf
-from esd_splat.settings.words import Node, did_you_mean, unknown_key, variants
+from esd_splat.settings.words import Node, did_you_mean, is_text, unknown_key, variants
 
 T = TypeVar("T")
 STAND_INS = {"string": "a", "integer": 1, "number": 1.0, "boolean": False}
@@ -101,10 +101,13 @@ class Reader:
 
         values = _complete(self.schema, self.values)
         while True:
+            known = set(self.problems)
             try:
                 return TypeAdapter(section).validate_python(values)
             except ValidationError as error:
                 blamed = [key for fault in error.errors() for key in self._fault(fault)]
+            if known == set(self.problems):
+                return None  # a stand-in was refused like the value before it
             sections = [key.rpartition(".")[0] for key in blamed]
             if not any([_drop(values, key) for key in blamed]) and not any(
                 [_drop(values, section) for section in sections]
@@ -160,7 +163,7 @@ class Reader:
             for key, _ in flat(given, f"{path}."):
                 self._report(key, f"unknown key; {path} has no keys below it")
             return _NOTHING
-        if isinstance(given, str) and "${" in given and node.get("type") != "string":
+        if isinstance(given, str) and "${" in given and not is_text(node):
             given = self._resolved(given)
         value = leaf(node, given)
         return 1 - value if "x-complement-of" in node else value

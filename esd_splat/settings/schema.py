@@ -89,7 +89,8 @@ def _faults(cls: type, error: ValidationError) -> Iterator[str]:
         node = json_schema(cls)["properties"].get(name, {})
         out_of_range = fault["type"].startswith(("greater", "less", "finite"))
         bounds = f"must be {limits(node) or 'finite'}"
-        expected = bounds if out_of_range else f"expected {describe(node)}"
+        kind = f"expected {describe(node)}" if node else fault["msg"]
+        expected = bounds if out_of_range else kind
         shown = f"{value:g}" if isinstance(value, float) else repr(value)
         yield f"{name}: {expected}, got {shown}"
 

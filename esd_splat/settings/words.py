@@ -37,6 +37,12 @@ def variants(node: Node) -> dict[str, Node]:
     return {one["properties"][NAME]["const"]: one for one in options}
 
 
+def is_text(node: Node) -> bool:
+    """Return whether a value is kept as it was written: any text, ``None`` or a list of texts."""
+    kinds = [node, *node.get("anyOf", ()), node.get("items", {})]
+    return any(kind.get("type") == "string" and "enum" not in kind for kind in kinds)
+
+
 def keys_of(node: Node, prefix: str = "", plugin: str = "", chooser: str = "") -> Iterator[Key]:
     """Yield the leaves of a section in order, once per plug-in that has one, by current names."""
     for name, below in node["properties"].items():

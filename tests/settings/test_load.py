@@ -166,6 +166,35 @@ def test_choosing_another_plugin_keeps_what_both_have() -> None:
     assert [key for key, _ in problems(typo, "force=push")] == ["force.waight"]
 
 
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [("out=runs/${steps}", "runs/${steps}"), ("folder=${x}", Path("${x}"))],
+)
+def test_text_that_may_be_none_or_a_path_is_no_reference(override: str, value: object) -> None:
+    config = load(Run, "prompt: a", [override])
+    assert getattr(config, override.partition("=")[0]) == value
+
+
+def test_a_required_value_that_is_always_refused_is_told_once() -> None:
+    @section
+    class Never:
+        """A section that nothing satisfies."""
+
+        word: str
+        """Required."""
+
+        def __post_init__(self) -> None:
+            raise ValueError("word: must be another")
+
+    with pytest.raises(ConfigError, match=r"x: 1 problem\n  word: must be another$"):
+        load(Never, "", ["word=b"], source="x")
+
+
+def test_an_unknown_argument_of_a_section_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^weigth: Unexpected keyword argument, got 3$"):
+        Pull(weigth=3)  # pyright: ignore[reportCallIssue]
+
+
 def test_references_to_other_keys() -> None:
     yaml = "prompt: a ${ sign\nsteps: ${lens.size}\nlens: {size: 99, fov: '${steps}'}"
     config = load(Run, yaml)
