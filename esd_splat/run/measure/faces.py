@@ -9,6 +9,9 @@ FRONT_DEG = 45.0
 """A pose counts as a front if its azimuth is at most this far from the front."""
 JANUS_SHARE = 1.5
 """The ``front_share`` above which even an object with a single face has the Janus problem."""
+VERDICTS = ("one face", "no face", "several faces", "too wide")
+"""What can be found about the faces of an object. All but the first are kinds of the Janus problem.
+"""
 
 
 def count_faces(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"]) -> int:
@@ -43,6 +46,24 @@ def front_share(looks_deg: Float[Tensor, " views"], blank: Bool[Tensor, " views"
     views if two of them are exactly at the ends of the range.
     """
     return float(_is_front(looks_deg, blank).double().mean()) / (2 * FRONT_DEG / 360)
+
+
+def verdict(faces: int, share: float) -> str:
+    """Return which of ``VERDICTS`` describes an object.
+
+    Args:
+        faces: the result of ``count_faces``.
+        share: the result of ``front_share``.
+
+    Example:
+        >>> verdict(1, 1.25), verdict(1, 4.0), verdict(0, 0.0)
+        ('one face', 'too wide', 'no face')
+    """
+    if faces == 0:
+        return "no face"
+    if faces > 1:
+        return "several faces"
+    return "too wide" if share > JANUS_SHARE else "one face"
 
 
 def _is_front(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS, KINDS, parse
-from esd_splat.run.measure.faces import JANUS_SHARE, count_faces, front_share
+from esd_splat.run.measure.faces import JANUS_SHARE, VERDICTS, count_faces, front_share, verdict
 from esd_splat.run.measure.posterior import FINER, SURE, pose_measures, pose_posterior
 from esd_splat.run.measure.truth import BACKGROUND, Truth, templates
 from esd_splat.scene.cameras import Cameras, Orbit
@@ -197,7 +197,7 @@ def measure_views(
         **pose_measures(pose_posterior(to_own, rotation)),
         "faces": faces,
         "front_share": share,
-        "janus": faces != 1 or share > JANUS_SHARE,
+        "janus": verdict(faces, share) != VERDICTS[0],
         "psnr_aligned": _psnr(images, aligned),
         "recognised": float(is_own.double().mean()),
         "rotation_deg": 180 - (180 - rotation) % 360,
