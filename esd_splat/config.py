@@ -175,6 +175,10 @@ class Config:
         if "pooled" in self.loss.needs and self.pool.views < self.batch:
             most = self.pool.views
             problems.append(f"batch: must be at most pool.views, {most}, got {self.batch}")
+        if self.lora.base == "pool" and "lora_empty" in self.loss.needs:
+            problems.append(
+                "lora.base: must be teacher with loss.null_text=empty, as the pool takes no text"
+            )
         guided = {
             "views.perp_neg.enabled": self.teacher.views.perp_neg.enabled,
             "guidance_rescale": self.teacher.guidance_rescale > 0,
@@ -184,7 +188,8 @@ class Config:
             for key, on in guided.items()
             if on and "teacher" not in self.loss.needs
         ]
-        untrained = {"lora_null": (0, "above 0"), "lora": (1, "below 1")}
+        null = (0, "above 0")
+        untrained = {"lora_null": null, "lora_empty": null, "lora": (1, "below 1")}
         problems += [
             f"lora.camera_dropout: must be {what} with this loss, or it would ask for a "
             f"prediction that is never trained; got {self.lora.camera_dropout:g}"

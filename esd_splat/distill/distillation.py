@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esd_splat.distill.losses import surrogate_loss
 from esd_splat.distill.microbatch import Drawn, Pulled, Seen, join
-from esd_splat.distill.pool import Views
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.predictions import Predictor
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import CheckpointError, RunError, TeacherError
@@ -76,7 +76,7 @@ class Distillation:
         if config.latent_warmup:
             generator = torch.Generator().manual_seed(config.seed * 16 + len(STREAMS))
             self.linear = LinearEncoder.fit(teacher, generator)
-        self.recent: Views | None = None  # latents of the latest views, for losses that pool them
+        self.recent: Recent | None = None  # for losses and LoRAs that need it
         self.seen: Seen | None = None
         self.done = 0
         if saved is not None:
@@ -101,17 +101,18 @@ class Distillation:
         config, step = self.config, self.done
         progress = step / config.steps
         set_lr(self.optimizer, config.optim, progress)
+        if step == 0 and self.lora is not None:
+            self._train_lora_first()
         views = self._draw(progress)
         parts = views.split(config.memory.views_at_once)
         looks: list[_Look] = []
         if (step - 1) / config.steps < config.latent_warmup <= progress:
             self.recent = None  # the pool must not mix latents of the linear encoder and the VAE
-        if "pooled" in config.loss.needs:
+        if self.predictor.uses_recent:
             # The pool must hold all views of a step before it predicts noise for any of them.
             with torch.set_grad_enabled(len(parts) == 1):
                 looks = [self._look(part, progress) for part in parts]
-            latents = torch.cat([latents.detach() for _, latents in looks])
-            self.recent = config.pool.join(self.recent, latents)
+            self._remember(torch.cat([latents for _, latents in looks]), views.cameras)
         pulled = []
         for part in parts:
             # To save memory, only one part at a time has an autograd graph.
@@ -128,14 +129,37 @@ class Distillation:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.lora is not None:
-            words, generator = self.predictor.words(views.cameras), self.generators["lora"]
-            logged["lora"] = self.lora.train(
-                clean, words, views.cameras.c2w, generator, config.memory.views_at_once
-            )
+            now = Recent.of(clean, views.cameras.c2w, step)
+            logged["lora"] = self._train_lora(now, progress)
         self.done = step + 1
         self._check(logged)
         self._densify()
         return logged | {"gaussians": float(len(self.scene))}
+
+    def _remember(self, latents: Latents, cameras: Cameras) -> None:
+        """Add the views of the current step to the recent ones, and drop the stalest."""
+        new = Recent.of(latents, cameras.c2w, self.done)
+        most = self.config.pool.views
+        self.recent = new[-most:] if self.recent is None else self.recent.join(new, most)
+
+    def _train_lora(self, now: Recent, progress: float) -> float:
+        assert self.lora is not None
+        at_once, generator = self.config.memory.views_at_once, self.generators["lora"]
+        return self.lora.train(now, self.predictor.plain, generator, at_once, progress, self.recent)
+
+    @torch.no_grad()
+    def _train_lora_first(self) -> None:
+        """Train the LoRA on views of the initial scene, see ``Lora.first_steps``."""
+        config, generator = self.config, self.generators["lora"]
+        for _ in range(config.lora.first_steps):
+            cameras = config.cameras.sample(config.batch, generator).to(self.device)
+            background = self._backgrounds(config.batch, "lora")
+            images = rasterize(self.scene, cameras, background, self.backend).images
+            latents = self.encode(images, 0.0)
+            if self.predictor.uses_recent:
+                self._remember(latents, cameras)
+            with torch.enable_grad():
+                self._train_lora(Recent.of(latents, cameras.c2w, 0), 0.0)
 
     def _draw(self, progress: float) -> Drawn:
         """Draw everything that is random in the views of a step, before they are split."""
@@ -221,7 +245,7 @@ class Distillation:
             "densify": self.densify_state,
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "lora": self.lora.state() if self.lora else None,
-            "recent": self.recent,
+            "recent": None if self.recent is None else self.recent.state(),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -237,13 +261,12 @@ class Distillation:
             generator.set_state(state["generators"][name])
         if self.lora is not None:
             self.lora.restore(state["lora"])
-        recent = state.get("recent")  # missing in older checkpoints
-        self.recent = None if recent is None else recent.to(self.device)
+        self.recent = Recent.restored(state.get("recent"), self.device)
 
-    def _backgrounds(self, count: int) -> Float[Tensor, "b 3"]:
+    def _backgrounds(self, count: int, stream: str = "background") -> Float[Tensor, "b 3"]:
         """Return one plain colour for each view."""
         if self.config.background == "random":
-            colours = torch.rand(count, 3, generator=self.generators["background"])
+            colours = torch.rand(count, 3, generator=self.generators[stream])
         else:
             colours = torch.full((count, 3), PLAIN_BACKGROUNDS[self.config.background])
         return colours.to(self.device)

@@ -13,10 +13,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from esd_splat.distill.camera_embedding import CAMERA_EMBEDDINGS
+from esd_splat.distill.pool import Pool
+from esd_splat.distill.recent import Recent
 from esd_splat.errors import TeacherError
 from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.base import Embeddings, Teacher
-from esd_splat.teacher.noise import add_noise
+from esd_splat.teacher.noise import TimestepRange, add_noise, alpha_sigma
 from esd_splat.types import Latents, Timesteps
 
 ADAPTER = "scene"
@@ -40,26 +43,42 @@ class Lora:
     """Number of training steps per step of the scene."""
     camera_dropout: float = Field(default=0.1, ge=0, le=1)
     """Probability with which the camera of a training sample is dropped."""
+    timesteps: Literal["all", "loss"] = "all"
+    """Timesteps that the LoRA is trained at: all draws them uniformly from the teacher's whole
+    range, loss draws and weights them as the scene's loss does at the same step, see timesteps."""
+    weighting: Literal["output", "v"] = "output"
+    """What its training error is measured in: output is what the network predicts, v is the
+    velocity. For a network that predicts noise, v divides the squared error by alpha^2, so that
+    high noise levels count as much as low ones."""
+    camera: Literal["matrix", "pose"] = "matrix"
+    """How the camera enters: matrix embeds the camera-to-world matrix and is zero at first, pose
+    embeds smooth functions of the camera's position and is not zero at first."""
+    base: Literal["teacher", "pool"] = "teacher"
+    """What the LoRA's predictions start from: those of the teacher, or those of the pool of recent
+    views. With pool, the LoRA learns only what the pool misses (a control variate). It costs the
+    teacher's own prediction for each row."""
+    replay: int = Field(default=0, ge=0, le=64)
+    """How many steps' worth of recent views each training step repeats, beside the current views.
+    They are drawn from the latest pool.views."""
+    first_steps: int = Field(default=0, ge=0)
+    """Number of training steps on views of the initial scene, before the scene's first step."""
 
-    def attach(self, teacher: Teacher, seed: int) -> "AttachedLora":
-        """Add a new LoRA to ``teacher``'s network, where it is inactive until it is called."""
-        return AttachedLora(self, teacher, seed)
+    def attach(
+        self,
+        teacher: Teacher,
+        seed: int,
+        schedule: TimestepRange = TimestepRange(),
+        pool: Pool = Pool(),
+    ) -> "AttachedLora":
+        """Add a new LoRA to ``teacher``'s network, where it is inactive until it is called.
 
-
-class CameraEmbedding(nn.Module):
-    """Maps a camera to a term of the network's time embedding, which is zero until trained."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
-        nn.init.zeros_(self.layers[2].weight)  # pyright: ignore[reportArgumentType]
-        nn.init.zeros_(self.layers[2].bias)  # pyright: ignore[reportArgumentType]
-
-    def forward(
-        self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
-        """Embed camera-to-world matrices. A hidden camera is embedded as a vector of zeros."""
-        return self.layers(c2w.flatten(1) * ~hidden[:, None])
+        Args:
+            teacher: the teacher.
+            seed: seed of the initial weights.
+            schedule: the timesteps of the scene's loss, for ``timesteps`` = ``loss``.
+            pool: the pool of recent views, for ``base`` = ``pool``.
+        """
+        return AttachedLora(self, teacher, seed, schedule, pool)
 
 
 class AttachedLora:
@@ -69,11 +88,13 @@ class AttachedLora:
     active within ``eps`` and ``train``.
     """
 
-    def __init__(self, config: Lora, teacher: Teacher, seed: int) -> None:
+    def __init__(
+        self, config: Lora, teacher: Teacher, seed: int, schedule: TimestepRange, pool: Pool
+    ) -> None:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.tuners_utils import BaseTunerLayer
 
-        self.config, self.teacher = config, teacher
+        self.config, self.teacher, self.schedule, self.pool = config, teacher, schedule, pool
         targets = ATTENTION + (CONVOLUTION if "convolution" in config.layers else ())
         target = r".*\.(" + "|".join(targets) + ")"
         lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target)
@@ -87,7 +108,8 @@ class AttachedLora:
             torch.manual_seed(seed)
             inject_adapter_in_model(lora, teacher.network, adapter_name=ADAPTER)
             time_embedding: Any = teacher.time_embedding
-            self.camera = CameraEmbedding(time_embedding.linear_2.out_features)
+            embedding = CAMERA_EMBEDDINGS[config.camera]
+            self.camera = embedding(time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
         self._layers: list[Any] = [
             m for m in teacher.network.modules() if isinstance(m, BaseTunerLayer)
@@ -131,45 +153,59 @@ class AttachedLora:
 
     def train(
         self,
-        latents: Latents,
+        views: Recent,
         embeddings: Embeddings,
-        c2w: Float[Tensor, "b 4 4"],
         generator: torch.Generator,
         at_once: int | None = None,
+        progress: float = 0.0,
+        recent: Recent | None = None,
     ) -> float:
         """Train the LoRA on the current renders for ``config.steps`` steps.
 
-        Each step draws noise, and timesteps uniformly from the teacher's whole range: one for each
-        render, or one for all if the teacher is joint. It takes an AdamW step on the mean squared
-        error of the network's output to ``Teacher.target``.
+        Each step draws noise, and a timestep for each render, or one for all renders of a scene's
+        step if the teacher is joint. It takes an AdamW step on the mean squared error of the
+        network's output to ``Teacher.target``, weighted as ``config`` says.
 
         Args:
-            latents: latents of the current renders. They are detached here.
-            embeddings: embeddings of the prompt without view words, one row per render.
-            c2w: camera-to-world matrices of the renders.
+            views: the current renders.
+            embeddings: embedding of the prompt without view words, one row.
             generator: a CPU generator.
             at_once: number of rows that pass through the network together; ``None`` for all.
+            progress: fraction of the run that is done, in [0, 1].
+            recent: the recent views including the current ones, for ``config.replay`` and for
+                ``config.base`` = ``pool``.
 
         Returns:
             The mean squared error of the last step.
         """
-        clean = latents.detach()
-        batch, device = len(clean), clean.device
-        parts = torch.arange(batch, device=device).split(at_once or batch)
-        loss = torch.zeros(())
+        loss, teacher, batch = torch.zeros(()), self.teacher, len(views)
+        together = batch if teacher.joint else 1
         for _ in range(self.config.steps):
-            T = len(self.teacher.alphas_cumprod)
-            levels = 1 if self.teacher.joint else batch
-            t = torch.randint(T, (levels,), generator=generator).to(device).expand(batch)
-            noise = torch.randn(clean.shape, generator=generator).to(device)
-            dropped = torch.rand(batch, generator=generator) < self.config.camera_dropout
-            noisy = add_noise(clean, noise, self.teacher.alphas_cumprod, t)
-            dropped, target = dropped.to(device), self.teacher.target(clean, noise, t)
-            loss = torch.zeros((), device=device)
-            for rows in parts:
-                with self._awake(c2w[rows], dropped[rows]):
-                    output = self.teacher.output(noisy[rows], t[rows], embeddings[rows])
-                    error = (output - target[rows]).square().mean() * (len(rows) / batch)
+            seen = views
+            if recent is not None and self.config.replay:
+                more = recent.draw(self.config.replay * batch, batch, generator)
+                seen = views.join(more, len(views) + len(more))
+            clean, rows = seen.latents, len(seen)
+            t = self._draw_timesteps(rows // together, progress, generator)
+            t = t.to(clean.device).repeat_interleave(together)
+            noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+            dropped = torch.rand(rows, generator=generator) < self.config.camera_dropout
+            noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
+            dropped, target = dropped.to(clean.device), teacher.target(clean, noise, t)
+            told = torch.cat(
+                [
+                    teacher.told(embeddings.expand(len(c2w), -1, -1), c2w)
+                    for c2w in seen.c2w.split(batch)
+                ]
+            )
+            weights = self._weights(t)
+            loss = torch.zeros((), device=clean.device)
+            for part in torch.arange(rows, device=clean.device).split(at_once or rows):
+                inputs = noisy[part], t[part], told[part]
+                shift = self._shift(*inputs, recent)
+                with self._awake(seen.c2w[part], dropped[part]):
+                    off = teacher.output(*inputs) + shift - target[part]
+                    error = (weights[part] * off.square()).mean() * (len(part) / rows)
                     error.backward()
                 loss += error.detach()
             self.trained += 1
@@ -178,6 +214,33 @@ class AttachedLora:
             self.optimizer.step()
             self.optimizer.zero_grad()
         return loss.item()
+
+    def _draw_timesteps(self, count: int, progress: float, generator: torch.Generator) -> Timesteps:
+        schedule = self.teacher.alphas_cumprod
+        if self.config.timesteps == "loss":
+            return self.schedule.draw(progress, count, schedule, generator)
+        return torch.randint(len(schedule), (count,), generator=generator)
+
+    def _weights(self, t: Timesteps) -> Float[Tensor, "b 1 1 1"]:
+        """Return the weight of the squared error of the network's output at each timestep."""
+        schedule = self.teacher.alphas_cumprod
+        weights = torch.ones_like(schedule[t])[:, None, None, None]
+        if self.config.timesteps == "loss":
+            weights = self.schedule.weights(schedule, t)
+        if self.config.weighting == "v":
+            # An error of eps is alpha times the error of v that it implies.
+            weights = weights * (self.teacher.slope(t) / alpha_sigma(schedule, t)[0]).square()
+        return weights
+
+    @torch.no_grad()
+    def _shift(
+        self, noisy: Latents, t: Timesteps, embeddings: Embeddings, recent: Recent | None
+    ) -> Latents:
+        """Return what ``base`` adds to the output of the network."""
+        if self.config.base == "teacher" or recent is None:
+            return torch.zeros_like(noisy)
+        pooled = self.pool.eps(recent.latents, noisy, self.teacher.alphas_cumprod, t)
+        return (pooled - self.teacher.eps(noisy, t, embeddings)) / self.teacher.slope(t)
 
     def state(self) -> dict[str, Any]:
         """Return everything that training has changed, for a checkpoint."""

@@ -35,10 +35,6 @@ class Pool:
     """How far each view is widened, as a fraction of the covariance of all views: 0 is the exact
     distribution, 1 is a single Gaussian with the mean and covariance of the views."""
 
-    def join(self, latents: Views | None, new: Views) -> Views:
-        """Return the latest ``views`` latents, oldest first."""
-        return (new if latents is None else torch.cat([latents, new]))[-self.views :]
-
     def eps(
         self, latents: Views, noisy: Latents, alphas_cumprod: AlphasCumprod, t: Timesteps
     ) -> Latents:

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 
 from esd_splat.distill.guidance import Branch, Guidance, guide
-from esd_splat.distill.pool import Views
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.scene.cameras import Cameras
 from esd_splat.teacher import Embeddings, Teacher
 from esd_splat.teacher.noise import add_noise, alpha_sigma, ddim_step
 from esd_splat.types import Latents, Timesteps
 
-LORA_INPUTS = {"lora": False, "lora_null": True}
+LORA_INPUTS = {"lora": False, "lora_null": True, "lora_empty": True}
 """The predictions of the LoRA, and whether the camera is hidden from it."""
 
 
@@ -36,7 +36,16 @@ class Predictor:
         self.guidance = Guidance(config.teacher, teacher, *prompts, highest=highest)
         self.plain = teacher.embed([config.prompt])
         wanted = config.loss.needs & LORA_INPUTS.keys()
-        self.lora = config.lora.attach(teacher, config.seed) if wanted else None
+        attached = config.seed, config.timesteps, config.pool
+        self.lora = config.lora.attach(teacher, *attached) if wanted else None
+        self.uses_recent = "pooled" in config.loss.needs or (
+            self.lora is not None and (config.lora.base == "pool" or config.lora.replay > 0)
+        )
+        """Whether the recent views are needed, by the loss or by the LoRA."""
+
+    @property
+    def _rebased(self) -> bool:
+        return self.lora is not None and self.lora.config.base == "pool"
 
     def words(self, cameras: Cameras) -> Embeddings:
         """The embeddings of these views for the prompt without view words."""
@@ -78,29 +87,40 @@ class Predictor:
         t: Timesteps,
         cameras: Cameras,
         needs: Set[str],
-        recent: Views | None = None,
+        recent: Recent | None = None,
     ) -> dict[str, Latents]:
         """Return the predictions named in ``needs``, from a single pass through the network.
 
         Args:
-            recent: the clean latents of the pooled views. Only ``pooled`` needs them.
+            recent: the recent views, which ``pooled`` needs, and all predictions of a LoRA whose
+                ``base`` is the pool.
         """
         angles, schedule = (cameras.azimuth_deg, cameras.elevation_deg), self.teacher.alphas_cumprod
         branches = self.guidance.branches(needs, *angles)
         hidden = {name: hides for name, hides in LORA_INPUTS.items() if name in needs}
         every = torch.arange(len(t), device=t.device)
-        plain = Branch(every, self.plain.expand(len(t), -1, -1))
-        branches |= dict.fromkeys(hidden, plain)
+        plain, empty = (
+            Branch(every, text.expand(len(t), -1, -1)) for text in (self.plain, self.guidance.empty)
+        )
+        pooled, rebased = torch.zeros_like(noised.noisy), bool(hidden) and self._rebased
+        if recent is not None and ("pooled" in needs or rebased):
+            pooled = self.pool.eps(recent.latents, noised.noisy, schedule, t)
+        if rebased:
+            branches["plain"] = plain
+        branches |= {name: empty if name == "lora_empty" else plain for name in hidden}
         answers = self._ask(noised, t, branches, hidden, cameras) if branches else {}
 
         predictions = {name: answers[name] for name in hidden}
+        if rebased:
+            shift = pooled - answers["plain"]
+            predictions = {name: found + shift for name, found in predictions.items()}
         predictions |= self.guidance.combine(needs, answers, noised.noisy, t, *angles)
         if "noise" in needs:
             predictions["noise"] = noised.noise
         if "inverted" in needs and noised.inverted is not None:
             predictions["inverted"] = noised.inverted
         if "pooled" in needs and recent is not None:
-            predictions["pooled"] = self.pool.eps(recent, noised.noisy, schedule, t)
+            predictions["pooled"] = pooled
         if "level" in needs:
             predictions["level"] = (t / len(schedule))[:, None, None, None]
         return predictions

@@ -16,7 +16,7 @@ from torch import Tensor
 from esd_splat.config import Config
 from esd_splat.distill.distillation import PLAIN_BACKGROUNDS, Distillation
 from esd_splat.distill.losses import Esd
-from esd_splat.distill.predictions import LORA_INPUTS, Noised
+from esd_splat.distill.predictions import Noised
 from esd_splat.run.measure import mixture_eps, side_shares, view_information
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.rasterize import rasterize
@@ -60,6 +60,8 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
         - ``camera_error``, ``null_error``: the difference between the LoRA with its camera and the
           exact prediction given the camera, and between the LoRA with its camera hidden and the
           exact prediction for all views together.
+        - ``camera_error_shuffled``: like ``camera_error``, but the LoRA is given the camera of
+          another view. It is larger if the LoRA knows its camera.
         - ``camera_error_teacher``, ``null_error_teacher``: the same for the teacher at guidance
           scale 1 without view words, which is what an untrained LoRA predicts.
         - ``pool_error``: the difference between the ``Pool`` and the exact prediction for all
@@ -70,6 +72,11 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
         - ``gap``, ``gap_cosine``: the difference between the two predictions in the entropy term
           of ``Esd``, and the cosine between it and the exact difference. If the loss uses no
           prediction that knows the camera, the exact one is used instead.
+        - ``camera_weight``, ``marginal_weight``: the entropy weight that each of the two predictions
+          of ``Esd`` (and the camera's of VSD) acts with, see ``_effective_weight``: 0 for one that
+          knows its camera as well as can be, 1 for one that ignores it.
+        - ``effective_weight``: that of the whole direction, w marginal_weight +
+          (1 - w) camera_weight with the entropy weight w.
         - ``entropy_share``: the root mean square of w (camera - marginal), divided by its sum with
           that of teacher - camera. ``entropy_share_exact``: the same with both exact predictions.
         - ``view_information``: how much a noised view tells about its camera, in nats, at most
@@ -142,12 +149,25 @@ def _at(
     row: dict[str, float] = {}
     if run.lora is not None:
         row["camera_error"] = _off(found["lora"], camera)
+        row["camera_error_shuffled"] = _off(found["shuffled"], camera)
         row["null_error"] = _off(found["lora_null"], null)
     row["camera_error_teacher"] = _off(found["plain"], camera)
     row["null_error_teacher"] = _off(found["plain"], null)
     if "pooled" in found:
         row["pool_error"] = _off(found["pooled"], null)
     row["gap_exact"] = _off(camera, null)
+    parts = loss.parts if isinstance(loss, Esd) else ("lora", "lora_null")
+    weights = {
+        name: _effective_weight(found[part], camera, null)
+        for name, part in zip(("camera", "marginal"), parts, strict=True)
+        if part in found and row["gap_exact"]
+    }
+    row |= {f"{name}_weight": weight for name, weight in weights.items()}
+    if isinstance(loss, Esd) and weights:
+        w = loss.entropy_weight
+        row["effective_weight"] = w * weights.get("marginal", 0.0) + (1 - w) * weights.get(
+            "camera", 0.0
+        )
     if isinstance(loss, Esd) and loss.parts[1] in found:
         used = found.get(loss.parts[0], camera), found[loss.parts[1]]
         row["gap"] = _off(*used)
@@ -172,7 +192,7 @@ def _predictions(
     """Return what the loss needs, both predictions of the LoRA, and the teacher's as ``plain``."""
     needs = needs - {"inverted"}
     if run.lora is not None:
-        needs |= frozenset(LORA_INPUTS)
+        needs |= frozenset({"lora", "lora_null"})
     if run.recent is None:
         needs -= {"pooled"}
     parts = []
@@ -181,6 +201,13 @@ def _predictions(
         noised = Noised(noisy[part], noise[part])
         predictions = run.predictor.predict(noised, t[part], cameras[part], needs, run.recent)
         words = run.predictor.words(cameras[part])
+        if run.lora is not None:
+            # The cameras are in a random order, so the next view's is that of any other view.
+            other = torch.arange(len(noisy)).roll(-1)[part]
+            wrong = run.predictor.predict(
+                noised, t[part], cameras[other], frozenset({"lora"}), run.recent
+            )
+            predictions["shuffled"] = wrong["lora"]
         parts.append(predictions | {"plain": run.teacher.eps(noisy[part], t[part], words)})
     return {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
 
@@ -191,6 +218,22 @@ def _teacher_sides(run: Distillation, config: Config, clean: Latents) -> dict[st
     images = torch.cat([run.teacher.decode(part) for part in clean.split(CHUNK)])
     shares = side_shares(images, config.prompt, config.cameras) or {}
     return {f"teacher_{side}": share for side, share in shares.items()}
+
+
+def _effective_weight(found: Latents, camera: Latents, null: Latents) -> float:
+    """The entropy weight that moving against ``found`` acts with.
+
+    Moving against the exact prediction given the camera is SDS, which has no entropy term, and
+    moving against the exact one for all views has an entropy term of weight 1. In between, the
+    weight is the component of ``camera - found`` along ``camera - null``::
+
+        E <camera - found, camera - null> / E |camera - null|^2
+
+    For any prediction that ignores the camera this is 1 in expectation, as ``null`` is the mean of
+    ``camera`` given the noisy latents.
+    """
+    gap = camera - null
+    return (((camera - found) * gap).mean() / gap.square().mean()).item()
 
 
 def _entropy_share(weight: float, teacher: Latents, camera: Latents, marginal: Latents) -> float:

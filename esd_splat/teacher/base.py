@@ -86,6 +86,10 @@ class Teacher(ABC):
         """Return the part of ``eps`` that is not the network's: ``eps`` if its output were zero."""
         return torch.zeros_like(noisy)
 
+    def slope(self, t: Timesteps) -> Float[Tensor, "b 1 1 1"]:
+        """Return the factor of the network's output in ``eps``, which is ``offset`` plus that."""
+        return torch.ones_like(alpha_sigma(self.alphas_cumprod, t)[0])
+
     def predict_clean(self, noisy: Latents, eps: Latents, t: Timesteps) -> Latents:
         """Return the clean latents that ``eps`` implies: ``(noisy - sigma eps) / alpha``."""
         a, s = alpha_sigma(self.alphas_cumprod, t)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -105,6 +106,11 @@ class LatentTeacher(Teacher):
     @override
     def offset(self, noisy: Latents, t: Timesteps) -> Latents:
         return self._eps_from(torch.zeros_like(noisy), noisy, t)
+
+    @override
+    def slope(self, t: Timesteps) -> Float[Tensor, "b 1 1 1"]:
+        one = super().slope(t)
+        return self._eps_from(one, torch.zeros_like(one), t)
 
     def _eps_from(self, output: Latents, noisy: Latents, t: Timesteps) -> Latents:
         if self.predicts == "epsilon":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from esd_splat.distill.lora import AttachedLora, Lora
+from esd_splat.distill.recent import Recent
 from esd_splat.errors import TeacherError
 from esd_splat.scene.cameras import Orbit
 from esd_splat.teacher import StableDiffusion, Teacher
@@ -30,9 +31,13 @@ def _c2w() -> Tensor:
     return Orbit().sample(2, torch.Generator().manual_seed(0)).c2w
 
 
+def _views() -> Recent:
+    return Recent.of(_draw(7), _c2w(), 0)
+
+
 def _train(lora: AttachedLora, teacher: Teacher, times: int, seed: int = 0) -> list[float]:
-    generator, words = torch.Generator().manual_seed(seed), teacher.embed(["a red owl"] * 2)
-    return [lora.train(_draw(7), words, _c2w(), generator) for _ in range(times)]
+    generator, words = torch.Generator().manual_seed(seed), teacher.embed(["a red owl"])
+    return [lora.train(_views(), words, generator) for _ in range(times)]
 
 
 def _error(lora: AttachedLora, teacher: Teacher) -> float:
@@ -117,7 +122,7 @@ def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predi
     found = (
         Lora(rank=2)
         .attach(teacher, seed=0)
-        .train(clean, words, _c2w(), torch.Generator().manual_seed(5))
+        .train(_views(), words[:1], torch.Generator().manual_seed(5))
     )
     assert found == pytest.approx(off.square().mean().item(), rel=1e-4)
 

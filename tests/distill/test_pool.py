@@ -105,15 +105,6 @@ def test_two_views_by_hand() -> None:
     assert Pool().eps(latents, x, SCHEDULE, t).item() == pytest.approx(s, abs=1e-12)
 
 
-def test_the_oldest_views_leave() -> None:
-    pool, latents = Pool(views=3), None
-    for first in (0, 2, 4):
-        new = torch.arange(first, first + 2.0).view(2, 1, 1, 1)
-        latents = pool.join(latents, new)
-    assert latents is not None
-    assert latents.flatten().tolist() == [3, 4, 5]
-
-
 def test_both_settings_are_checked() -> None:
     with pytest.raises(ValueError, match=r"views: .* got 1\nbandwidth: .* got 1.5"):
         Pool(views=1, bandwidth=1.5)

@@ -11,6 +11,7 @@ from torch import Tensor
 from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.microbatch import Drawn
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.teacher.noise import add_noise, alpha_sigma
 from tests.tiny import IMAGE_SIZE
@@ -41,14 +42,14 @@ class _Views:
         noisy, t = self.noisy if noisy is None else noisy, self.t if t is None else t
         return self.run.teacher.eps(noisy, t, told)
 
-    def lora(self, *, hidden: bool) -> Tensor:
+    def lora(self, words: str = PROMPT, *, hidden: bool) -> Tensor:
         assert self.run.lora is not None
-        told, hides = self.run.teacher.embed([PROMPT] * BATCH), torch.tensor([hidden] * BATCH)
+        told, hides = self.run.teacher.embed([words] * BATCH), torch.tensor([hidden] * BATCH)
         return self.run.lora.eps(self.noisy, self.t, told, self.c2w, hides)
 
     def pooled(self) -> Tensor:
         assert self.run.recent is not None
-        recent = torch.cat([self.run.recent, self.clean])
+        recent = torch.cat([self.run.recent.latents, self.clean])
         known = self.run.teacher.alphas_cumprod
         return self.run.config.pool.eps(recent, self.noisy, known, self.t)
 
@@ -88,6 +89,18 @@ def _esd(views: _Views) -> Tensor:
 def _pooled(views: _Views) -> Tensor:
     assert views.noise is not None
     return views.teacher(PROMPT) - 0.7 * views.noise - 0.3 * views.pooled()
+
+
+def _empty(views: _Views) -> Tensor:
+    """Return threestudio's formula: guidance_scale_lora between the halves of its LoRA."""
+    hidden, scale = views.lora("", hidden=True), 0.7
+    return views.teacher(PROMPT) - (hidden + scale * (views.lora(hidden=False) - hidden))
+
+
+def _from_pool(views: _Views) -> Tensor:
+    shift = views.pooled() - views.teacher(PROMPT)
+    lora, marginal = views.lora(hidden=False) + shift, views.lora(hidden=True) + shift
+    return views.teacher(PROMPT) - 0.7 * lora - 0.3 * marginal
 
 
 def _csd(views: _Views) -> Tensor:
@@ -141,12 +154,26 @@ def _gradients(run: Distillation, monkeypatch: pytest.MonkeyPatch) -> list[Tenso
         (_vsd, ["loss=vsd"]),
         (_esd, ["loss={name: esd, entropy_weight: 0.3}"]),
         (_pooled, ["loss={name: esd, entropy_weight: 0.3, camera: noise, marginal: pool}"]),
+        (_empty, ["loss={name: esd, entropy_weight: 0.3, null_text: empty}"]),
+        (_from_pool, ["loss={name: esd, entropy_weight: 0.3}", "lora.base=pool"]),
         (_csd, ["loss=csd"]),
         (_nfsd, ["loss=nfsd"]),
         (_sdi, ["loss={name: sdi, steps: 2}"]),
         (_ism, ["loss={name: ism, steps: 2}"]),
     ],
-    ids=["sds", "rescaled", "vsd", "esd", "esd, pool", "csd", "nfsd", "sdi", "ism"],
+    ids=[
+        "sds",
+        "rescaled",
+        "vsd",
+        "esd",
+        "esd, pool",
+        "empty",
+        "from pool",
+        "csd",
+        "nfsd",
+        "sdi",
+        "ism",
+    ],
 )
 def test_the_scenes_gradient_is_the_formula(
     model: Path,
@@ -178,13 +205,13 @@ def test_the_lora_trains_on_the_steps_own_views(
     run, twin = (_start(model, "loss=vsd", "teacher.views.enabled=true") for _ in range(2))
     drawn = twin._draw(0.0)
     _, latents = twin._look(drawn, 0.0)
-    asked: list[tuple[Tensor, Tensor, Tensor]] = []
-    monkeypatch.setattr(run.lora, "train", lambda *given: asked.append(given[:3]) or 0.0)
+    asked: list[tuple[Recent, Tensor]] = []
+    monkeypatch.setattr(run.lora, "train", lambda *given: asked.append(given[:2]) or 0.0)
     run.step()
-    ((clean, told, c2w),) = asked
-    torch.testing.assert_close(clean, latents.detach())
-    assert torch.equal(told, run.teacher.embed([PROMPT] * BATCH))
-    assert torch.equal(c2w, drawn.cameras.c2w)
+    ((views, told),) = asked
+    torch.testing.assert_close(views.latents, latents.detach())
+    assert torch.equal(told, run.teacher.embed([PROMPT]))
+    assert torch.equal(views.c2w, drawn.cameras.c2w)
 
 
 def test_the_image_loss_is_weighed_as_the_pull_on_latents_is(

@@ -13,6 +13,7 @@ import torch
 from esd_splat import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.lora import Lora
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.losses import LOSSES
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
@@ -115,7 +116,8 @@ def test_a_lora_of_every_family_learns_and_sleeps(folders: dict[str, Path], fami
         before = teacher.eps(clean, t, words)
     lora = Lora(rank=2, lr=1e-2, warmup=0).attach(teacher, seed=0)
     generator = torch.Generator().manual_seed(0)
-    losses = [lora.train(clean, words, c2w, generator) for _ in range(40)]
+    views, prompt = Recent.of(clean, c2w, 0), teacher.embed(["a red owl"])
+    losses = [lora.train(views, prompt, generator) for _ in range(40)]
     assert sum(losses[-10:]) < sum(losses[:10])
     with torch.no_grad():
         torch.testing.assert_close(teacher.eps(clean, t, words), before)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from esd_splat import fit, load_config
 from esd_splat.distill.lora import Lora
+from esd_splat.distill.recent import Recent
 from esd_splat.errors import ConfigError, TeacherError
 from esd_splat.teacher import Memory, StableDiffusion
 from esd_splat.teacher.families import FAMILIES
@@ -115,7 +116,7 @@ def test_a_lora_hangs_in_beside_it(folders: dict[str, Path]) -> None:
         teacher.embed(["a"] * 2),
         torch.eye(4).expand(2, 4, 4),
     )
-    lora.train(clean, words, c2w, torch.Generator().manual_seed(0))
+    lora.train(Recent.of(clean, c2w, 0), words[:1], torch.Generator().manual_seed(0))
     assert torch.equal(_answers(teacher)[1], before)
     awake = lora.eps(clean, torch.tensor([5, 5]), words, c2w, torch.tensor([False, True]))
     assert not torch.equal(awake, teacher.eps(clean, torch.tensor([5, 5]), words))

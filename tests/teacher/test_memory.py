@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from esd_splat.distill.lora import AttachedLora, Lora
+from esd_splat.distill.recent import Recent
 from esd_splat.scene.cameras import Orbit
 from esd_splat.teacher import Memory, StableDiffusion
 from esd_splat.teacher.latent import LatentTeacher
@@ -25,9 +26,9 @@ def _trained(teacher: LatentTeacher, at_once: int | None = None) -> AttachedLora
     lora = Lora(rank=2, camera_dropout=0.5, lr=1e-3, warmup=0).attach(teacher, 0)
     clean = torch.randn(3, *teacher.latent_shape, generator=torch.Generator().manual_seed(1))
     c2w = Orbit().sample(3, torch.Generator().manual_seed(2)).c2w
-    words = teacher.embed(["a red owl", "a cat", "a red owl"])
+    views, words = Recent.of(clean, c2w, 0), teacher.embed(["a red owl"])
     for _ in range(2):
-        lora.train(clean, words, c2w, torch.Generator().manual_seed(3), at_once)
+        lora.train(views, words, torch.Generator().manual_seed(3), at_once)
     return lora
 
 

@@ -15,7 +15,7 @@ PREDICTIONS = frozenset(
     {
         *("noise", "inverted"),
         *("teacher", "teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"),
-        *("lora", "lora_null", "pooled"),
+        *("lora", "lora_null", "lora_empty", "pooled"),
         "level",
     }
 )
@@ -28,6 +28,7 @@ PREDICTIONS = frozenset(
 - ``teacher_later``: like ``teacher_cond``, but for the same clean latents and noise at the timestep
   of ``ScoreDistillation.later``.
 - ``lora``, ``lora_null``: the LoRA's predictions with the camera, and with it dropped.
+- ``lora_empty``: like ``lora_null``, but for the empty prompt.
 - ``pooled``: the prediction of the ``Pool`` of recent views.
 - ``inverted``: the prediction that the last step on the path of ``Inversion`` used.
 - ``level``: the timestep as a fraction of T.

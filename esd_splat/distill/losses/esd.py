@@ -5,6 +5,7 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from esd_splat.distill.losses.base import ScoreDistillation
+from esd_splat.errors import refuse
 from esd_splat.settings.schema import Field, section
 from esd_splat.types import Latents
 
@@ -48,10 +49,22 @@ class Esd(ScoreDistillation):
     """Which prediction stands for all views together: the LoRA's with the camera dropped, or that
     of the pool of recent views, which needs no training."""
 
+    null_text: Literal["prompt", "empty"] = "prompt"
+    """Which text the LoRA gets with the camera dropped: the prompt, or the empty text. threestudio
+    takes the empty text, so that the authors' command guides by half a unit more than prompt does:
+    teacher - LoRA(prompt, camera) / 2 - LoRA(empty, no camera) / 2."""
+
     @property
     def parts(self) -> tuple[str, str]:
         """The names of the two predictions: given the camera, and for all views together."""
-        return self.camera, {"lora": "lora_null", "pool": "pooled"}[self.marginal]
+        null = "lora_null" if self.null_text == "prompt" else "lora_empty"
+        return self.camera, {"lora": null, "pool": "pooled"}[self.marginal]
+
+    def __post_init__(self) -> None:
+        if self.marginal != "lora" and self.null_text != "prompt":
+            refuse(
+                [f"null_text: must be prompt with marginal={self.marginal}, which takes no text"]
+            )
 
     @property
     @override
@@ -67,6 +80,7 @@ class Esd(ScoreDistillation):
         teacher: Latents,
         lora: Latents | None = None,
         lora_null: Latents | None = None,
+        lora_empty: Latents | None = None,
         noise: Latents | None = None,
         pooled: Latents | None = None,
     ) -> Latents:
@@ -79,6 +93,7 @@ class Esd(ScoreDistillation):
             teacher: the pretrained network given the prompt, with guidance already applied.
             lora: the LoRA given the camera that rendered these latents.
             lora_null: the same LoRA with the camera dropped.
+            lora_empty: the same LoRA with the camera dropped and the empty prompt.
             noise: the noise that was drawn.
             pooled: the prediction of the pool of recent views.
 
@@ -94,7 +109,8 @@ class Esd(ScoreDistillation):
             noise predictions, which is right for scores only. The authors' own code agrees with us.
         """
         camera = lora if self.camera == "lora" else noise
-        marginal = lora_null if self.marginal == "lora" else pooled
+        null = lora_null if self.null_text == "prompt" else lora_empty
+        marginal = null if self.marginal == "lora" else pooled
         if self.entropy_weight == 0 and camera is not None:
             return teacher - camera
         if self.entropy_weight == 1 and marginal is not None:
