@@ -137,7 +137,7 @@ class Facts:
         return _range([row["gap_cosine"] for row in rows if "gap_cosine" in row], 2)
 
     def errors(self, experiment: str, *settings: str) -> str:
-        """The range of a LoRA's error, as a multiple of that of the untrained teacher."""
+        """The range of a LoRA's mean squared error, as a multiple of the untrained teacher's."""
         runs = [row for name in settings for row in self.runs(experiment, name)]
         known = [row for row in runs if "null_error" in row]
         return _range([row["null_error"] / row["null_error_teacher"] for row in known], 2)

@@ -101,7 +101,7 @@ def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
         typed.append(f"- {name}: `{setting.label}`")
     lines += typed
     if alone := _of_one_prompt(experiment, rows):
-        lines += ["", f"Every lost run is of one prompt: {alone}."]
+        lines += ["", f"Settings whose lost runs are all of one prompt: {alone}."]
     if missing:
         lines += ["", f"Not run yet: {', '.join(missing)}."]
     return "\n".join(lines)
@@ -114,7 +114,7 @@ def _of_one_prompt(experiment: Experiment, rows: Sequence[Row]) -> str:
         prompts = {row["prompt"] for row in experiment.rows(name, rows) if lost(row)}
         if len(prompts) == 1:
             found.setdefault(prompts.pop(), []).append(name)
-    return "; ".join(f"{prompt} ({', '.join(names)})" for prompt, names in found.items())
+    return "; ".join(f"{', '.join(names)} ({prompt})" for prompt, names in found.items())
 
 
 def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:

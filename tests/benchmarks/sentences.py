@@ -99,15 +99,13 @@ HELD: dict[str, Values] = {
     "at t = {} T": lambda: (DIAGNOSED,),
     "§ times its time, with {} seed.": lambda: (_seeds("lora", "4 steps each"),),
     "for longer, {} steps to each of": lambda: (4,),
-    "With {} step to each, the camera-free": lambda: (
-        load_config("esd_paper", ["prompt=-"]).lora.steps,
-    ),
+    "With {} step to each, the mean": lambda: (load_config("esd_paper", ["prompt=-"]).lora.steps,),
     "({} seed; {} without a warm-up)": lambda: (
         _seeds("lora", "rank 32"),
         _seeds("lora", "no warm-up"),
     ),
     "At a rate of {} the snowman is": lambda: ("0.0001",),
-    "At {} the LoRA is": lambda: (0.01,),
+    "At {} the mean squared error is": lambda: (0.01,),
     "exact distribution ({}) to a single Gaussian for all views ({}), ": lambda: (0, 1),
     "At {} the entropy is that of the Gaussian": lambda: (1,),
     "nothing at {}, and a best value in between. Seen: at {}, §": lambda: (0, 0),

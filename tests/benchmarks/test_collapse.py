@@ -205,10 +205,10 @@ def test_a_table_says_where_all_lost_runs_are_of_one_prompt() -> None:
     one, two = Setting("sds"), Setting("vsd")
     asked = Experiment("x", "Why?", {"1": one, "2": two}, ("a red owl", "a blue cat"), (0, 1))
     rows = [_row(one, seed=0, faces=0), _row(one, seed=1, front_share=2.0), _row(two, faces=0)]
-    assert table(asked, rows, Path()).endswith("Every lost run is of one prompt: a red owl (1, 2).")
+    assert table(asked, rows, Path()).endswith("lost runs are all of one prompt: 1, 2 (a red owl).")
     both = table(asked, [*rows, _row(two, "a blue cat", faces=2)], Path())
-    assert both.endswith("Every lost run is of one prompt: a red owl (1).")
-    assert "Every lost run" not in table(asked, [_row(one), _row(two)], Path())
+    assert both.endswith("lost runs are all of one prompt: 1 (a red owl).")
+    assert "of one prompt" not in table(asked, [_row(one), _row(two)], Path())
 
 
 @pytest.mark.parametrize("plot", [factor, objects])
