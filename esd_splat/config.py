@@ -54,7 +54,7 @@ class Measure:
 
     views: int = Field(default=16, ge=8, le=64)
     """Number of views, evenly spaced in azimuth, and of pose bins. With fewer than 12, several
-    faces may be counted as one wide face, although they are a Janus scene all the same."""
+    faces may be counted as one wide face."""
     elevation: float = Field(default=15.0, ge=-89, le=89)
     """Elevation of these views above the horizon, in degrees."""
 

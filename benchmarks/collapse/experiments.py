@@ -77,7 +77,7 @@ EXPERIMENTS = {
     for experiment in (
         Experiment(
             "full",
-            "What each method makes of prompts that nothing was chosen on.",
+            "What each method makes of prompts that are not the development prompts.",
             {
                 "SDS": SDS,
                 "SDS, guidance 5": _with(SDS, SCALES[5]),

@@ -1,8 +1,7 @@
 """The page: hand-written text with tables, plots and contact sheets made from the rows."""
 
 import csv
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -11,11 +10,13 @@ from PIL import Image
 
 from benchmarks.collapse import plots
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
+from benchmarks.collapse.facts import LOST, Facts, losses, lost, prompts_lost, verdict_of
 from benchmarks.collapse.plan import VIEW, Experiment
 from benchmarks.collapse.runs import HERE, Row, folder_of, read_rows
-from benchmarks.collapse.stats import measured
+from benchmarks.collapse.stats import Share, Signs, measured
 from esd_splat.config import Measure
 from esd_splat.figurines import COLOURS
+from esd_splat.jinja import fill
 from esd_splat.run.measure import pose_measures
 from esd_splat.run.measure.posterior import FINER, pose_posterior
 from esd_splat.run.measure.truth import BACKGROUND, TEMPLATE_SIZE, templates
@@ -24,9 +25,7 @@ from esd_splat.show.contact_sheet import GAP
 
 PAGE = "README.md"
 COLUMNS = {
-    "janus": "Janus rate",
     "recognised": "recognised",
-    "faces": "faces",
     "front_share": "front share",
     "MI": "MI",
     "psnr_aligned": "PSNR, dB",
@@ -42,44 +41,52 @@ DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "vie
 VIEWS = 8
 """Views in a row of the contact sheets."""
 
+Part = Callable[[Experiment, Sequence[Row], Path], str]
+"""A part of the page that is made of the rows of an experiment."""
+
 
 def write_page(folder: Path) -> None:
     """``README.md`` in ``folder`` from its ``rows.jsonl``, with plots beside it.
 
-    The text is ``text.md`` beside this module; ``{{table NAME}}`` and the like are filled in.
+    The text is the template ``text.md`` beside this module. It calls the parts of the page and the
+    methods of ``Facts`` by name.
     """
     rows = read_rows(folder)
 
-    def fill(match: re.Match[str]) -> str:
-        kind, _, name = match.group(1).partition(" ")
-        if kind == "tried":
-            return f"`{TRIED}`"
-        if kind == "diagnosis":
-            return diagnosis(DIAGNOSES / f"{name}.csv")
-        if kind == "faceless":
-            lost = [row for row in rows if row["janus"] and _told(row) == (name == "told")]
-            fronts = [row["front_share"] for row in lost]
-            return f"{fronts.count(0)} of {len(fronts)}"
-        if kind == "truth":
-            return f"{information_of_truth(name):.2f}"
-        experiment = EXPERIMENTS[name]
-        if not any(experiment.rows(setting, rows) for setting in experiment.settings):
-            return f"*{experiment.question}* Not run yet."
-        return FILL[kind](experiment, rows, folder)
+    def part(draw: Part) -> Callable[[str], str]:
+        def drawn(name: str) -> str:
+            experiment = EXPERIMENTS[name]
+            if not any(experiment.rows(setting, rows) for setting in experiment.settings):
+                return f"*{experiment.question}* Not run yet."
+            return draw(experiment, rows, folder)
 
-    text = re.sub(r"\{\{(.+?)\}\}", fill, (HERE / "text.md").read_text())
-    (folder / PAGE).write_text(text)
+        return drawn
+
+    parts = {name: part(draw) for name, draw in PARTS.items()}
+    (folder / PAGE).write_text(
+        fill(
+            HERE / "text.md",
+            **parts,
+            **Facts(rows).by_name(),
+            diagnosis=lambda name: diagnosis(DIAGNOSES / f"{name}.csv"),
+            truth=lambda kind: f"{information_of_truth(kind):.2f}",
+            of_prompts=Share,
+            sign_test=Signs,
+            tried=TRIED,
+        )
+    )
 
 
 def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
-    """Means with intervals, a line a setting."""
+    """Losses and means with intervals, a line a setting."""
     columns = COLUMNS | (SCORES if experiment.diagnosed else {})
+    titles = ["setting", "runs", *LOST, "prompts lost", *columns.values()]
     lines = [
         f"*{experiment.question}* {len(experiment.prompts)} prompts, seeds "
         f"{', '.join(map(str, experiment.seeds))}.",
         "",
-        "| setting | runs | " + " | ".join(columns.values()) + " |",
-        "|---" * (2 + len(columns)) + "|",
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
     ]
     typed, missing = [""], []
     for name, setting in experiment.settings.items():
@@ -87,17 +94,31 @@ def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
         if not here:
             missing.append(f"{name} (`{setting.label}`)")
             continue
-        cells = [str(measured(here, column) or "-") for column in columns]
-        lines.append(f"| {name} | {len(here)} | {' | '.join(cells)} |")
+        found = [verdict_of(row) for row in here]
+        cells = [name, len(here), *(found.count(way) for way in LOST), prompts_lost(here)]
+        cells += [measured(here, column) or "-" for column in columns]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
         typed.append(f"- {name}: `{setting.label}`")
     lines += typed
+    if alone := _of_one_prompt(experiment, rows):
+        lines += ["", f"Settings whose lost runs are all of one prompt: {alone}."]
     if missing:
         lines += ["", f"Not run yet: {', '.join(missing)}."]
     return "\n".join(lines)
 
 
+def _of_one_prompt(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """The settings whose lost runs are all of one prompt, with that prompt."""
+    found: dict[str, list[str]] = {}
+    for name in experiment.settings:
+        prompts = {row["prompt"] for row in experiment.rows(name, rows) if lost(row)}
+        if len(prompts) == 1:
+            found.setdefault(prompts.pop(), []).append(name)
+    return "; ".join(f"{', '.join(names)} ({prompt})" for prompt, names in found.items())
+
+
 def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
-    """Janus runs of all runs, and mean MI, of every prompt by every setting."""
+    """The lost runs of all runs, and mean MI, of every prompt by every setting."""
     names = [name for name in experiment.settings if experiment.rows(name, rows)]
     lines = ["| prompt | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for prompt in experiment.prompts:
@@ -105,7 +126,7 @@ def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str
         for name in names:
             here = [r for r in experiment.rows(name, rows) if r["prompt"] == prompt]
             mi = sum(r["MI"] for r in here) / max(1, len(here))
-            cells.append(f"{sum(r['janus'] for r in here)}/{len(here)}, {mi:.2f}" if here else "-")
+            cells.append(f"{losses(here)}, {mi:.2f}" if here else "-")
         lines.append(f"| {prompt} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -194,20 +215,15 @@ def information_of_truth(kind: str) -> float:
     return mean(found)
 
 
-FILL = {
+PARTS: dict[str, Part] = {
     "table": table,
-    "prompts": per_prompt,
+    "prompt_table": per_prompt,
     "factor": factor,
     "chart": chart,
     "frontier": frontier,
     "objects": objects,
     "sheets": sheets,
 }
-
-
-def _told(row: Row) -> bool:
-    """Whether the teacher was told which side it looked at."""
-    return row["keys"].get("teacher.views.enabled", False)
 
 
 def strip(contact_sheet: Path) -> Image.Image:

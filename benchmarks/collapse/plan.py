@@ -22,8 +22,8 @@ FINAL = (
     *("a white rabbit", "a red rabbit", "an orange duck", "a blue duck", "a yellow car"),
     *("an orange car", "a yellow snowman", "a red snowman", "a blue mushroom", "a pink mushroom"),
 )
-"""Two of every kind, for the final table only: nothing was chosen on them. Six were held out of the
-teacher's training too."""
+"""Two of every kind, for the final table. A first pass over them came before view words and the
+entropy weight were chosen, so they are not unseen. Six were held out of the teacher's training."""
 FINAL_SEEDS = (0, 1, 2, 3)
 QUICK = tuple(prompt for prompt in FINAL[::2] if not prompt.endswith(("duck", "car")))
 """Of six kinds: with all eight, a slow machine needs more than a quarter of an hour."""

@@ -10,19 +10,33 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from benchmarks.collapse.facts import LOST, losses, lost, prompts_lost, verdict_of
 from benchmarks.collapse.plan import Experiment
 from benchmarks.collapse.runs import Row
 from benchmarks.collapse.stats import measured
 
-MEASURES = {"janus": "Janus rate", "MI": "MI, nats", "psnr_aligned": "PSNR, dB"}
+MEASURES = {"MI": "MI, nats", "psnr_aligned": "PSNR, dB"}
+SHARE = "lost runs, share"
+"""Of runs that ended with no face, several faces or one that is too wide."""
 
 
 def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
-    """Three measures against the experiment's settings: a line per prompt, and their mean."""
+    """What was lost, and two measures, against the settings: a line per prompt, and all together.
+
+    All together are the share of prompts lost, and the mean of the others.
+    """
     names = [name for name in experiment.settings if experiment.rows(name, rows)]
+    found = [experiment.rows(name, rows) for name in names]
     fig, axes = plt.subplots(1, 3, figsize=(11, 3), constrained_layout=True)
-    for axis, (measure, title) in zip(axes, MEASURES.items(), strict=True):
-        found = [experiment.rows(name, rows) for name in names]
+    for prompt in experiment.prompts:
+        own = [_lost([r for r in f if r["prompt"] == prompt]) for f in found]
+        axes[0].plot(names, own, lw=0.8, marker=".", label=prompt)
+    shares = [prompts_lost(f) for f in found]
+    middle = [s.count / s.total for s in shares]
+    spread = [[m - s.ends[0], s.ends[1] - m] for m, s in zip(middle, shares, strict=True)]
+    axes[0].errorbar(names, middle, np.transpose(spread), color="k", lw=2, label="prompts lost")
+    axes[0].set_title(SHARE)
+    for axis, (measure, title) in zip(axes[1:], MEASURES.items(), strict=True):
         for prompt in experiment.prompts:
             own = [measured([r for r in f if r["prompt"] == prompt], measure) for f in found]
             means = [bar.mean if bar else np.nan for bar in own]
@@ -33,6 +47,7 @@ def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
         spread = [[b.mean - b.low for b in known], [b.high - b.mean for b in known]]
         axis.errorbar(at, [b.mean for b in known], spread, color="k", lw=2, label="mean")
         axis.set_title(title)
+    for axis in axes:
         axis.tick_params(axis="x", rotation=30)
     axes[0].legend(fontsize=6)
     axes[0].set_ylim(-0.05, 1.05)
@@ -41,7 +56,7 @@ def factor(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
 
 
 def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
-    """MI and Janus rate of every prompt over two factors; settings are named ``row / column``."""
+    """MI and losses of every prompt over two factors; settings are named ``row / column``."""
     pairs = [name.split(" / ") for name in experiment.settings]
     downs, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
     prompts = experiment.prompts
@@ -49,20 +64,20 @@ def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     fig, axes = plt.subplots(1, len(prompts), figsize=size, constrained_layout=True, squeeze=False)
     for axis, prompt in zip(axes[0], prompts, strict=True):
         grid = np.full((len(downs), len(across)), np.nan)
-        janus = grid.copy()
+        ends: dict[tuple[int, int], str] = {}
         for name in experiment.settings:
             down, column = name.split(" / ")
             here = [r for r in experiment.rows(name, rows) if r["prompt"] == prompt]
             if here:
                 at = downs.index(down), across.index(column)
                 grid[at] = np.mean([r["MI"] for r in here])
-                janus[at] = np.mean([r["janus"] for r in here])
+                ends[at] = losses(here)
         most = np.log(16)
         axis.imshow(grid, vmin=0, vmax=most, cmap="viridis", aspect="auto")
-        for i, j in np.argwhere(~np.isnan(grid)):
-            text = f"{grid[i, j]:.2f}\n{100 * janus[i, j]:.0f} %"
+        for (i, j), end in ends.items():
+            text = f"{grid[i, j]:.2f}\n{end}"
             ink = "black" if grid[i, j] > 0.6 * most else "white"
-            axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=7)
+            axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=6)
         axis.set_xticks(range(len(across)), across, fontsize=7)
         axis.set_yticks(range(len(downs)), downs, fontsize=7)
         axis.set_title(prompt, fontsize=9)
@@ -77,48 +92,52 @@ def chart(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
 def frontier(
     final: Experiment, others: Sequence[Experiment], rows: Sequence[Row], path: Path
 ) -> None:
-    """Janus rate against recognised: a point a setting, those of ``final`` by name."""
+    """Each way to be lost against recognised: a point a setting, those of ``final`` by name."""
 
-    def points(experiment: Experiment) -> list[tuple[float, float, str]]:
+    def points(experiment: Experiment, way: str) -> list[tuple[float, float, str]]:
         found = []
         for name in experiment.settings:
             here = experiment.rows(name, rows)
-            known, janus = (measured(here, m) for m in ("recognised", "janus"))
-            if known and janus:
-                found.append((known.mean, janus.mean, name))
+            if known := measured(here, "recognised"):
+                found.append((known.mean, _lost(here, way), name))
         return found
 
-    fig, axis = plt.subplots(figsize=(6, 4.2), constrained_layout=True)
-    behind = [point for experiment in others for point in points(experiment)]
-    named = points(final)
-    for these, size, colour, label in (
-        (behind, 18, "0.6", "the study, on development prompts"),
-        (named, 40, "C3", "the final table"),
-    ):
-        x, y = [point[0] for point in these], [point[1] for point in these]
-        axis.scatter(x, y, size, color=colour, alpha=0.6, linewidths=0, label=label)
-    # Points may fall together: then their names stand in one line.
-    for at in sorted({point[:2] for point in named}):
-        names = ", ".join(point[2] for point in named if point[:2] == at)
-        left = at[0] > 0.5
-        axis.annotate(
-            names,
-            at,
-            xytext=(-6 if left else 6, 5),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            fontsize=7,
-        )
-    axis.axhline(0.1, color="0.8", lw=0.8, zorder=0)
-    axis.axvline(0.9, color="0.8", lw=0.8, zorder=0)
-    axis.set(xlabel="recognised", ylabel="Janus rate", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    axis.legend(fontsize=7)
+    fig, axes = plt.subplots(
+        1, len(LOST), sharex=True, sharey=True, figsize=(11, 4), constrained_layout=True
+    )
+    for axis, way in zip(axes, LOST, strict=True):
+        behind = [point for experiment in others for point in points(experiment, way)]
+        named = points(final, way)
+        for these, size, colour, label in (
+            (behind, 18, "0.6", "the study, on development prompts"),
+            (named, 40, "C3", "the final table"),
+        ):
+            x, y = [point[0] for point in these], [point[1] for point in these]
+            axis.scatter(x, y, size, color=colour, alpha=0.6, linewidths=0, label=label)
+        # Points that are lost in no such run need no name. Those that fall together share a line.
+        for at in sorted({point[:2] for point in named if point[1]}):
+            names = ", ".join(point[2] for point in named if point[:2] == at)
+            left = at[0] > 0.5
+            axis.annotate(
+                names,
+                at,
+                xytext=(-6 if left else 6, 5),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=7,
+            )
+        axis.axhline(0.1, color="0.8", lw=0.8, zorder=0)
+        axis.axvline(0.9, color="0.8", lw=0.8, zorder=0)
+        axis.set_title(way, fontsize=9)
+        axis.set(xlabel="recognised", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("share of runs")
+    axes[0].legend(fontsize=7)
     fig.savefig(path, dpi=110)
     plt.close(fig)
 
 
 def objects(final: Experiment, rows: Sequence[Row], path: Path) -> None:
-    """The frontier of every kind of object: Janus rate against PSNR, a point a setting.
+    """The frontier of every kind of object: lost runs against PSNR, a point a setting.
 
     Not against ``recognised``, which is 1 almost everywhere.
     """
@@ -134,13 +153,18 @@ def objects(final: Experiment, rows: Sequence[Row], path: Path) -> None:
     for axis, kind in zip(axes.flat, kinds, strict=False):
         for name, mark in zip(final.settings, cycle("ovs^DPX*"), strict=False):
             here = [r for r in final.rows(name, rows) if r["prompt"].split()[-1] == kind]
-            near, janus = (measured(here, m) for m in ("psnr_aligned", "janus"))
-            if near and janus:
-                axis.scatter(near.mean, janus.mean, 40, marker=mark, alpha=0.8, label=name)
+            if near := measured(here, "psnr_aligned"):
+                axis.scatter(near.mean, _lost(here), 40, marker=mark, alpha=0.8, label=name)
         axis.set_title(kind, fontsize=9)
     axes.flat[0].set_ylim(-0.06, 1.06)
     axes.flat[0].legend(fontsize=6)
-    fig.supylabel("Janus rate", fontsize=8)
+    fig.supylabel(SHARE, fontsize=8)
     fig.supxlabel("PSNR, dB", fontsize=8)
     fig.savefig(path, dpi=110)
     plt.close(fig)
+
+
+def _lost(rows: Sequence[Row], way: str = "") -> float:
+    """The share of runs that were lost (in one way), or NaN if there are none."""
+    found = [verdict_of(row) == way if way else lost(row) for row in rows]
+    return float(np.mean(found)) if found else np.nan

@@ -12,6 +12,7 @@ import torch
 from benchmarks.collapse import runs
 from benchmarks.collapse.__main__ import main
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
+from benchmarks.collapse.facts import verdict_of
 from benchmarks.collapse.page import STRIPS, sheets, strip, table, write_page
 from benchmarks.collapse.plan import (
     DEVELOPMENT,
@@ -26,7 +27,6 @@ from benchmarks.collapse.plan import (
 )
 from benchmarks.collapse.plots import factor, objects
 from benchmarks.collapse.runs import HERE, ROWS, carry_out, read_rows
-from benchmarks.collapse.stats import interval
 from esd_splat.config import load_config
 from esd_splat.figurines import KINDS, parse
 from esd_splat.show.contact_sheet import contact_sheet
@@ -40,7 +40,7 @@ def _row(setting: Setting, prompt: str = "a red owl", seed: int = 0, **found: ob
     return row | measures | {"psnr_aligned": 30.0, "seconds": 1.0} | found
 
 
-def test_nothing_was_chosen_on_the_prompts_of_the_final_table() -> None:
+def test_the_study_leaves_the_prompts_of_the_final_table_alone() -> None:
     development = {*DEVELOPMENT, *HARD}
     assert not development & set(FINAL)
     kinds = [parsed[0] for prompt in FINAL if (parsed := parse(prompt))]
@@ -68,35 +68,6 @@ def test_a_setting_is_what_differs_from_the_defaults_however_it_is_written() -> 
 def test_every_setting_of_an_experiment_loads_and_is_another_one(experiment: Experiment) -> None:
     keys = [json.dumps(s.keys, sort_keys=True) for s in experiment.settings.values()]
     assert len(set(keys)) == len(keys)
-
-
-def test_an_interval_resamples_prompts_not_runs() -> None:
-    sure = interval({"a": [1.0, 1.0], "b": [1.0]})
-    assert sure is not None
-    assert (sure.mean, sure.low, sure.high) == (1.0, 1.0, 1.0)
-    # Two prompts, each all or nothing: any resample has mean 0, 1/2 or 1, a quarter of them 0.
-    split = interval({"a": [0.0] * 50, "b": [1.0] * 50})
-    assert split is not None
-    assert (split.mean, split.low, split.high) == (0.5, 0.0, 1.0)
-    many = interval({str(i): [float(i % 2)] for i in range(400)})
-    assert many is not None
-    # Of a fair coin's mean over 400: 1.96 / (2 sqrt(400)) to either side.
-    assert (many.low, many.high) == pytest.approx((0.451, 0.549), abs=0.005)
-    assert interval({}) is None
-
-
-def test_a_yes_or_no_that_never_differs_still_has_an_interval() -> None:
-    """The least sure rate under which so many of the same come out has probability 0.025."""
-    for count, answer in ((4, False), (64, False), (16, True)):
-        found = interval({str(i): [answer] * 2 for i in range(count // 2)})
-        assert found is not None
-        far = found.high if answer is False else 1 - found.low
-        assert (1 - far) ** count == pytest.approx(0.025)
-        assert found.mean == answer
-        assert (found.low if answer is False else found.high) == answer
-    zeros = interval({"a": [0.0, 0.0]})
-    assert zeros is not None
-    assert zeros.high == 0.0, "a measure that happens to be 0 is not a yes or no"
 
 
 def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +146,7 @@ def test_a_folder_that_is_no_record_stays_as_it_is(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["My notes\n"]
 
 
-def test_a_run_that_breaks_is_a_row_that_counts_as_collapsed(
+def test_a_run_that_breaks_is_a_row_that_counts_as_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "OUTPUTS", tmp_path)
@@ -183,6 +154,7 @@ def test_a_run_that_breaks_is_a_row_that_counts_as_collapsed(
     row = runs._run(Job(broken, "a red owl", 0))
     assert "vanished" in row["error"]
     assert (row["janus"], row["recognised"]) == (True, 0.0)
+    assert verdict_of(row) == "no face"
     fine = runs._run(Job(Setting("sds", ("steps=1", "init.count=50")), "a red owl", 0))
     assert fine["steps"] == 1
     assert fine["janus"] is True
@@ -217,15 +189,26 @@ def test_a_table_counts_only_its_own_runs() -> None:
     setting = Setting("sds")
     asked = Experiment("x", "Why?", {"SDS": setting}, ("a red owl", "a blue cat"), (0, 1))
     rows = [
-        _row(setting, janus=True),
+        _row(setting, faces=2),
         _row(setting, "a blue cat"),
-        _row(setting, seed=7, janus=True),
-        _row(setting, "a pink car", janus=True),
-        _row(Setting("vsd"), janus=True),
+        _row(setting, seed=7, faces=0),
+        _row(setting, "a pink car", faces=0),
+        _row(Setting("vsd"), faces=0),
     ]
-    line = table(asked, rows, Path()).split("\n")[4]
-    assert line.startswith("| SDS | 2 | 0.5 [0, 1] | 1 [1, 1] |")
+    text = table(asked, rows, Path())
+    assert "| setting | runs | no face | several faces | too wide | prompts lost |" in text
+    assert "| SDS | 2 | 0 | 1 | 0 | 1 of 2 [0.0126, 0.987] | 1 [1, 1] |" in text
     assert asked.rows("SDS", rows) == rows[:2]
+
+
+def test_a_table_says_where_all_lost_runs_are_of_one_prompt() -> None:
+    one, two = Setting("sds"), Setting("vsd")
+    asked = Experiment("x", "Why?", {"1": one, "2": two}, ("a red owl", "a blue cat"), (0, 1))
+    rows = [_row(one, seed=0, faces=0), _row(one, seed=1, front_share=2.0), _row(two, faces=0)]
+    assert table(asked, rows, Path()).endswith("lost runs are all of one prompt: 1, 2 (a red owl).")
+    both = table(asked, [*rows, _row(two, "a blue cat", faces=2)], Path())
+    assert both.endswith("lost runs are all of one prompt: 1 (a red owl).")
+    assert "of one prompt" not in table(asked, [_row(one), _row(two)], Path())
 
 
 @pytest.mark.parametrize("plot", [factor, objects])
@@ -233,10 +216,10 @@ def test_a_plot_shows_only_its_own_runs(plot: Callable[..., None], tmp_path: Pat
     """Rows of other prompts and seeds change nothing; its own do."""
     setting = Setting("sds")
     asked = Experiment("x", "Why?", {"SDS": setting}, ("a red owl",), (0,))
-    foreign = [_row(setting, "a pink car", janus=True, MI=0.0), _row(setting, seed=9, MI=0.0)]
+    foreign = [_row(setting, "a pink car", faces=0, MI=0.0), _row(setting, seed=9, MI=0.0)]
     plot(asked, [_row(setting)], tmp_path / "own.png")
     plot(asked, [_row(setting), *foreign], tmp_path / "all.png")
-    plot(asked, [_row(setting, janus=True)], tmp_path / "other.png")
+    plot(asked, [_row(setting, faces=0)], tmp_path / "other.png")
     own, both, other = ((tmp_path / f"{n}.png").read_bytes() for n in ("own", "all", "other"))
     assert own == both != other
 

@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.distributions import Categorical, MultivariateNormal
 from torch.distributions import MixtureSameFamily as Mixture
 
+from esd_splat.config import load_config
 from esd_splat.distill.pool import Pool
+from esd_splat.figurines import trace
 from esd_splat.run.measure import mixture_eps
+from esd_splat.scene.cameras import Orbit, wrap_deg
 
 SCHEDULE = torch.tensor([0.9, 0.5, 0.02], dtype=torch.float64)
 
@@ -108,3 +111,41 @@ def test_two_views_by_hand() -> None:
 def test_both_settings_are_checked() -> None:
     with pytest.raises(ValueError, match=r"views: .* got 1\nbandwidth: .* got 1.5"):
         Pool(views=1, bandwidth=1.5)
+
+
+def test_the_gaussian_does_not_tell_one_front_from_two_where_noise_is_high() -> None:
+    """The numbers in the docstring of ``Pool``: entropies of noised views, from autograd's logdet.
+
+    The views are a red owl from 32 sides before 8 backgrounds. In the second object the back is
+    replaced with the front; in the third, every view is the front.
+    """
+    config = load_config("esd", ["prompt=a red owl"])
+    teacher = config.teacher.load(torch.device("cpu"), torch.float32, config.memory)
+    schedule = teacher.alphas_cumprod.double()
+    sides = 32
+    azimuth = torch.arange(sides, dtype=torch.float64) * 360 / sides
+    cameras = Orbit().at(azimuth, torch.full_like(azimuth, 15.0), 64)
+    backgrounds = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
+    images = [
+        trace("owl", "red", cameras.viewmats, cameras.Ks, 64, background.expand(sides, 3))
+        for background in backgrounds
+    ]
+    views = torch.stack([teacher.encode(each) for each in images], 1).double()
+
+    def entropy(views: Tensor, t: int) -> float:
+        points = views.flatten(0, 1).flatten(1)
+        Z, n, a2 = points - points.mean(0), len(points), schedule[t]
+        # det(a2 S + s2 I) over det(s2 I), which all objects share, by Sylvester's identity.
+        return float(torch.logdet(torch.eye(n) + a2 / (1 - a2) * (Z @ Z.mT) / n) / 2)
+
+    index = torch.arange(sides)
+    front = wrap_deg(azimuth).abs() < 90
+    two_fronts = views[torch.where(front, index, (index + sides // 2) % sides)]
+    only_front = views[torch.zeros_like(index)]
+    levels = (900, 940, 980)
+    second = [entropy(two_fronts, t) - entropy(views, t) for t in levels]
+    around = [entropy(views, t) - entropy(only_front, t) for t in levels]
+    assert max(abs(value) for value in second) == pytest.approx(0.12, abs=0.01)
+    assert min(second) < 0 < max(second)
+    assert (around[-1], around[0]) == pytest.approx((2.4, 5.2), abs=0.05)
+    assert entropy(two_fronts, 600) - entropy(views, 600) < -6, "lower noise levels do tell"

@@ -13,7 +13,7 @@ FORMERLY: Any = {"x-renamed": {"particle": "lora"}}
 """What the LoRA was called in older configs."""
 MAX_ENTROPY_WEIGHT = 4.0
 """Upper limit of the entropy weight. It is far above 1, which fits the pooled renderings to the
-teacher's images exactly. Above 1 they spread wider."""
+images of a teacher that is told no view. Above 1 they spread wider."""
 
 
 @section
@@ -25,11 +25,28 @@ class Esd(ScoreDistillation):
 
         direction = teacher - (1 - w) * camera - w * marginal        w = entropy_weight
 
-    This descends ``w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))``, where ``q`` is the
-    distribution of the noised renderings, ``c`` the camera and ``p`` the teacher. Either prediction
-    can be the LoRA's, as in the paper, or be computed. Given the camera and the background, a
-    rendering is a single point, whose prediction is the noise that was drawn. The pooled views have
-    a closed form; see ``Pool``.
+    Let ``q`` be the distribution of the noised renderings, ``c`` the camera and ``p`` the teacher.
+    If the teacher is told no view, this descends::
+
+        w KL(q(x)||p(x)) + (1 - w) E_c KL(q(x|c)||p(x))
+
+    If the teacher is told the view, it is another ``p(x|c)`` for each camera, and this descends::
+
+        E_c KL(q(x|c)||p(x|c)) - w I(x; c)
+
+    ``I`` is the mutual information of noised rendering and camera under ``q``. Without view words
+    the two are the same. With them, the minimum is not at ``q(x|c) = p(x|c)`` unless ``w`` is 0:
+    there the renderings tell at least as much about their camera as the teacher's images do. At
+    ``w = 1``, with ``p(x)`` the mean of ``p(x|c)`` over the cameras, the second line is::
+
+        KL(q(x)||p(x)) - E_q log(p(c|x) / p(c))
+
+    So the pooled views are fitted to the teacher's, and views are preferred whose camera the
+    teacher can tell.
+
+    Either prediction can be the LoRA's, as in the paper, or be computed. Given the camera and the
+    background, a rendering is a single point, whose prediction is the noise that was drawn. The
+    pooled views have a closed form; see ``Pool``, which also says what a bandwidth changes here.
     """
 
     entropy_weight: float = Field(
@@ -38,9 +55,10 @@ class Esd(ScoreDistillation):
         le=MAX_ENTROPY_WEIGHT,
         json_schema_extra={"x-complement": "guidance_scale_lora"},
     )
-    """Weight of the entropy of all views together (lambda). 0 is VSD, 1 fits the pooled views to
-    the teacher, and above 1 they spread further than the teacher's own images. It may also be given
-    as threestudio's guidance_scale_lora, which is 1 - entropy_weight."""
+    """Weight of the entropy of all views together (lambda). 0 is VSD. 1 fits the pooled views to a
+    teacher that is told no view, and above 1 they spread further than its images. If the teacher is
+    told the view, every weight above 0 spreads them further. It may also be given as threestudio's
+    guidance_scale_lora, which is 1 - entropy_weight."""
 
     camera: Literal["lora", "noise"] = Field(default="lora", json_schema_extra=FORMERLY)
     """Which prediction knows the camera: the LoRA's, or the noise that was drawn, as in SDS. It

@@ -1,7 +1,7 @@
 """The training data of the embedded teacher: photographs of figurines with web-like captions.
 
-The cameras favour the front, as photographs on the web do. This bias is the cause of the Janus
-problem, here in a known dose.
+The cameras favour the front, as photographs on the web do. This bias is said to cause the Janus
+problem; here its dose is known.
 """
 
 import random

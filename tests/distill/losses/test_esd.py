@@ -1,5 +1,6 @@
 """ESD against identities, a hand-computed value and a closed-form Gaussian problem."""
 
+import math
 from typing import Literal
 
 import pytest
@@ -78,6 +79,55 @@ def test_descent_on_the_width_of_a_gaussian(
     noisy = s * z + noise
     d = Esd(entropy_weight).direction(noisy / (4 + 1), noise, noisy / (s**2 + 1))
     assert -(d * z).mean().item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told the view", "told no view"])
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.5, 1.0, 1.5])
+def test_it_descends_the_objective_that_it_names(told: bool, entropy_weight: float) -> None:
+    """Two cameras, c = -1 and 1. Renderings are points u c, noised to N(u c, 1).
+
+    The teacher's images are N(m c, 1) if it is told the view, and their mean if it is not. All
+    integrals over x are sums over a fine grid.
+    """
+    m, w = 0.7, entropy_weight
+    x = torch.linspace(-10, 10, 4001, dtype=torch.float64).requires_grad_()
+    step = 20 / 4000
+    c = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+
+    def log_density(centre: float | Tensor) -> Tensor:
+        return -((x - centre * c) ** 2) / 2 - math.log(2 * math.pi) / 2
+
+    def pooled(log_q: Tensor) -> Tensor:
+        return (log_q.logsumexp(0) - math.log(2)).expand_as(log_q)
+
+    def mean(log_q: Tensor, value: Tensor) -> Tensor:
+        return (log_q.exp() * value).sum() * step / 2
+
+    def eps(log_q: Tensor) -> Tensor:
+        rows = [torch.autograd.grad(row.sum(), x, retain_graph=True)[0] for row in log_q]
+        return -torch.stack(rows).view(2, 1, 1, -1)
+
+    teacher = log_density(m) if told else pooled(log_density(m))
+    u = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    q = log_density(u)
+    information = mean(q, q - pooled(q))
+    named = mean(q, q - teacher) - w * information
+    if not told:
+        split = w * mean(q, pooled(q) - teacher) + (1 - w) * mean(q, q - teacher)
+        torch.testing.assert_close(split, named)
+    elif w == 1:
+        telling = log_density(m) - pooled(log_density(m))  # log p(c|x) / p(c)
+        split = mean(q, pooled(q) - pooled(log_density(m))) - mean(q, telling)
+        torch.testing.assert_close(split, named)
+    (slope,) = torch.autograd.grad(named, u, retain_graph=True)
+    d = Esd(w).direction(eps(teacher), eps(q), eps(pooled(q))).view(2, -1)
+    # A rendering is u c, so that u moves by the mean of d c.
+    torch.testing.assert_close(mean(q, d * c), slope)
+    # At u = m the renderings are the teacher's own images.
+    if told and w:
+        assert slope < -0.05, "the renderings are moved apart"
+    elif told or w == 1:
+        assert slope.abs() < 1e-6
 
 
 @pytest.mark.parametrize("given", ["lora", "lora_null"])
