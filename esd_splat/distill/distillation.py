@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.distill.losses import surrogate_loss
-from esd_splat.distill.microbatch import Drawn, Pulled, Seen, join
-from esd_splat.distill.recent import Recent
+from esd_splat.distill.microbatch import Drawn, Pulled, Seen, draw_backgrounds, join
 from esd_splat.distill.predictions import Predictor
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import CheckpointError, RunError, TeacherError
 from esd_splat.scene.cameras import Cameras
@@ -40,7 +40,6 @@ IMPORTANCE_VIEWS = 16
 """Number of views in which the importance of the Gaussians is measured for densification."""
 _Look = tuple[Render, Latents]
 """The render of some views and its latents."""
-PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
 
 
 class Distillation:
@@ -143,6 +142,7 @@ class Distillation:
         self.recent = new[-most:] if self.recent is None else self.recent.join(new, most)
 
     def _train_lora(self, now: Recent, progress: float) -> float:
+        """Train the LoRA on the views ``now`` and return its error, see ``AttachedLora.train``."""
         assert self.lora is not None
         at_once, generator = self.config.memory.views_at_once, self.generators["lora"]
         return self.lora.train(now, self.predictor.plain, generator, at_once, progress, self.recent)
@@ -153,8 +153,9 @@ class Distillation:
         config, generator = self.config, self.generators["lora"]
         for _ in range(config.lora.first_steps):
             cameras = config.cameras.sample(config.batch, generator).to(self.device)
-            background = self._backgrounds(config.batch, "lora")
-            images = rasterize(self.scene, cameras, background, self.backend).images
+            background = draw_backgrounds(config.background, config.batch, generator)
+            behind = background.to(self.device)
+            images = rasterize(self.scene, cameras, behind, self.backend).images
             latents = self.encode(images, 0.0)
             if self.predictor.uses_recent:
                 self._remember(latents, cameras)
@@ -171,8 +172,8 @@ class Distillation:
             progress, levels, self.teacher.alphas_cumprod, generators["noise"]
         ).expand(len(cameras))
         noise = self.predictor.draw(len(cameras), generators["noise"])
-        background = self._backgrounds(len(cameras))
-        return Drawn(cameras.to(self.device), background, t.to(self.device), noise)
+        background = draw_backgrounds(config.background, len(cameras), generators["background"])
+        return Drawn(cameras.to(self.device), background.to(self.device), t.to(self.device), noise)
 
     def _look(self, views: Drawn, progress: float) -> _Look:
         render = rasterize(self.scene, views.cameras, views.background, self.backend)
@@ -262,14 +263,6 @@ class Distillation:
         if self.lora is not None:
             self.lora.restore(state["lora"])
         self.recent = Recent.restored(state.get("recent"), self.device)
-
-    def _backgrounds(self, count: int, stream: str = "background") -> Float[Tensor, "b 3"]:
-        """Return one plain colour for each view."""
-        if self.config.background == "random":
-            colours = torch.rand(count, 3, generator=self.generators[stream])
-        else:
-            colours = torch.full((count, 3), PLAIN_BACKGROUNDS[self.config.background])
-        return colours.to(self.device)
 
     def _densify(self) -> None:
         config, scene, now = self.config, self.scene, (self.done, self.config.steps)

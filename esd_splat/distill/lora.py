@@ -25,6 +25,7 @@ from esd_splat.types import Latents, Timesteps
 ADAPTER = "scene"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 CONVOLUTION = ("conv1", "conv2")
+TIMESTEPS, POOL = TimestepRange(), Pool()
 
 
 @section
@@ -67,8 +68,8 @@ class Lora:
         self,
         teacher: Teacher,
         seed: int,
-        schedule: TimestepRange = TimestepRange(),
-        pool: Pool = Pool(),
+        schedule: TimestepRange = TIMESTEPS,
+        pool: Pool = POOL,
     ) -> "AttachedLora":
         """Add a new LoRA to ``teacher``'s network, where it is inactive until it is called.
 

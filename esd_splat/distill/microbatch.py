@@ -11,6 +11,15 @@ from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.rasterize.base import Render
 from esd_splat.types import Images, Latents, Timesteps
 
+PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
+
+
+def draw_backgrounds(kind: str, count: int, generator: torch.Generator) -> Float[Tensor, "b 3"]:
+    """Return one plain colour for each view: random ones, or ``kind`` of ``PLAIN_BACKGROUNDS``."""
+    if kind == "random":
+        return torch.rand(count, 3, generator=generator)
+    return torch.full((count, 3), PLAIN_BACKGROUNDS[kind])
+
 
 class Drawn(NamedTuple):
     """Everything that is drawn at random for some views."""

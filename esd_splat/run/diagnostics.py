@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from esd_splat.config import Config
-from esd_splat.distill.distillation import PLAIN_BACKGROUNDS, Distillation
+from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.losses import Esd
+from esd_splat.distill.microbatch import PLAIN_BACKGROUNDS
 from esd_splat.distill.predictions import Noised
 from esd_splat.run.measure import mixture_eps, side_shares, view_information
 from esd_splat.scene.cameras import Cameras
@@ -72,11 +73,11 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
         - ``gap``, ``gap_cosine``: the difference between the two predictions in the entropy term
           of ``Esd``, and the cosine between it and the exact difference. If the loss uses no
           prediction that knows the camera, the exact one is used instead.
-        - ``camera_weight``, ``marginal_weight``: the entropy weight that each of the two predictions
-          of ``Esd`` (and the camera's of VSD) acts with, see ``_effective_weight``: 0 for one that
-          knows its camera as well as can be, 1 for one that ignores it.
+        - ``camera_weight``, ``marginal_weight``: the entropy weight that each of the two
+          predictions of ``Esd``, or of the LoRA, acts with, see ``_effective_weight``: 0 for one
+          that knows its camera as well as can be, 1 for one that ignores it.
         - ``effective_weight``: that of the whole direction, w marginal_weight +
-          (1 - w) camera_weight with the entropy weight w.
+          (1 - w) camera_weight with the entropy weight w, which is 0 for VSD.
         - ``entropy_share``: the root mean square of w (camera - marginal), divided by its sum with
           that of teacher - camera. ``entropy_share_exact``: the same with both exact predictions.
         - ``view_information``: how much a noised view tells about its camera, in nats, at most
@@ -163,11 +164,10 @@ def _at(
         if part in found and row["gap_exact"]
     }
     row |= {f"{name}_weight": weight for name, weight in weights.items()}
-    if isinstance(loss, Esd) and weights:
-        w = loss.entropy_weight
-        row["effective_weight"] = w * weights.get("marginal", 0.0) + (1 - w) * weights.get(
-            "camera", 0.0
-        )
+    w = loss.entropy_weight if isinstance(loss, Esd) else 0.0
+    shares = {"camera": 1 - w, "marginal": w}
+    if all(name in weights or not share for name, share in shares.items()):
+        row["effective_weight"] = sum(shares[name] * value for name, value in weights.items())
     if isinstance(loss, Esd) and loss.parts[1] in found:
         used = found.get(loss.parts[0], camera), found[loss.parts[1]]
         row["gap"] = _off(*used)

@@ -8,6 +8,7 @@ import torch
 from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.guidance import guide, perp_neg
+from esd_splat.distill.microbatch import draw_backgrounds
 from esd_splat.distill.predictions import Noised
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import CheckpointError
@@ -229,9 +230,10 @@ def test_a_checkpoint_without_some_random_numbers_is_one_line(model: Path) -> No
         Distillation(run.config, run.teacher, "reference", saved)
 
 
-def test_backgrounds_are_plain_and_as_asked(model: Path) -> None:
-    assert torch.equal(_start(model, "background=grey")._backgrounds(2), torch.full((2, 3), 0.5))
-    colours = _start(model)._backgrounds(500)
+def test_backgrounds_are_plain_and_as_asked() -> None:
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(draw_backgrounds("grey", 2, generator), torch.full((2, 3), 0.5))
+    colours = draw_backgrounds("random", 500, generator)
     assert colours.shape == (500, 3)
     assert colours.min() >= 0
     assert colours.max() <= 1

@@ -46,5 +46,6 @@ def test_a_checkpoint_holds_them_and_an_older_one_only_the_latents() -> None:
     for found, known in zip(vars(restored).values(), vars(views).values(), strict=True):
         assert torch.equal(found, known)
     older = Recent.restored(views.latents, cpu)
-    assert older is not None and torch.equal(older.latents, views.latents)
+    assert older is not None
+    assert torch.equal(older.latents, views.latents)
     assert Recent.restored(None, cpu) is None

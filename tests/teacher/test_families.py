@@ -13,8 +13,8 @@ import torch
 from esd_splat import load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.lora import Lora
-from esd_splat.distill.recent import Recent
 from esd_splat.distill.losses import LOSSES
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
 from esd_splat.run import trainer

@@ -80,9 +80,8 @@ class Esd(ScoreDistillation):
 
     def __post_init__(self) -> None:
         if self.marginal != "lora" and self.null_text != "prompt":
-            refuse(
-                [f"null_text: must be prompt with marginal={self.marginal}, which takes no text"]
-            )
+            problem = f"must be prompt with marginal={self.marginal}, which takes no text"
+            refuse([f"null_text: {problem}"])
 
     @property
     @override
