@@ -105,7 +105,7 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
     values = [v.detach() for v in vars(scene).values()]
     out = kernels.ops.project(*values, cameras.viewmats, cameras.Ks, 7, 7)
     bg = background(cameras)
-    _, _, *bins = kernels.ops.composite(*out[:6], bg, 7, 7)
+    _, _, *bins, _ = kernels.ops.composite(*out[:6], bg, 7, 7, False)
     pulled = kernels.ops.composite_backward(
         *out[:5], bg, *bins, weight, torch.zeros(1, 7, 7, dtype=F64), True
     )
@@ -115,8 +115,10 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
 # torch 2.14 emits this warning while tracing, and its own filter does not stop the error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("views", [0, 2])
-@pytest.mark.parametrize("absgrad", [False, True])
-def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bool) -> None:
+@pytest.mark.parametrize(("absgrad", "median"), [(False, True), (True, False)])
+def test_torch_knows_shapes_and_gradients_of_the_kernels(
+    views: int, absgrad: bool, median: bool
+) -> None:
     """This holds without running them and when tracing for ``torch.compile``, with cut tiles."""
     ops, size = kernels.ops, (37, 22)
     scene, cameras = (
@@ -132,8 +134,8 @@ def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bo
     )
     rgb = torch.rand(views, 3)
     leaf = [v.clone().requires_grad_() for v in (*shown, depths, rgb)]
-    torch.library.opcheck(ops.composite.default, (*leaf, *size))
-    images, alphas, *bins = ops.composite(*shown, depths, rgb, *size)
+    torch.library.opcheck(ops.composite.default, (*leaf, *size, median))
+    images, alphas, *bins, _ = ops.composite(*shown, depths, rgb, *size, median)
     torch.library.opcheck(
         ops.composite_backward.default, (*shown, rgb, *bins, images, alphas, absgrad)
     )
