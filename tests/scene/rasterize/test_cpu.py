@@ -71,12 +71,17 @@ def test_every_instruction_set_agrees(isa: str) -> None:
     """Each runs in its own process, as the instruction set is chosen only once."""
     code = """if True:
         import torch
+        from esd_splat.scene.rasterize import rasterize
         from tests.scene.rasterize.scenes import drawn, random_scene, wide_views
         scene = random_scene(300, 0, 3, 0.4, 0.06).map(torch.Tensor.float)
         cameras = wide_views(50, 40, 2, 0)
         a, b = (drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
         for name in a:
             assert (a[name] - b[name]).norm() <= 1e-3 * a[name].norm(), name
+        black, both = torch.zeros(2, 3), ("reference", "cpu")
+        a, b = (rasterize(scene, cameras, black, backend, surface=True) for backend in both)
+        for name, value in vars(a.surface).items():
+            assert ((vars(b.surface)[name] - value).abs() > 1e-4).double().mean() < 1e-3, name
     """
     env = os.environ | {"ESD_SPLAT_ISA": isa}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
