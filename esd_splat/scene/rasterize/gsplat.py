@@ -103,16 +103,17 @@ def rasterize_gsplat(
         render_mode="RGB+ED" if surface else "RGB",
         packed=False,  # densification needs one entry per view and Gaussian
     )
-    planes, alphas = planes.permute(0, 3, 1, 2), alphas.squeeze(-1)
+    images, alphas = planes.permute(0, 3, 1, 2), alphas.squeeze(-1)
     found = None
     if surface:
         log_opacities = torch.nn.functional.logsigmoid(gaussians.opacity_logits)
         screen = meta["means2d"], meta["conics"], log_opacities, meta["depths"]
         size = cameras.width, cameras.height, meta["tile_size"]
         medians = median_depths(*screen, _pairs(meta), *size)
-        found = Surface(planes[:, 6], medians, averages(planes[:, 3:6], alphas))
+        images, normals, depths = images.split([3, 3, 1], dim=1)
+        found = Surface(depths[:, 0], medians, averages(normals, alphas))
     visible = (meta["radii"] > 0).all(dim=-1)
-    return Render(planes[:, :3], alphas, meta["means2d"], visible, found)
+    return Render(images, alphas, meta["means2d"], visible, found)
 
 
 def _pairs(meta: dict[str, Any]) -> Pairs:

@@ -59,15 +59,15 @@ def rasterize_reference(
         drawn=drawn,
     )
     width, height = cameras.width, cameras.height
-    planes, alphas = composite(splats, width, height)
-    images = planes[:, :3] + (1 - alphas)[:, None] * background[:, :, None, None]
+    rgb, alphas = composite(splats, width, height)
     found = None
     if surface:
         pairs = pair_up(splats, width, height, TILE)
         screen = splats.means2d, splats.conics, splats.log_opacities, splats.depths
         medians = median_depths(*screen, pairs, width, height, TILE)
-        means = averages(planes[:, 3:], alphas)
-        found = Surface(depths=means[:, 3], median_depths=medians, normals=means[:, :3])
+        rgb, normals, depths = rgb.split([3, 3, 1], dim=1)
+        found = Surface(averages(depths, alphas)[:, 0], medians, averages(normals, alphas))
+    images = rgb + (1 - alphas)[:, None] * background[:, :, None, None]
     return Render(images, alphas, splats.means2d, visible(splats, width, height), found)
 
 
