@@ -54,7 +54,8 @@ std::pair<int32_t, int32_t> tiles_between(T low, T high, int64_t size, int64_t t
 
 template <class T>
 void pack(const Size& size, const Tensor& means2d, const Tensor& conics, const Tensor& colors,
-          const Tensor& log_opacities, const Tensor& halves, Splat<T>* splats, Rect* rects) {
+          const Tensor& log_opacities, const Tensor& halves, const T* depths, Splat<T>* splats,
+          Rect* rects) {
   const T *m = data<T>(means2d), *q = data<T>(conics), *c = data<T>(colors),
           *o = data<T>(log_opacities), *half = data<T>(halves);
   parallel(size.views * size.count, 2048, [&](int64_t begin, int64_t end) {
@@ -63,7 +64,8 @@ void pack(const Size& size, const Tensor& means2d, const Tensor& conics, const T
       const T hy = half[2 * i + 1] * T(1 + SLACK_SHARE) + T(SLACK_PX);
       const T x = m[2 * i], y = m[2 * i + 1], L = T(LOG2E);
       splats[i] = {x, y, q[3 * i] * (L / 2), q[3 * i + 1] * L, q[3 * i + 2] * (L / 2),
-                   o[i % size.count] * L, c[3 * i], c[3 * i + 1], c[3 * i + 2], hx, hy, 0};
+                   o[i % size.count] * L, c[3 * i], c[3 * i + 1], c[3 * i + 2], hx, hy,
+                   depths ? depths[i] : 0};
       rects[i] = {0, 0, 0, 0};
       if (!(half[2 * i] >= 0 && half[2 * i + 1] >= 0)) continue;  // not drawn
       auto [x0, x1] = tiles_between(x - hx, x + hx, size.width, size.tiles_x);
@@ -91,15 +93,16 @@ Tile<T> tile_at(int64_t index, const Size& size, const Splat<T>* splats, const T
           data<T>(left) + index * PIXELS};
 }
 
-using Drawn = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Drawn = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <class T>
 Drawn draw_all(const Size& size, const Tensor& means2d, const Tensor& conics, const Tensor& colors,
                const Tensor& log_opacities, const Tensor& halves, const Tensor& depths,
-               const Tensor& background) {
+               const Tensor& background, bool median) {
   std::vector<Splat<T>> splats(size.views * size.count);
   std::vector<Rect> rects(size.views * size.count);
-  pack<T>(size, means2d, conics, colors, log_opacities, halves, splats.data(), rects.data());
+  pack<T>(size, means2d, conics, colors, log_opacities, halves, median ? data<T>(depths) : nullptr,
+          splats.data(), rects.data());
   int64_t pairs = 0;
   for (const Rect& r : rects) pairs += r.area();
   if (pairs > std::numeric_limits<int32_t>::max())
@@ -115,6 +118,7 @@ Drawn draw_all(const Size& size, const Tensor& means2d, const Tensor& conics, co
   const int64_t tiles = size.views * size.tiles(), plane = size.width * size.height;
   Tensor images = empty({size.views, 3, size.height, size.width});
   Tensor alphas = empty({size.views, size.height, size.width});
+  Tensor medians = empty({median ? size.views : 0, size.height, size.width});
   Tensor left = empty({tiles, PIXELS});
   Tensor last = torch::stable::new_empty(means2d, {tiles, PIXELS}, ScalarType::Int);
   const Compositor<T>& kernels = compositor<T>();
@@ -123,23 +127,24 @@ Drawn draw_all(const Size& size, const Tensor& means2d, const Tensor& conics, co
       const int64_t view = i / size.tiles();
       kernels.draw(
           tile_at<T>(i, size, splats.data(), bins.rows, bins.offsets, background, last, left),
-          data<T>(images) + view * 3 * plane, data<T>(alphas) + view * plane);
+          data<T>(images) + view * 3 * plane, data<T>(alphas) + view * plane,
+          median ? data<T>(medians) + view * plane : nullptr);
     }
   });
-  return {images, alphas, bins.rows, bins.offsets, last, left};
+  return {images, alphas, bins.rows, bins.offsets, last, left, medians};
 }
 
 Drawn composite(const Tensor means2d, const Tensor conics, const Tensor colors,
                 const Tensor log_opacities, const Tensor halves, const Tensor depths,
-                const Tensor background, int64_t width, int64_t height) {
+                const Tensor background, int64_t width, int64_t height, bool median) {
   const Size size =
       check(means2d, conics, colors, log_opacities, halves, background, width, height);
   expect("depths", depths, means2d.scalar_type(), {size.views, size.count});
   return means2d.scalar_type() == ScalarType::Float
              ? draw_all<float>(size, means2d, conics, colors, log_opacities, halves, depths,
-                               background)
+                               background, median)
              : draw_all<double>(size, means2d, conics, colors, log_opacities, halves, depths,
-                                background);
+                                background, median);
 }
 
 // Sums the gradients that each Gaussian gets from its tiles, in the order of the tiles.
@@ -185,7 +190,8 @@ Pulled pull_all(const Size& size, const Tensor& means2d, const Tensor& conics,
   const int64_t plane = size.width * size.height;
   std::vector<Splat<T>> splats(all);
   std::vector<Rect> rects(all);
-  pack<T>(size, means2d, conics, colors, log_opacities, halves, splats.data(), rects.data());
+  pack<T>(size, means2d, conics, colors, log_opacities, halves, nullptr, splats.data(),
+          rects.data());
   std::vector<int64_t> starts(all + 1, 0);
   for (int64_t i = 0; i < all; i++) starts[i + 1] = starts[i] + rects[i].area();
   const int64_t pairs = starts[all];
@@ -253,8 +259,9 @@ Pulled composite_backward(const Tensor means2d, const Tensor conics, const Tenso
 STABLE_TORCH_LIBRARY_FRAGMENT(esd_splat, m) {
   m.def(
       "composite(Tensor means2d, Tensor conics, Tensor colors, Tensor log_opacities, "
-      "Tensor halves, Tensor depths, Tensor background, int width, int height) -> "
-      "(Tensor images, Tensor alphas, Tensor rows, Tensor offsets, Tensor last, Tensor left)");
+      "Tensor halves, Tensor depths, Tensor background, int width, int height, bool median) -> "
+      "(Tensor images, Tensor alphas, Tensor rows, Tensor offsets, Tensor last, Tensor left, "
+      "Tensor medians)");
   m.def(
       "composite_backward(Tensor means2d, Tensor conics, Tensor colors, Tensor log_opacities, "
       "Tensor halves, Tensor background, Tensor rows, Tensor offsets, Tensor last, Tensor left, "

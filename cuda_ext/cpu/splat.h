@@ -23,7 +23,7 @@ template <class T>
 struct Splat {
   T x, y, A, B, C, level, r, g, b;
   T half_x, half_y;  // half size of the box in which alpha reaches MIN_ALPHA, with some slack
-  T unused;
+  T z;               // depth of the centre; only set where the median depth is asked for
 };
 
 // The tiles that a Gaussian touches: columns x0 to x1 - 1 and rows y0 to y1 - 1. Empty if it is not
@@ -59,8 +59,9 @@ struct Tile {
 template <class T>
 struct Compositor {
   // Writes one tile of the image [3, h, w] and of the alpha [h, w] of its view, and `last` and
-  // `left`.
-  void (*draw)(const Tile<T>& tile, T* image, T* alpha);
+  // `left`. If `median` is not null, also writes the median depth [h, w]: the z of the splat at
+  // which the transmittance falls to 1/2 or less, or 0.
+  void (*draw)(const Tile<T>& tile, T* image, T* alpha, T* median);
   // The backward pass: writes the slots of the tile's list and the gradient of the background,
   // given d loss / d image and d loss / d alpha. `slots[i]` belongs to `list[i]` and holds zeros
   // before. If `absolute` is not null, also writes the sums of |d loss / d mean| over the pixels,

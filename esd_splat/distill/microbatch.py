@@ -75,12 +75,17 @@ def join(parts: list[Pulled]) -> Pulled:
     def together(pieces: list[Tensor]) -> Tensor:
         return torch.cat([piece.detach() for piece in pieces])
 
-    renders, seen = [vars(part.render) for part in parts], [part.seen for part in parts]
+    renders, seen = [part.render for part in parts], [part.seen for part in parts]
     names = seen[0].predictions
     predictions = {name: together([one.predictions[name] for one in seen]) for name in names}
     return Pulled(
         together([part.clean for part in parts]),
-        Render(**{name: together([render[name] for render in renders]) for name in renders[0]}),
+        Render(  # without a surface, which a step does not render
+            together([one.images for one in renders]),
+            together([one.alphas for one in renders]),
+            together([one.means2d for one in renders]),
+            together([one.visible for one in renders]),
+        ),
         together([part.grad2d for part in parts]),
         Seen(
             together([one.images for one in seen]),

@@ -76,6 +76,18 @@ class Gaussians:
         basis = sh_basis(directions, self.sh_degree)[..., 1:]
         return (flat + torch.einsum("bnk,nkc->bnc", basis, self.shN)).clamp(min=0)
 
+    def normals(self, eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
+        """Return the unit normals seen from each camera centre, in world space.
+
+        The normal of a Gaussian is its shortest axis, with the sign that points from the mean
+        towards the camera. Of axes of equal length the first is taken, so the normal of a sphere
+        means nothing. Only ``quats`` get a gradient.
+        """
+        shortest = self.log_scales.argmin(dim=1)[:, None, None].expand(-1, 3, 1)
+        axes = quats_to_rotmats(self.quats).gather(2, shortest).squeeze(2)
+        facing = ((eyes[:, None] - self.means) * axes).sum(dim=-1, keepdim=True) >= 0
+        return torch.where(facing, axes, -axes)
+
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Gaussians":
         """Apply ``fn`` to each parameter, for instance to select rows or to change the device.
 

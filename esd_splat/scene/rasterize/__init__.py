@@ -8,7 +8,7 @@ from esd_splat.errors import BackendError
 from esd_splat.scene import kernels
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import SH_C0, Gaussians
-from esd_splat.scene.rasterize.base import Rasterizer, Render
+from esd_splat.scene.rasterize.base import Rasterizer, Render, Surface
 from esd_splat.scene.rasterize.cpu import rasterize_cpu, require_cpu
 from esd_splat.scene.rasterize.gsplat import rasterize_gsplat, require_gsplat
 from esd_splat.scene.rasterize.reference import rasterize_reference
@@ -23,6 +23,7 @@ __all__ = [
     "RASTERIZERS",
     "Rasterizer",
     "Render",
+    "Surface",
     "contributions",
     "rasterize",
     "resolve_backend",
@@ -30,7 +31,11 @@ __all__ = [
 
 
 def rasterize(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"], backend: str
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "b 3"],
+    backend: str,
+    surface: bool = False,
 ) -> Render:
     """Render ``gaussians`` from each of ``cameras``, front to back, over ``background``.
 
@@ -46,6 +51,8 @@ def rasterize(
         background: RGB in [0, 1] for each view, visible where the Gaussians are not opaque.
         backend: ``auto`` or a key of ``RASTERIZERS``, see ``resolve_backend``. There is no
             fallback: ``gsplat`` on a machine without CUDA is an error, not a slow run.
+        surface: whether to render depths and normals too, as ``Render.surface``. It takes more
+            time and memory, and the images may differ in rounding.
 
     Returns:
         A ``Render``. Its images are linear in the colours of the Gaussians, without gamma
@@ -68,7 +75,7 @@ def rasterize(
         Kerbl et al., arXiv:2308.04079. The constants and their origins are in ``base.py``.
     """
     resolved = resolve_backend(backend, gaussians.means.device.type)
-    return RASTERIZERS[resolved](gaussians, cameras, background)
+    return RASTERIZERS[resolved](gaussians, cameras, background, surface)
 
 
 def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float[Tensor, " n"]:

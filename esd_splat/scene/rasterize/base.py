@@ -26,6 +26,27 @@ NEAR = 0.01
 
 
 @dataclass(frozen=True)
+class Surface:
+    """Depths and normals of one scene from a batch of views. All are 0 where nothing is drawn.
+
+    With the weights ``w_i = alpha_i T_{i-1}`` of a pixel, whose sum is its ``Render.alphas``, and
+    the depth ``z_i`` of the centre of a Gaussian along the camera's axis.
+    """
+
+    depths: Float[Tensor, "b h w"]
+    """Expected depth ``sum_i w_i z_i / sum_i w_i`` in world units, as gsplat's mode ``ED``. It is
+    differentiable with respect to ``means``, and through the weights as the images are."""
+    median_depths: Float[Tensor, "b h w"]
+    """The ``z_i`` of the Gaussian at which the transmittance falls to 1/2 or less, and 0 where it
+    stays above. It has no gradient. In 2DGS (Huang et al., arXiv:2403.17888), a pixel that stays
+    above has the depth of the last Gaussian drawn, so it differs where ``alphas`` is below 1/2."""
+    normals: Float[Tensor, "b 3 h w"]
+    """Expected normal ``sum_i w_i n_i / sum_i w_i`` in world space, with the unit normals ``n_i``
+    of ``Gaussians.normals``. Its length is at most 1, and 1 where all Gaussians agree. Normalize it
+    for a mesh. It is differentiable with respect to ``quats``, and through the weights."""
+
+
+@dataclass(frozen=True)
 class Render:
     """The images of one scene from a batch of views, with what densification needs to know."""
 
@@ -42,9 +63,18 @@ class Render:
     """Whether a Gaussian is visible: it is in front of the camera, its opacity is at least
     ``MIN_ALPHA``, and the box around its footprint, rounded up to whole pixels, overlaps the
     image."""
+    surface: Surface | None = None
+    """Depths and normals, only where ``rasterize`` was asked for them."""
 
 
-Rasterizer = Callable[[Gaussians, Cameras, Float[Tensor, "b 3"]], Render]
+Rasterizer = Callable[[Gaussians, Cameras, Float[Tensor, "b 3"], bool], Render]
+
+
+def averages(
+    sums: Float[Tensor, "b c h w"], alphas: Float[Tensor, "b h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Divide weighted sums by the sums of the weights. The result is 0 where nothing is drawn."""
+    return sums / alphas.clamp(min=1e-10)[:, None]  # gsplat's bound
 
 
 def drawable(gaussians: Gaussians) -> Bool[Tensor, " n"]:

@@ -11,7 +11,7 @@ from esd_splat.errors import BackendError
 from esd_splat.scene import kernels
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.scene.rasterize.base import Render
+from esd_splat.scene.rasterize.base import Render, Surface, averages, replace_undrawable
 
 
 def require_cpu(device_type: str) -> None:
@@ -40,16 +40,23 @@ def _refused() -> str:
     none, pixel = torch.zeros(1, 0, 3), torch.zeros(1, 3)
     flat = none[..., :2].contiguous()
     try:
-        kernels.ops.composite(flat, none, none, none[0, :, 0], flat, none[..., 0], pixel, 1, 1)
+        kernels.ops.composite(
+            flat, none, none, none[0, :, 0], flat, none[..., 0], pixel, 1, 1, False
+        )
     except RuntimeError as error:
         return str(error).splitlines()[0]
     return ""
 
 
 def rasterize_cpu(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "b 3"],
+    surface: bool = False,
 ) -> Render:
     """Render as described in :func:`esd_splat.scene.rasterize.rasterize`.
+
+    The kernels composite three colours at a time, so a surface takes two further passes.
 
     The tensors may be float32, or float64 to check gradients. The bits of the images and of their
     gradients do not depend on the number of threads.
@@ -59,12 +66,27 @@ def rasterize_cpu(
     """
     require_cpu(gaussians.means.device.type)
     width, height = cameras.width, cameras.height
-    *projected, visible = kernels.ops.project(
+    means2d, conics, colors, *rest, visible = kernels.ops.project(
         *(value.contiguous() for value in vars(gaussians).values()),
         cameras.viewmats.contiguous(),
         cameras.Ks.contiguous(),
         width,
         height,
     )
-    images, alphas, *_ = kernels.ops.composite(*projected, background.contiguous(), width, height)
-    return Render(images, alphas, projected[0], visible)
+
+    def composite(colors: Tensor, behind: Tensor, median: bool = False) -> tuple[Tensor, ...]:
+        """Return images, alphas and, if asked for, median depths."""
+        shown = means2d, conics, colors.contiguous(), *rest, behind.contiguous()
+        images, alphas, *_, medians = kernels.ops.composite(*shown, width, height, median)
+        return images, alphas, medians
+
+    images, alphas, _ = composite(colors, background)
+    if not surface:
+        return Render(images, alphas, means2d, visible)
+    safe, _ = replace_undrawable(gaussians)
+    black = torch.zeros_like(background)
+    z = cameras.viewmats[:, 2, :3] @ safe.means.mT + cameras.viewmats[:, 2, 3:]
+    normals, *_ = composite(safe.normals(cameras.eyes), black)
+    depths, _, medians = composite(torch.nn.functional.pad(z[..., None], (0, 2)), black, True)
+    found = Surface(averages(depths, alphas)[:, 0], medians, averages(normals, alphas))
+    return Render(images, alphas, means2d, visible, found)

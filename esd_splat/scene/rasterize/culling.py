@@ -28,7 +28,8 @@ class Splats:
     conics: Float[Tensor, "b n 3"]
     """Elements xx, xy and yy of the inverse covariances."""
     log_opacities: Float[Tensor, " n"]
-    colors: Float[Tensor, "b n 3"]
+    colors: Float[Tensor, "b n c"]
+    """RGB, or other values that are composited in the same way."""
     depths: Float[Tensor, "b n"]
     """Camera z. Smaller is nearer, and equal depths are drawn in the order of their rows."""
     drawn: Bool[Tensor, "b n"]

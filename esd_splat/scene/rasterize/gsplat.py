@@ -5,6 +5,7 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,16 @@ from torch import Tensor
 from esd_splat.errors import BackendError
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.scene.rasterize.base import BLUR_PX2, NEAR, Render, replace_undrawable
+from esd_splat.scene.rasterize.base import (
+    BLUR_PX2,
+    NEAR,
+    Render,
+    Surface,
+    averages,
+    replace_undrawable,
+)
+from esd_splat.scene.rasterize.culling import Pairs
+from esd_splat.scene.rasterize.tiles import median_depths
 
 
 def require_gsplat(device_type: str) -> None:
@@ -54,9 +64,15 @@ def _missing() -> str:
 
 
 def rasterize_gsplat(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "b 3"],
+    surface: bool = False,
 ) -> Render:
     """Render as described in :func:`esd_splat.scene.rasterize.rasterize`.
+
+    For a surface, gsplat's mode ``RGB+ED`` gives the expected depth, and normals are composited as
+    further colours. It has no median depth, which is found in torch from its lists of Gaussians.
 
     Raises:
         BackendError: see ``require_gsplat``.
@@ -65,13 +81,18 @@ def rasterize_gsplat(
     import gsplat  # slow to import, and of no use without CUDA
 
     gaussians, ok = replace_undrawable(gaussians)
-    images, alphas, meta = gsplat.rasterization(
+    colors, sh_degree = torch.cat([gaussians.sh0, gaussians.shN], dim=1), gaussians.sh_degree
+    if surface:  # gsplat evaluates harmonics only if there are three colours
+        eyes = cameras.eyes
+        colors, sh_degree = torch.cat([gaussians.colors(eyes), gaussians.normals(eyes)], -1), None
+        background = torch.nn.functional.pad(background, (0, 3))
+    planes, alphas, meta = gsplat.rasterization(
         means=gaussians.means,
         quats=gaussians.quats,
         scales=gaussians.log_scales.exp(),
         opacities=torch.where(ok, gaussians.opacities, 0.0),
-        colors=torch.cat([gaussians.sh0, gaussians.shN], dim=1),
-        sh_degree=gaussians.sh_degree,
+        colors=colors,
+        sh_degree=sh_degree,
         viewmats=cameras.viewmats,
         Ks=cameras.Ks,
         width=cameras.width,
@@ -79,11 +100,27 @@ def rasterize_gsplat(
         near_plane=NEAR,
         eps2d=BLUR_PX2,
         backgrounds=background,
+        render_mode="RGB+ED" if surface else "RGB",
         packed=False,  # densification needs one entry per view and Gaussian
     )
-    return Render(
-        images=images.permute(0, 3, 1, 2),
-        alphas=alphas.squeeze(-1),
-        means2d=meta["means2d"],
-        visible=(meta["radii"] > 0).all(dim=-1),
-    )
+    images, alphas = planes.permute(0, 3, 1, 2), alphas.squeeze(-1)
+    found = None
+    if surface:
+        log_opacities = torch.nn.functional.logsigmoid(gaussians.opacity_logits)
+        screen = meta["means2d"], meta["conics"], log_opacities, meta["depths"]
+        size = cameras.width, cameras.height, meta["tile_size"]
+        medians = median_depths(*screen, _pairs(meta), *size)
+        images, normals, depths = images.split([3, 3, 1], dim=1)
+        found = Surface(depths[:, 0], medians, averages(normals, alphas))
+    visible = (meta["radii"] > 0).all(dim=-1)
+    return Render(images, alphas, meta["means2d"], visible, found)
+
+
+def _pairs(meta: dict[str, Any]) -> Pairs:
+    """Return gsplat's lists of the Gaussians of each tile, nearest first."""
+    rows, offsets = meta["flatten_ids"].long(), meta["isect_offsets"]
+    b, down, across = offsets.shape
+    counts = offsets.flatten().diff(append=offsets.new_tensor([len(rows)]))
+    tiles = torch.arange(down * across, device=rows.device).repeat(b).repeat_interleave(counts)
+    origins = torch.stack([tiles % across, tiles // across], dim=1) * meta["tile_size"]
+    return Pairs(rows, origins, (b, down, across), counts.tolist())

@@ -33,10 +33,10 @@ def _pull_project(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _save_composite(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *projected, _depths, background, _width, _height = inputs
-    images, alphas, *bins = output
+    *projected, _depths, background, _width, _height, _median = inputs
+    images, alphas, *bins, medians = output
     ctx.save_for_backward(*projected, background, *bins)
-    ctx.mark_non_differentiable(*bins)
+    ctx.mark_non_differentiable(*bins, medians)
     ctx.set_materialize_grads(False)  # or torch allocates zero gradients for the large bins
     ctx.shapes = images.shape, alphas.shape
 
@@ -49,7 +49,7 @@ def _pull_composite(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...
         for grad, shape in zip(grads[:2], ctx.shapes, strict=True)
     )
     *pulled, d_background, _ = kernels.ops.composite_backward(*saved, *upstream, False)
-    return *pulled, None, None, d_background, None, None
+    return *pulled, None, None, d_background, None, None, None
 
 
 @kernels.fake("project")
@@ -71,7 +71,7 @@ def _fake_project_backward(*args: Any) -> tuple[Tensor, ...]:
 
 @kernels.fake("composite")
 def _fake_composite(means2d: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    *_, width, height = rest
+    *_, width, height, median = rest
     b = len(means2d)
     tiles = b * ((width + TILE - 1) // TILE) * ((height + TILE - 1) // TILE)
     pairs = torch.library.get_ctx().new_dynamic_size()  # pairs of a tile and a Gaussian
@@ -82,6 +82,7 @@ def _fake_composite(means2d: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         means2d.new_empty(tiles + 1, dtype=torch.int64),
         means2d.new_empty(tiles, TILE * TILE, dtype=torch.int32),
         means2d.new_empty(tiles, TILE * TILE),
+        means2d.new_empty(b if median else 0, height, width),
     )
 
 

@@ -10,9 +10,17 @@ from torch import Tensor
 
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
-from esd_splat.scene.rasterize.base import BLUR_PX2, MIN_ALPHA, NEAR, Render, replace_undrawable
-from esd_splat.scene.rasterize.culling import Splats, extents
-from esd_splat.scene.rasterize.tiles import composite
+from esd_splat.scene.rasterize.base import (
+    BLUR_PX2,
+    MIN_ALPHA,
+    NEAR,
+    Render,
+    Surface,
+    averages,
+    replace_undrawable,
+)
+from esd_splat.scene.rasterize.culling import Splats, extents, pair_up
+from esd_splat.scene.rasterize.tiles import TILE, composite, median_depths
 
 FRUSTUM_MARGIN = 0.3
 """The Jacobian of the projection is evaluated at most this far outside the image, as a fraction of
@@ -20,11 +28,15 @@ half the image size (3DGS, gsplat)."""
 
 
 def rasterize_reference(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "b 3"]
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "b 3"],
+    surface: bool = False,
 ) -> Render:
     """Render as described in :func:`~esd_splat.scene.rasterize.rasterize`.
 
-    Any floating point type, device and image size is possible.
+    Any floating point type, device and image size is possible. For a surface, normals and depths
+    are composited as further colours.
     """
     gaussians, ok = replace_undrawable(gaussians)
     R, t = cameras.viewmats[:, :3, :3], cameras.viewmats[:, :3, 3]
@@ -34,18 +46,29 @@ def rasterize_reference(
     halves = camera_axes(gaussians.covariance_factors, R)
     rows, drawn = screen_axes(xyz, halves, cameras, drawn)
     covs2d, conics = spread(rows)
+    colors = gaussians.colors(cameras.eyes)
+    if surface:
+        colors = torch.cat([colors, gaussians.normals(cameras.eyes), xyz[..., 2:]], dim=-1)
     splats = Splats(
         means2d=torch.where(drawn[..., None], pinhole(xyz, cameras.Ks), 0.0),
         covs2d=covs2d,
         conics=conics,
         log_opacities=torch.nn.functional.logsigmoid(gaussians.opacity_logits),
-        colors=gaussians.colors(cameras.eyes),
+        colors=colors,
         depths=xyz[..., 2],
         drawn=drawn,
     )
-    rgb, alphas = composite(splats, cameras.width, cameras.height)
+    width, height = cameras.width, cameras.height
+    rgb, alphas = composite(splats, width, height)
+    found = None
+    if surface:
+        pairs = pair_up(splats, width, height, TILE)
+        screen = splats.means2d, splats.conics, splats.log_opacities, splats.depths
+        medians = median_depths(*screen, pairs, width, height, TILE)
+        rgb, normals, depths = rgb.split([3, 3, 1], dim=1)
+        found = Surface(averages(depths, alphas)[:, 0], medians, averages(normals, alphas))
     images = rgb + (1 - alphas)[:, None] * background[:, :, None, None]
-    return Render(images, alphas, splats.means2d, visible(splats, cameras.width, cameras.height))
+    return Render(images, alphas, splats.means2d, visible(splats, width, height), found)
 
 
 def pinhole(xyz: Float[Tensor, "b n 3"], Ks: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n 2"]:

@@ -29,24 +29,58 @@ fastest."""
 
 def composite(
     splats: Splats, width: int, height: int, tile: int = TILE
-) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w"]]:
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w"]]:
     """Return the colours (premultiplied, over black) and the opacities of all pixels.
 
     The result is differentiable once, with respect to all float fields of ``splats`` except
     ``covs2d`` and ``depths``, which only determine the culling and the order.
     """
     pairs = pair_up(splats, width, height, tile)
-    rgba: Tensor = _Composite.apply(
+    tiles: Tensor = _Composite.apply(
         splats.means2d, splats.conics, splats.log_opacities, splats.colors, pairs, tile
     )
+    planes = _untile(tiles, pairs, width, height, tile)
+    return planes[:, :-1], planes[:, -1]
+
+
+@torch.no_grad()
+def median_depths(
+    means2d: Float[Tensor, "b n 2"],
+    conics: Float[Tensor, "b n 3"],
+    log_opacities: Float[Tensor, " n"],
+    depths: Float[Tensor, "b n"],
+    pairs: Pairs,
+    width: int,
+    height: int,
+    tile: int,
+) -> Float[Tensor, "b h w"]:
+    """Return the depths at which the transmittances of all pixels fall to 1/2 or less, else 0."""
+    footprints = _Footprints.gather(means2d, conics, log_opacities, pairs, tile)
+    z = depths.flatten()[pairs.rows]
+    medians = means2d.new_zeros(len(pairs.counts), 1, tile * tile)
+    workspace = means2d.new_empty(2, tile * tile * max(pairs.counts, default=0))
+    for pixels, here in zip(medians[:, 0], pairs.slices(), strict=True):
+        if here.start < here.stop:
+            alpha, rest = _carve(workspace, tile * tile, here)
+            footprints.alphas(here, out=alpha)
+            torch.neg(alpha, out=rest).add_(1)
+            nearer = (rest.cumprod(dim=-1) > 0.5).sum(dim=-1)
+            pixels.copy_(torch.nn.functional.pad(z[here], (0, 1))[nearer])
+    return _untile(medians, pairs, width, height, tile)[:, 0]
+
+
+def _untile(
+    tiles: Float[Tensor, "tiles c pixels"], pairs: Pairs, width: int, height: int, tile: int
+) -> Float[Tensor, "b c h w"]:
+    """Join tiles to images."""
     b, rows, cols = pairs.grid
-    planes = rgba.view(b, rows, cols, 4, tile, tile).permute(0, 3, 1, 4, 2, 5)
-    planes = planes.reshape(b, 4, rows * tile, cols * tile)[..., :height, :width]
-    return planes[:, :3], planes[:, 3]
+    c = tiles.shape[1]
+    planes = tiles.view(b, rows, cols, c, tile, tile).permute(0, 3, 1, 4, 2, 5)
+    return planes.reshape(b, c, rows * tile, cols * tile)[..., :height, :width]
 
 
 class _Composite(torch.autograd.Function):
-    """Computes ``[tiles, 4, tile * tile]``: premultiplied RGB and opacity of all pixels by tile.
+    """Computes ``[tiles, c + 1, tile * tile]``: premultiplied colours and opacity by tile.
 
     The work arrays of a tile have shape ``[tile * tile, pairs]``. This gives long contiguous inner
     loops on arrays that fit into the processor's cache, and all tiles use the same memory. The
@@ -65,9 +99,9 @@ class _Composite(torch.autograd.Function):
     ) -> Tensor:
         footprints = _Footprints.gather(means2d, conics, log_opacities, pairs, tile)
         paint = _paint(colors, pairs)
-        rgba = means2d.new_zeros(len(pairs.counts), 4, tile * tile)
+        planes = means2d.new_zeros(len(pairs.counts), len(paint), tile * tile)
         workspace = means2d.new_empty(3, tile * tile * max(pairs.counts, default=0))
-        for pixels, here in zip(rgba, pairs.slices(), strict=True):
+        for pixels, here in zip(planes, pairs.slices(), strict=True):
             if here.start < here.stop:
                 alpha, rest, weight = _carve(workspace, tile * tile, here)
                 footprints.alphas(here, out=alpha)
@@ -75,7 +109,7 @@ class _Composite(torch.autograd.Function):
                 torch.mm(paint[:, here], weight.mT, out=pixels)
         ctx.save_for_backward(means2d, conics, log_opacities, colors)
         ctx.pairs, ctx.tile = pairs, tile
-        return rgba
+        return planes
 
     @staticmethod
     @once_differentiable
@@ -112,7 +146,7 @@ class _Composite(torch.autograd.Function):
             per_row(d_means2d),
             per_row(d_conics),
             per_row(d_log_opacities[None]).sum(dim=0).squeeze(-1),
-            per_row(d_paint[:3]),
+            per_row(d_paint[:-1]),
             None,
             None,
         )
@@ -188,10 +222,10 @@ class _Footprints:
         return d_means, torch.stack([-0.5 * xx, -xy, -0.5 * yy]), one
 
 
-def _paint(colors: Float[Tensor, "b n 3"], pairs: Pairs) -> Float[Tensor, "4 p"]:
-    """Return RGB and 1 for each pair, which the weights of a pixel are multiplied by."""
-    rgb = colors.flatten(0, 1)[pairs.rows]
-    return torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1).mT.contiguous()
+def _paint(colors: Float[Tensor, "b n c"], pairs: Pairs) -> Float[Tensor, "planes p"]:
+    """Return the colours and 1 for each pair, which the weights of a pixel are multiplied by."""
+    rows = colors.flatten(0, 1)[pairs.rows]
+    return torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1).mT.contiguous()
 
 
 def _carve(workspace: Float[Tensor, "k size"], pixels: int, here: slice) -> tuple[Tensor, ...]:

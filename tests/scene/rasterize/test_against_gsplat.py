@@ -78,10 +78,13 @@ def test_pictures_and_gradients_agree_on_a_gpu(k: int) -> None:
     cameras = Orbit(size=72).sample(3, torch.Generator().manual_seed(1)).to("cuda")
     background = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)).cuda()
     weight = torch.randn(3, 3, 72, 72, generator=torch.Generator().manual_seed(3)).cuda()
-    renders, grads = [], []
+    renders, surfaces, grads = [], [], []
     for backend in ("reference", "gsplat"):
         leaf = scene.map(lambda v: v.clone().requires_grad_())
         render = rasterize(leaf, cameras, background, backend)
+        surface = rasterize(scene, cameras, background, backend, surface=True).surface
+        assert surface is not None
+        surfaces.append(vars(surface))
         render.means2d.retain_grad()
         (render.images * weight).sum().backward()
         assert render.means2d.grad is not None
@@ -91,6 +94,8 @@ def test_pictures_and_gradients_agree_on_a_gpu(k: int) -> None:
     difference = (ours.images - theirs.images).abs()
     assert (difference > 1e-4).float().mean() < 1e-3
     assert difference.max() < 1.5 / 255
+    for name, value in surfaces[0].items():
+        assert ((value - surfaces[1][name]).abs() > 1e-4).float().mean() < 1e-3, name
     seen = ours.visible & theirs.visible
     torch.testing.assert_close(ours.means2d[seen], theirs.means2d[seen], rtol=1e-4, atol=1e-3)
     assert (ours.visible != theirs.visible).float().mean() < 1e-2

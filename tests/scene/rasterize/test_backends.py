@@ -44,7 +44,7 @@ def test_what_cannot_run_is_refused_with_the_way_out(
 
 def test_gsplat_is_never_reached_without_cuda() -> None:
     with pytest.raises(BackendError, match="needs a CUDA device"):
-        RASTERIZERS["gsplat"](random_scene(1), camera(), background(camera()))
+        RASTERIZERS["gsplat"](random_scene(1), camera(), background(camera()), False)
 
 
 def test_auto_is_the_backend_it_resolves_to() -> None:

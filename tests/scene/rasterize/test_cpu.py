@@ -71,12 +71,17 @@ def test_every_instruction_set_agrees(isa: str) -> None:
     """Each runs in its own process, as the instruction set is chosen only once."""
     code = """if True:
         import torch
+        from esd_splat.scene.rasterize import rasterize
         from tests.scene.rasterize.scenes import drawn, random_scene, wide_views
         scene = random_scene(300, 0, 3, 0.4, 0.06).map(torch.Tensor.float)
         cameras = wide_views(50, 40, 2, 0)
         a, b = (drawn(scene, cameras, backend) for backend in ("reference", "cpu"))
         for name in a:
             assert (a[name] - b[name]).norm() <= 1e-3 * a[name].norm(), name
+        black, both = torch.zeros(2, 3), ("reference", "cpu")
+        a, b = (rasterize(scene, cameras, black, backend, surface=True) for backend in both)
+        for name, value in vars(a.surface).items():
+            assert ((vars(b.surface)[name] - value).abs() > 1e-4).double().mean() < 1e-3, name
     """
     env = os.environ | {"ESD_SPLAT_ISA": isa}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -105,7 +110,7 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
     values = [v.detach() for v in vars(scene).values()]
     out = kernels.ops.project(*values, cameras.viewmats, cameras.Ks, 7, 7)
     bg = background(cameras)
-    _, _, *bins = kernels.ops.composite(*out[:6], bg, 7, 7)
+    _, _, *bins, _ = kernels.ops.composite(*out[:6], bg, 7, 7, False)
     pulled = kernels.ops.composite_backward(
         *out[:5], bg, *bins, weight, torch.zeros(1, 7, 7, dtype=F64), True
     )
@@ -115,8 +120,10 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
 # torch 2.14 emits this warning while tracing, and its own filter does not stop the error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("views", [0, 2])
-@pytest.mark.parametrize("absgrad", [False, True])
-def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bool) -> None:
+@pytest.mark.parametrize(("absgrad", "median"), [(False, True), (True, False)])
+def test_torch_knows_shapes_and_gradients_of_the_kernels(
+    views: int, absgrad: bool, median: bool
+) -> None:
     """This holds without running them and when tracing for ``torch.compile``, with cut tiles."""
     ops, size = kernels.ops, (37, 22)
     scene, cameras = (
@@ -132,8 +139,8 @@ def test_torch_knows_shapes_and_gradients_of_the_kernels(views: int, absgrad: bo
     )
     rgb = torch.rand(views, 3)
     leaf = [v.clone().requires_grad_() for v in (*shown, depths, rgb)]
-    torch.library.opcheck(ops.composite.default, (*leaf, *size))
-    images, alphas, *bins = ops.composite(*shown, depths, rgb, *size)
+    torch.library.opcheck(ops.composite.default, (*leaf, *size, median))
+    images, alphas, *bins, _ = ops.composite(*shown, depths, rgb, *size, median)
     torch.library.opcheck(
         ops.composite_backward.default, (*shown, rgb, *bins, images, alphas, absgrad)
     )

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from esd_splat.scene.rasterize.base import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
-from esd_splat.scene.rasterize.culling import Splats, extents
-from esd_splat.scene.rasterize.tiles import composite
+from esd_splat.scene.rasterize.culling import Splats, extents, pair_up
+from esd_splat.scene.rasterize.tiles import composite, median_depths
 
 F64 = torch.float64
 
@@ -37,12 +37,13 @@ def _splats(n: int, size: int, seed: int, b: int = 1, opaque: float = 0.0) -> Sp
     )
 
 
-def _by_the_formula(splats: Splats, view: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+def _by_the_formula(splats: Splats, view: int, width: int, height: int) -> tuple[Tensor, ...]:
     means, conics = splats.means2d[view].tolist(), splats.conics[view].tolist()
     levels, colors = splats.log_opacities.tolist(), splats.colors[view].tolist()
     depths, drawn = splats.depths[view].tolist(), splats.drawn[view].tolist()
     order = sorted((i for i in range(len(depths)) if drawn[i]), key=lambda i: (depths[i], i))
     rgb, alphas = torch.zeros(3, height, width, dtype=F64), torch.zeros(height, width, dtype=F64)
+    medians = torch.zeros_like(alphas)
     for row in range(height):
         for col in range(width):
             through, seen = 1.0, [0.0, 0.0, 0.0]
@@ -56,10 +57,12 @@ def _by_the_formula(splats: Splats, view: int, width: int, height: int) -> tuple
                 if through * (1 - alpha) <= MIN_TRANSMITTANCE:
                     break
                 seen = [s + alpha * through * c for s, c in zip(seen, colors[i], strict=True)]
+                if through > 0.5 >= through * (1 - alpha):
+                    medians[row, col] = depths[i]
                 through *= 1 - alpha
             rgb[:, row, col] = torch.tensor(seen, dtype=F64)
             alphas[row, col] = 1 - through
-    return rgb, alphas
+    return rgb, alphas, medians
 
 
 @pytest.mark.parametrize(("seed", "opaque"), [(0, 0.0), (1, 0.5), (2, 1.0)])
@@ -67,8 +70,13 @@ def test_pixels_follow_the_formula(seed: int, opaque: float) -> None:
     """Two views of 37 x 22 pixels, with incomplete tiles at the edges and pixels that end early."""
     splats = _splats(60, 30, seed, b=2, opaque=opaque)
     rgb, alphas = composite(splats, 37, 22)
+    screen = splats.means2d, splats.conics, splats.log_opacities, splats.depths
+    medians = median_depths(*screen, pair_up(splats, 37, 22, 8), 37, 22, 8)
+    assert (medians == 0).any()
+    assert (medians > 0).any()
     for view in range(2):
-        expected_rgb, expected_alphas = _by_the_formula(splats, view, 37, 22)
+        expected_rgb, expected_alphas, expected = _by_the_formula(splats, view, 37, 22)
+        assert torch.equal(medians[view], expected)
         torch.testing.assert_close(rgb[view], expected_rgb, rtol=0, atol=1e-12)
         torch.testing.assert_close(alphas[view], expected_alphas, rtol=0, atol=1e-12)
     if opaque:
