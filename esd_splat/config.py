@@ -13,7 +13,8 @@ from esd_splat.config_files import read_config, source_name
 from esd_splat.distill.lora import Lora
 from esd_splat.distill.losses import LOSSES, Clamp, Esd, Regularise, ScoreDistillation
 from esd_splat.distill.pool import Pool
-from esd_splat.errors import refuse
+from esd_splat.distill.predictions import LORA_INPUTS
+from esd_splat.errors import Problem, refuse
 from esd_splat.files import expanded
 from esd_splat.formats import EXPORTERS
 from esd_splat.init import INITIALISERS, Ball, Initialiser
@@ -224,6 +225,18 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
     """
     text, problems = read_config(path)
     return load(Config, text, overrides, source=source_name(path), problems=problems)
+
+
+def unused(config: Config, overrides: Sequence[str]) -> list[Problem]:
+    """Return the keys among ``overrides`` that set a LoRA which the loss does not have.
+
+    A file may have such keys, as its loss can be overridden, but typing one is a mistake.
+    """
+    if not config.loss.needs.isdisjoint(LORA_INPUTS):
+        return []
+    typed = [override.partition("=")[0].strip() for override in overrides]
+    message = "sets a LoRA and this loss trains none; use a loss with a LoRA, such as loss=vsd"
+    return [Problem(key, message) for key in typed if key.split(".")[0] in ("lora", "particle")]
 
 
 def _slug(prompt: str, limit: int = 60) -> str:

@@ -98,9 +98,11 @@ def _main(argv: Sequence[str] | None) -> None:
         raise ConfigError(source, reader.problems)
     # With torch, seconds: not before it is clear that every key is one, and in here, where Ctrl-C
     # in them is one line too.
-    from esd_splat.config import Config
+    from esd_splat.config import Config, unused
 
     config = load(Config, text, overrides, source, problems)
+    if mistakes := unused(config, overrides):
+        raise ConfigError(source, mistakes)
     if arguments.print_config:
         print(to_yaml(config), end="")
         return

@@ -20,7 +20,7 @@ from esd_splat.settings.schema import json_schema
 
 ROOT = Path(__file__).parent.parent
 RUN = r"(\S*python3? -m esd_splat\.fit|esd-splat fit)\b"
-SHIPPED = ["esd", "esd_paper", "esd_sd", "sds", "vsd"]
+SHIPPED = ["esd", "esd_paper", "esd_pool", "esd_sd", "sds", "vsd"]
 
 
 def problems(*overrides: str) -> dict[str, str]:
@@ -54,15 +54,22 @@ def test_shipped_configs_are_what_they_are_called() -> None:
     losses = {name: load_config(name, ["prompt=a"]).loss for name in SHIPPED}
     assert isinstance(losses["esd"], Esd)
     assert isinstance(losses["esd_sd"], Esd)
+    assert losses["esd"] == Esd(entropy_weight=0.5, marginal="pool")
     assert losses["esd_paper"] == Esd(entropy_weight=0.5)
+    assert losses["esd_pool"] == Esd(entropy_weight=1, marginal="pool", camera="noise")
     assert losses["sds"] == Sds()
     assert losses["vsd"] == Vsd()
 
 
-@pytest.mark.parametrize("name", ["esd_paper", "sds", "vsd"])
-def test_the_configs_of_the_embedded_teacher_differ_in_their_loss_alone(name: str) -> None:
+@pytest.mark.parametrize("name", ["esd_paper", "esd_pool", "sds", "vsd"])
+def test_the_configs_of_the_embedded_teacher_differ_in_their_loss_and_lora(name: str) -> None:
+    """Where a LoRA is trained, it is trained alike, or a comparison would not be fair."""
     config, esd = (load_config(one, ["prompt=a"]) for one in (name, "esd"))
-    assert dataclasses.replace(config, loss=esd.loss) == esd
+    assert dataclasses.replace(config, loss=esd.loss, lora=esd.lora) == esd
+    dropout = 0.5 if name == "esd_paper" else esd.lora.camera_dropout
+    trained = not config.loss.needs.isdisjoint(LORA_INPUTS)
+    known = dataclasses.replace(esd.lora, camera_dropout=dropout) if trained else Lora()
+    assert config.lora == known
 
 
 @pytest.mark.parametrize("command", readme_commands())
@@ -246,7 +253,7 @@ def test_an_unknown_config_names_the_shipped_ones_beside_other_problems(path: st
     assert str(caught.value) == (
         f"{path}: 2 problems\n"
         "  --config: there is no such file, and no shipped config of that name; "
-        "shipped: esd, esd_paper, esd_sd, sds, vsd\n"
+        "shipped: esd, esd_paper, esd_pool, esd_sd, sds, vsd\n"
         "  steps: must be at least 1, got 0"
     )
 

@@ -158,7 +158,7 @@ def test_print_config_checks_too(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_tells_options_keys_and_configs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help", "steps=0"]) == 0
     text = capsys.readouterr().out
-    for word in ("--print-config", "esd_paper, esd_sd, sds", "loss.entropy_weight", "cameras.size"):
+    for word in ("--print-config", "esd_paper, esd_pool, esd_sd, sds", "loss.entropy_weight", "cameras.size"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 160
 

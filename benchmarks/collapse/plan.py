@@ -1,5 +1,6 @@
 """What is compared: prompts, seeds, and the settings of every experiment. Runs nothing."""
 
+import random
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -9,6 +10,7 @@ import yaml
 from typing_extensions import override
 
 from esd_splat.config import load_config
+from esd_splat.figurines import COLOURS, KINDS
 from esd_splat.settings import read_flat, to_yaml
 
 DEVELOPMENT = ("a green owl", "a yellow cat", "a red robot", "a blue snowman")
@@ -25,6 +27,19 @@ FINAL = (
 """Two of every kind, for the final table. A first pass over them came before view words and the
 entropy weight were chosen, so they are not unseen. Six were held out of the teacher's training."""
 FINAL_SEEDS = (0, 1, 2, 3)
+FRESH_SEED, FRESH_COUNT = 17, 12
+
+
+def _fresh() -> tuple[str, ...]:
+    """Draw figurines that nothing was chosen on and that no earlier table has."""
+    every = [f"{'an' if c[0] == 'o' else 'a'} {c} {kind}" for kind in KINDS for c in COLOURS]
+    left = [prompt for prompt in every if prompt not in {*DEVELOPMENT, *HARD, *FINAL}]
+    return tuple(sorted(random.Random(FRESH_SEED).sample(left, FRESH_COUNT)))
+
+
+FRESH = _fresh()
+"""For the comparison of LoRAs that are trained well. See ``choice.md``."""
+FRESH_SEEDS = (0, 1, 2)
 QUICK = tuple(prompt for prompt in FINAL[::2] if not prompt.endswith(("duck", "car")))
 """Of six kinds: with all eight, a slow machine needs more than a quarter of an hour."""
 
