@@ -99,7 +99,10 @@ class Past(Setting):
     def keys(self) -> dict[str, Any]:
         """What differed from the defaults; overrides name whole keys, as nothing resolves them."""
         pairs = (override.split("=", 1) for override in self.overrides)
-        return Setting(self.config).keys | {key: yaml.safe_load(value) for key, value in pairs}
+        given = {key: yaml.safe_load(value) for key, value in pairs}
+        plain = _resolved(None)
+        every = Setting(self.config).keys | given
+        return {key: value for key, value in every.items() if value != plain.get(key)}
 
 
 @dataclass(frozen=True)
