@@ -10,7 +10,9 @@ import pytest
 
 from esd_splat.config import Config, Export, Log, load_config
 from esd_splat.config_files import find_config, schema, shipped_configs
+from esd_splat.distill.lora import Lora
 from esd_splat.distill.losses import Esd, Sds, Vsd
+from esd_splat.distill.predictions import LORA_INPUTS
 from esd_splat.errors import ConfigError
 from esd_splat.formats import EXPORTERS
 from esd_splat.scene.cameras import Orbit

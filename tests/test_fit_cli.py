@@ -78,6 +78,21 @@ def test_options_stand_anywhere(runs: list[Asked]) -> None:
     assert runs[0] == runs[1] == runs[2]
 
 
+@pytest.mark.parametrize("key", ["lora.rank=4", "particle.rank=4"])
+def test_keys_of_a_lora_are_refused_where_the_loss_has_none(
+    key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file may hold them, as here, since its loss can be overridden."""
+    assert main(["--config", "esd", PROMPT, "loss=sds", key]) == 2
+    assert capsys.readouterr().err == (
+        "esd_splat: esd: 1 problem\n"
+        f"  {key.partition('=')[0]}: sets a LoRA and this loss trains none; use a loss with a LoRA, "
+        "such as loss=vsd\n"
+    )
+    assert main(["--config", "esd", PROMPT, key, "--print-config"]) == 0
+    assert main(["--config", "esd", PROMPT, "loss=sds", "--print-config"]) == 0
+
+
 def test_problems_are_one_block_on_stderr_and_nothing_runs(
     runs: list[Asked],
     capsys: pytest.CaptureFixture[str],
