@@ -86,8 +86,8 @@ def test_keys_of_a_lora_are_refused_where_the_loss_has_none(
     assert main(["--config", "esd", PROMPT, "loss=sds", key]) == 2
     assert capsys.readouterr().err == (
         "esd_splat: esd: 1 problem\n"
-        f"  {key.partition('=')[0]}: sets a LoRA and this loss trains none; use a loss with a LoRA, "
-        "such as loss=vsd\n"
+        f"  {key.partition('=')[0]}: sets a LoRA and this loss trains none; use a loss with a "
+        "LoRA, such as loss=vsd\n"
     )
     assert main(["--config", "esd", PROMPT, key, "--print-config"]) == 0
     assert main(["--config", "esd", PROMPT, "loss=sds", "--print-config"]) == 0
@@ -173,7 +173,12 @@ def test_print_config_checks_too(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_tells_options_keys_and_configs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help", "steps=0"]) == 0
     text = capsys.readouterr().out
-    for word in ("--print-config", "esd_paper, esd_pool, esd_sd, sds", "loss.entropy_weight", "cameras.size"):
+    for word in (
+        "--print-config",
+        "esd_paper, esd_pool, esd_sd, sds",
+        "loss.entropy_weight",
+        "cameras.size",
+    ):
         assert word in text
     assert max(map(len, text.splitlines())) <= 160
 

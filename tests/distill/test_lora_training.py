@@ -65,7 +65,7 @@ def test_v_weighting_measures_the_same_whatever_the_network_predicts(
 def test_its_timesteps_are_the_losss(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for which in ("all", "loss"):
-        lora = Lora(rank=1, timesteps=which).attach(_load(model), 0, HIGH)  # pyright: ignore
+        lora = Lora(rank=1, timesteps=which).attach(_load(model), 0, HIGH)
         seen = _spied(lora, monkeypatch)
         generator, words = torch.Generator().manual_seed(0), lora.teacher.embed(["a red owl"])
         for _ in range(40):
