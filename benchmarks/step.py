@@ -29,7 +29,7 @@ from esd_splat.teacher.random_weights import SHAPES, save_blank
 
 WARM_UP = 5
 METHODS = {
-    **{name: (name,) for name in ("sds", "vsd", "esd_paper", "esd")},
+    **{name: (name,) for name in ("sds", "vsd", "esd_paper", "esd_pool", "esd")},
     **{
         name: ("sds", f"loss={name}")
         for name in sorted(LOSSES)

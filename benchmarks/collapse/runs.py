@@ -32,7 +32,10 @@ PATIENCE = 5
 """Seconds between attempts at a folder that another process has."""
 DIAGNOSED = 0.9
 """Noise level, as a fraction of T, that a diagnosed run's row has the scores of."""
-SCORES = ("null_error", "null_error_teacher", "pool_error", "gap_cosine")
+SCORES = (
+    *("null_error", "null_error_teacher", "pool_error", "gap_cosine"),
+    *("camera_error", "camera_error_shuffled", "camera_weight", "effective_weight"),
+)
 
 Row = dict[str, Any]
 

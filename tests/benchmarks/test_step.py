@@ -23,7 +23,13 @@ def _config(model: Path, method: str) -> Config:
 
 @pytest.mark.parametrize(
     ("method", "rows", "trained"),
-    [("esd", [2], []), ("sds, guidance 5", [4], []), ("esd_paper", [6], [2]), ("ism", [2] * 6, [])],
+    [
+        ("esd", [4], [2]),
+        ("esd_pool", [2], []),
+        ("sds, guidance 5", [4], []),
+        ("esd_paper", [6], [2]),
+        ("ism", [2] * 6, []),
+    ],
 )
 def test_the_floor_makes_the_passes_of_the_step_again(
     model: Path, monkeypatch: pytest.MonkeyPatch, method: str, rows: list[int], trained: list[int]
