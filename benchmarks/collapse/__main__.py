@@ -1,4 +1,4 @@
-"""Measure the collapse: ``python -m benchmarks.collapse --preset quick|full|study``.
+"""Measure the collapse: ``python -m benchmarks.collapse --preset quick|full|fresh|study``.
 
 Runs what has no row yet, several runs at once; writes rows as they come, so that a cut run goes on
 where it was; then writes the page anew. Rows of another machine count as rows: to measure all of it

@@ -280,5 +280,6 @@ EXPERIMENTS = {
 PRESETS = {
     "quick": ("quick",),
     "full": ("full",),
-    "study": tuple(name for name in EXPERIMENTS if name not in ("quick", "full")),
+    "fresh": ("fresh", "fresh_told"),
+    "study": tuple(n for n, e in EXPERIMENTS.items() if {*e.prompts} <= {*DEVELOPMENT, *HARD}),
 }

@@ -117,30 +117,30 @@ class Facts:
         ]
         return _range([min(values, default=math.nan) for values in found])
 
-    def cosines(self, experiment: str, *settings: str) -> str:
-        """The range of the ``gap_cosine`` of all runs, at the noise level ``DIAGNOSED``."""
-        return self._cosines([row for name in settings for row in self.runs(experiment, name)])
+    def scores(self, experiment: str, score: str, *settings: str) -> str:
+        """The range over all runs of one of ``runs.SCORES``, at the noise level ``DIAGNOSED``."""
+        return _scores([row for name in settings for row in self.runs(experiment, name)], score)
 
-    def cosines_of_loras(self) -> str:
-        """The same for all runs on record of which both branches are a LoRA's."""
-        return self._cosines(
-            [
-                row
-                for row in self.rows
-                if row["keys"].get("loss.camera", "lora") == "lora"
-                and row["keys"].get("loss.marginal", "lora") == "lora"
-            ]
-        )
+    def cosines_of_former_loras(self) -> str:
+        """The same of ``gap_cosine``, over all runs of which both branches are a former LoRA's."""
+        plain = {"loss.camera": "lora", "loss.marginal": "lora", "lora.timesteps": "all"}
+        former = [
+            row
+            for row in self.rows
+            if all(row["keys"].get(key, value) == value for key, value in plain.items())
+        ]
+        return _scores(former, "gap_cosine")
 
-    @staticmethod
-    def _cosines(rows: Sequence[Row]) -> str:
-        return _range([row["gap_cosine"] for row in rows if "gap_cosine" in row], 2)
-
-    def errors(self, experiment: str, *settings: str) -> str:
-        """The range of a LoRA's mean squared error, as a multiple of the untrained teacher's."""
+    def errors(
+        self,
+        experiment: str,
+        *settings: str,
+        score: str = "null_error",
+        over: str = "null_error_teacher",
+    ) -> str:
+        """The range of a mean squared error, as a multiple of another one of the same run."""
         runs = [row for name in settings for row in self.runs(experiment, name)]
-        known = [row for row in runs if "null_error" in row]
-        return _range([row["null_error"] / row["null_error_teacher"] for row in known], 2)
+        return _range([row[score] / row[over] for row in runs if {score, over} <= row.keys()], 2)
 
     def same_digits(self) -> str:
         """In how many pairs SDS and ESD of weight 0 ended with the same measures."""
@@ -205,6 +205,10 @@ def _apart(pairs: Sequence[tuple[Row, Row]]) -> tuple[list[Row], list[Row]]:
 
 def _mean(values: Sequence[float]) -> float:
     return mean(values) if values else math.nan
+
+
+def _scores(rows: Iterable[Row], score: str) -> str:
+    return _range([row[score] for row in rows if score in row], 2)
 
 
 def _measures(row: Row) -> dict[str, object]:

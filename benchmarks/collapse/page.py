@@ -31,13 +31,28 @@ COLUMNS = {
     "psnr_aligned": "PSNR, dB",
     "seconds": "seconds",
 }
-SCORES = {"null_error": "null error", "gap_cosine": "cosine"}
-"""Of diagnosed runs, at ``runs.DIAGNOSED``."""
+SCORES = {
+    "null_error": "null error",
+    "pool_error": "pool's error",
+    "gap_cosine": "cosine",
+    "camera_error": "camera error",
+    "camera_error_shuffled": "with another camera",
+    "camera_weight": "LoRA's weight",
+    "effective_weight": "effective weight",
+}
+"""Of diagnosed runs, at ``runs.DIAGNOSED``. A table has those that any of its runs has."""
 DIAGNOSES = HERE / "diagnoses"
 """``diagnostics.csv`` of single runs; the text says by which command."""
 STRIPS = "strips"
 """Folder of the pictures of single runs, beside the page."""
-DIAGNOSED = ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information")
+DIAGNOSED = {
+    "t": ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information"),
+    "step": (
+        *("camera_error", "camera_error_shuffled", "camera_error_teacher", "camera_weight"),
+        *("null_error", "pool_error", "marginal_weight", "effective_weight"),
+    ),
+}
+"""What the diagnosis of a run shows over its noise levels at the end, and over its steps."""
 VIEWS = 8
 """Views in a row of the contact sheets."""
 
@@ -51,7 +66,8 @@ def write_page(folder: Path) -> None:
     The text is the template ``text.md`` beside this module. It calls the parts of the page and the
     methods of ``Facts`` by name.
     """
-    rows = read_rows(folder)
+    rows, strips = read_rows(folder), folder / STRIPS
+    strips.mkdir(exist_ok=True)
 
     def part(draw: Part) -> Callable[[str], str]:
         def drawn(name: str) -> str:
@@ -63,23 +79,23 @@ def write_page(folder: Path) -> None:
         return drawn
 
     parts = {name: part(draw) for name, draw in PARTS.items()}
-    (folder / PAGE).write_text(
-        fill(
-            HERE / "text.md",
-            **parts,
-            **Facts(rows).by_name(),
-            diagnosis=lambda name: diagnosis(DIAGNOSES / f"{name}.csv"),
-            truth=lambda kind: f"{information_of_truth(kind):.2f}",
-            of_prompts=Share,
-            sign_test=Signs,
-            tried=TRIED,
-        )
+    text = fill(
+        HERE / "text.md",
+        **parts,
+        **Facts(rows).by_name(),
+        diagnosis=lambda name, at=None: diagnosis(DIAGNOSES / f"{name}.csv", at),
+        truth=lambda kind: f"{information_of_truth(kind):.2f}",
+        of_prompts=Share,
+        sign_test=Signs,
+        tried=TRIED,
     )
+    (folder / PAGE).write_text(text)
+    clear(strips, text)
 
 
 def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Losses and means with intervals, a line a setting."""
-    columns = COLUMNS | (SCORES if experiment.diagnosed else {})
+    columns = COLUMNS | (_scores(experiment, rows) if experiment.diagnosed else {})
     titles = ["setting", "runs", *LOST, "prompts lost", *columns.values()]
     lines = [
         f"*{experiment.question}* {len(experiment.prompts)} prompts, seeds "
@@ -94,8 +110,8 @@ def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
         if not here:
             missing.append(f"{name} (`{setting.label}`)")
             continue
-        found = [verdict_of(row) for row in here]
-        cells = [name, len(here), *(found.count(way) for way in LOST), prompts_lost(here)]
+        ends = [verdict_of(row) for row in here]
+        cells = [name, len(here), *(ends.count(way) for way in LOST), prompts_lost(here)]
         cells += [measured(here, column) or "-" for column in columns]
         lines.append(f"| {' | '.join(map(str, cells))} |")
         typed.append(f"- {name}: `{setting.label}`")
@@ -107,6 +123,12 @@ def table(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     return "\n".join(lines)
 
 
+def _scores(experiment: Experiment, rows: Sequence[Row]) -> dict[str, str]:
+    """Those of ``SCORES`` that any run of the experiment has."""
+    own = [row for name in experiment.settings for row in experiment.rows(name, rows)]
+    return {score: title for score, title in SCORES.items() if any(score in row for row in own)}
+
+
 def _of_one_prompt(experiment: Experiment, rows: Sequence[Row]) -> str:
     """The settings whose lost runs are all of one prompt, with that prompt."""
     found: dict[str, list[str]] = {}
@@ -115,6 +137,19 @@ def _of_one_prompt(experiment: Experiment, rows: Sequence[Row]) -> str:
         if len(prompts) == 1:
             found.setdefault(prompts.pop(), []).append(name)
     return "; ".join(f"{', '.join(names)} ({prompt})" for prompt, names in found.items())
+
+
+def versus(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
+    """The first setting against each of the others, over the runs of the same prompt and seed."""
+    facts, (own, *others) = Facts(rows), experiment.settings
+    titles = (f"{own} against", "lost on", f"{own} nearer on", f"{own} nearer by, dB", "time")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for other in others:
+        pair = experiment.name, own, other
+        lost_on = facts.more_lost(experiment.name, other, own)
+        cells = (other, lost_on, facts.nearer(*pair), facts.gain(*pair), facts.times(*pair))
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 def per_prompt(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
@@ -160,11 +195,9 @@ def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
     """Best, median and worst run of every setting, by MI: eight views each, a file each.
 
     A run's own pictures are on the machine that made it. What was cut out of them stays here for as
-    long as the page shows it.
+    long as the page shows it, see ``clear``.
     """
-    blocks, shown = [], set()
-    strips = folder / STRIPS
-    strips.mkdir(exist_ok=True)
+    blocks = []
     for name in experiment.settings:
         ranked = sorted(experiment.rows(name, rows), key=lambda row: -row["MI"])
         if not ranked:
@@ -175,30 +208,36 @@ def sheets(experiment: Experiment, rows: Sequence[Row], folder: Path) -> str:
             strict=True,
         ):
             run = folder_of(row)
-            file = strips / f"{run.parent.name}-{run.name}.png"
+            file = folder / STRIPS / f"{run.parent.name}-{run.name}.png"
             if (sheet := run / "contact_sheet.png").exists():
                 strip(sheet).save(file)
-            shown.add(file)
             title = f"{name}, {rank} by MI ({row['MI']:.2f}): {row['prompt']}, seed {row['seed']}"
             picture = f"![]({STRIPS}/{file.name})" if file.exists() else "No picture here."
             blocks.append(f"{title}\n\n{picture}")
-    for file in {*strips.iterdir()} - shown:
-        file.unlink()
     return "\n\n".join(blocks)
 
 
-def diagnosis(file: Path) -> str:
-    """The last diagnosis of a run, a line a noise level."""
+def clear(strips: Path, text: str) -> None:
+    """Delete the pictures in ``strips`` that ``text`` does not show."""
+    for file in strips.iterdir():
+        if f"({STRIPS}/{file.name})" not in text:
+            file.unlink()
+
+
+def diagnosis(file: Path, at: float | None = None) -> str:
+    """The last diagnosis of a run, a line a noise level; or all of one level, a line a step."""
     if not file.exists():
         return "Not yet."
     with file.open() as lines:
         rows = list(csv.DictReader(lines))
-    last = [row for row in rows if row["step"] == rows[-1]["step"]]
-    columns = [name for name in DIAGNOSED if last[0].get(name)]
-    table = ["| t | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    for row in last:
+    end = rows[-1]["step"]
+    shown = [row for row in rows if (row["step"] == end if at is None else float(row["t"]) == at)]
+    first = "t" if at is None else "step"
+    columns = [name for name in DIAGNOSED[first] if shown[0].get(name)]
+    table = [f"| {first} | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for row in shown:
         cells = [f"{float(row[name]):.2g}" for name in columns]
-        table.append(f"| {row['t']} | {' | '.join(cells)} |")
+        table.append(f"| {row[first]} | {' | '.join(cells)} |")
     return "\n".join(table)
 
 
@@ -217,6 +256,7 @@ def information_of_truth(kind: str) -> float:
 
 PARTS: dict[str, Part] = {
     "table": table,
+    "versus": versus,
     "prompt_table": per_prompt,
     "factor": factor,
     "chart": chart,

@@ -110,7 +110,7 @@ def frontier(
         named = points(final, way)
         for these, size, colour, label in (
             (behind, 18, "0.6", "the study, on development prompts"),
-            (named, 40, "C3", "the final table"),
+            (named, 40, "C3", "the earlier table"),
         ):
             x, y = [point[0] for point in these], [point[1] for point in these]
             axis.scatter(x, y, size, color=colour, alpha=0.6, linewidths=0, label=label)

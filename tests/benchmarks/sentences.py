@@ -14,9 +14,11 @@ from pathlib import Path
 
 from benchmarks.collapse.experiments import DOSES, EXPERIMENTS
 from benchmarks.collapse.facts import LOST, WORKERS, Facts, prompts_lost
-from benchmarks.collapse.plan import DEVELOPMENT, FINAL, FINAL_SEEDS
+from benchmarks.collapse.plan import DEVELOPMENT, FINAL, FINAL_SEEDS, FRESH, HARD
 from benchmarks.collapse.runs import DIAGNOSED, read_rows
 from esd_splat.config import Measure, load_config
+from esd_splat.distill.losses import Esd
+from esd_splat.figurines import COLOURS, KINDS
 from esd_splat.run.measure.faces import FRONT_DEG, JANUS_SHARE
 from esd_splat.settings import read_flat, to_yaml
 
@@ -25,7 +27,7 @@ WORDS = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     *("eleven", "twelve"),
 ]
-ESD = load_config("esd", ["prompt=-"])
+POOL = load_config("esd_pool", ["prompt=-"])
 FACTS = Facts(read_rows())
 Values = Callable[[], tuple[object, ...]]
 
@@ -33,6 +35,12 @@ Values = Callable[[], tuple[object, ...]]
 def _over(experiment: str) -> set[str]:
     """The numbers in the names of an experiment's settings."""
     return set(re.findall(r"[\d.]*\d", " ".join(EXPERIMENTS[experiment].settings)))
+
+
+def _entropy_weight(config: str) -> float:
+    loss = load_config(config, ["prompt=-"]).loss
+    assert isinstance(loss, Esd)
+    return loss.entropy_weight
 
 
 def _seeds(experiment: str, setting: str) -> int:
@@ -64,7 +72,7 @@ HELD: dict[str, Values] = {
         round(FRONT_DEG),
     ),
     "minutes on {} cores": lambda: (WORDS[WORKERS],),
-    "{} steps of {} views": lambda: (ESD.steps, ESD.batch),
+    "{} steps of {} views": lambda: (POOL.steps, POOL.batch),
     "seen from {} sides": lambda: (Measure().views,),
     "in one of {} ways": lambda: (WORDS[len(LOST)],),
     "The {} columns before it count runs": lambda: (WORDS[len(LOST)],),
@@ -74,7 +82,12 @@ HELD: dict[str, Values] = {
     "With {} prompts such an interval is rough": lambda: (len(DEVELOPMENT),),
     "An experiment on {} prompts cannot": lambda: (len(DEVELOPMENT),),
     "chosen on {} development prompts": lambda: (len(DEVELOPMENT),),
-    "The final table is of {} other prompts, {} of each kind": lambda: (
+    "for all views together, at an entropy weight of {}.": lambda: (_entropy_weight("esd"),),
+    "on {} figurines that no setting was chosen on": lambda: (len(FRESH),),
+    "drew them from the {} that were left": lambda: (
+        len(KINDS) * len(COLOURS) - len({*DEVELOPMENT, *HARD, *FINAL}),
+    ),
+    "The earlier table is of {} other prompts, {} of each kind": lambda: (
         len(FINAL),
         len(FINAL) // len({prompt.split()[-1] for prompt in FINAL}),
     ),
@@ -84,16 +97,16 @@ HELD: dict[str, Values] = {
     "dB at {}, {}, {} and {}.": lambda: (1, 2, 3, 5),
     "of 0.75 it is §, of {} §, of {} §, of {} §.": lambda: (0.5, 0.25, 0),
     "bandwidth 0.5 it is §, of {} §; with 64 views in it instead of {} §, with {} §.": lambda: (
-        *(0, ESD.pool.views, 16),
+        *(0, POOL.pool.views, 16),
     ),
     "from 0.6 down instead of {} it is §; with 350 steps instead of {} §, with {} §;": lambda: (
-        *(ESD.timesteps.min_start, ESD.steps, 200),
+        *(POOL.timesteps.min_start, POOL.steps, 200),
     ),
     "from 300 Gaussians instead of {} §,": lambda: (
-        read_flat(to_yaml(ESD), "config")["init.count"],
+        read_flat(to_yaml(POOL), "config")["init.count"],
     ),
     "where 300 Gaussians begin instead of {},": lambda: (
-        read_flat(to_yaml(ESD), "config")["init.count"],
+        read_flat(to_yaml(POOL), "config")["init.count"],
     ),
     "with {}, {} and {} % of the photographs from the front": lambda: (*DOSES,),
     "at t = {} T": lambda: (DIAGNOSED,),
@@ -111,19 +124,19 @@ HELD: dict[str, Values] = {
     "nothing at {}, and a best value in between. Seen: at {}, §": lambda: (0, 0),
     "Up to {} there is hardly more than that (§ runs lost), at {} the robot is kept as well (§ "
     "lost), and {} keeps all (§ lost).": lambda: (0.1, 0.5, 1),
-    "A pool of 16 views, those of {} steps,": lambda: (16 // ESD.batch,),
+    "A pool of 16 views, those of {} steps,": lambda: (16 // POOL.batch,),
     "with {} § and with {} §, at § dB less than {}, perhaps because half of them were drawn more "
-    "than {} steps ago": lambda: (128, 256, 128, 256 // 2 // ESD.batch),
+    "than {} steps ago": lambda: (128, 256, 128, 256 // 2 // POOL.batch),
     "{} gain nothing": lambda: (800,),
     "on photographs of which {} or {} % were taken within {} degrees": lambda: (
         *(min(DOSES), max(DOSES), round(FRONT_DEG)),
     ),
-    "SDS at {} % does as VSD at {}; ESD survives {}.": lambda: (*DOSES,),
-    "{} % costs ESD § dB": lambda: (max(DOSES),),
+    "SDS at {} % does as VSD (former) at {}; ESD (pool) survives {}.": lambda: (*DOSES,),
+    "{} % costs ESD (pool) § dB": lambda: (max(DOSES),),
     "A weight that falls from {} to {} does as well as {} all along": lambda: (2, 1, 1),
     "Seen: neither, with {} seed.": lambda: (_seeds("beyond", "uniform prior"),),
     "§ at a scale of 3 (§) and § at {} (§)": lambda: (5,),
-    "The final table has it at {}, which": lambda: (3,),
+    "The earlier table has it at {}, which": lambda: (3,),
     "at {} it comes as near to the truth as at {} (§": lambda: (3, 1),
     "of the teacher that ships, {} samples and {} steps": lambda: re.findall(
         r"--samples (\d+) --steps (\d+)", (WEIGHTS / "README.md").read_text()
@@ -132,34 +145,41 @@ HELD: dict[str, Values] = {
 """Phrases of the page, and what their numbers must be; § is what the template fills in."""
 
 README_HELD: dict[str, Values] = {
-    "ESD lost the face in {} runs: {} of {} prompts with {} seeds each, a share whose exact 95 % "
-    "interval ends at {:.3f}.": lambda: (
-        FACTS.lost("full", "ESD"),
-        *_prompts("ESD"),
+    "ESD without a LoRA () lost the face in {} runs: {} of {} prompts with {} seeds each, a share "
+    "whose exact 95 % interval ends at {:.3f}.": lambda: (
+        FACTS.lost("full", "ESD (pool)"),
+        *_prompts("ESD (pool)"),
         len(FINAL_SEEDS),
-        prompts_lost(FACTS.runs("full", "ESD")).ends[1],
+        prompts_lost(FACTS.runs("full", "ESD (pool)")).ends[1],
     ),
     "SDS lost it in {} runs ({} of {} prompts), and with guidance and Perp-Neg in {} ({} of {} "
     "prompts), {} dB further from the truth.": lambda: (
         *(FACTS.lost("full", "SDS"), *_prompts("SDS")),
         *(FACTS.lost("full", "SDS, Perp-Neg"), *_prompts("SDS, Perp-Neg")),
-        FACTS.gain("full", "ESD", "SDS, Perp-Neg"),
+        FACTS.gain("full", "ESD (pool)", "SDS, Perp-Neg"),
     ),
-    "VSD lost it in {} runs, {} dB further from the truth and in {} times the time.": lambda: (
-        FACTS.lost("full", "VSD"),
-        FACTS.gain("full", "ESD", "VSD"),
-        FACTS.times("full", "ESD", "VSD"),
+    "VSD, whose LoRA was trained differently then, lost it in {} runs, {} dB further from the "
+    "truth and in {} times the time.": lambda: (
+        FACTS.lost("full", "VSD, former"),
+        FACTS.gain("full", "ESD (pool)", "VSD, former"),
+        FACTS.times("full", "ESD (pool)", "VSD, former"),
     ),
-    "VSD lost {} of {} prompts, and ESD {} of {} with the same seed; with {} seeds ESD lost {} "
-    "runs ({} of {} prompts).": lambda: (
-        *(*_prompts("VSD blind"), *_prompts("ESD blind", seed=0), len(FINAL_SEEDS)),
-        *(FACTS.lost("full", "ESD blind"), *_prompts("ESD blind")),
+    "that VSD lost {} of {} prompts, and ESD without a LoRA {} of {} with the same seed; with {} "
+    "seeds it lost {} runs ({} of {} prompts).": lambda: (
+        *_prompts("VSD blind, former"),
+        *(*_prompts("ESD (pool) blind", seed=0), len(FINAL_SEEDS)),
+        *(FACTS.lost("full", "ESD (pool) blind"), *_prompts("ESD (pool) blind")),
     ),
-    "in the runs we looked into (cosines of {} to {})": lambda: (
-        *re.findall(r"-?[\d.]+", FACTS.cosines_of_loras()),
+    "looked into (cosines of {} to {})": lambda: (
+        *re.findall(r"-?[\d.]+", FACTS.cosines_of_former_loras()),
     ),
-    "the latest {} views": lambda: (ESD.pool.views,),
-    "VSD takes {} times as long": lambda: (FACTS.times("full", "ESD", "VSD"),),
+    "the latest {} views": lambda: (POOL.pool.views,),
+    "SDS took {} times as long as , and VSD and the paper's ESD with that training {} and {} "
+    "times.": lambda: (
+        FACTS.times("full", "ESD (pool)", "SDS"),
+        FACTS.times("full", "ESD (pool)", "VSD, former"),
+        FACTS.times("full", "ESD (pool)", "ESD (paper), former"),
+    ),
 }
 """The same for the paragraphs of the README that name the study."""
 
@@ -179,14 +199,19 @@ SPEECH = (
     "; two scenes that take turns",
     "weight 1 at 70 % of the most that they could tell, 2 more or less for all of it",
     "after 500 steps of the paper's ESD",
+    "Tables from before 30 November",
+    "On 30 November",
+    "a LoRA for the prediction that knows the camera",
+    "the direction is half that of the pool alone",
+    ": 0 if it knows its camera as well as can be, and 1 if it ignores it.",
 )
 """Definitions and figures of speech."""
 
 OFF_RECORD = {
     "(seed 0 only, no view words, weight 1.5) lost 3, an orange car, a yellow snowman and a blue "
     "mushroom": "a first pass, of which no rows were kept",
-    "and 300 steps, VSD and ESD with a LoRA lost 7 of 8 prompts each (1 seed;": "the rows at the "
-    "commit that the sentence names",
+    "and 300 steps, VSD and ESD with a former LoRA lost 7 of 8 prompts each (1 seed;": "the rows "
+    "at the commit that the sentence names",
     "trained on for 1500 steps": "the command below the sentence",
     "within 45 degrees of the front in 36, 58 and 76 % of cases (6 samples of each prompt, 15 "
     "steps,": "the reports of the teachers, which are too large to commit",
@@ -196,14 +221,14 @@ OFF_RECORD = {
 
 CLAIMS: dict[str, Callable[[], bool]] = {
     "Nothing else in the table comes as near to the truth": lambda: all(
-        FACTS.mean("full", name, "psnr_aligned") < FACTS.mean("full", "ESD", "psnr_aligned")
+        FACTS.mean("full", name, "psnr_aligned") < FACTS.mean("full", "ESD (pool)", "psnr_aligned")
         for name in EXPERIMENTS["full"].settings
-        if name != "ESD"
+        if name != "ESD (pool)"
     ),
     "At weight 1 nothing is lost at any guidance": lambda: FACTS.lost(
         "guidance", "1 / 1", "2 / 1", "3 / 1", "5 / 1"
     ).startswith("0 of "),
-    "VSD and ESD lose nothing at any dose": lambda: (
+    "VSD (former) and ESD (pool) lose nothing at any dose": lambda: (
         FACTS.lost("dose", *(f"{name}, {dose} %" for name in ("VSD", "ESD") for dose in DOSES))
         == "0 of 72"
     ),

@@ -13,11 +13,23 @@ from benchmarks.collapse import runs
 from benchmarks.collapse.__main__ import main
 from benchmarks.collapse.experiments import EXPERIMENTS, PRESETS, TRIED
 from benchmarks.collapse.facts import verdict_of
-from benchmarks.collapse.page import STRIPS, sheets, strip, table, write_page
+from benchmarks.collapse.page import (
+    SCORES,
+    STRIPS,
+    clear,
+    diagnosis,
+    sheets,
+    strip,
+    table,
+    versus,
+    write_page,
+)
 from benchmarks.collapse.plan import (
     DEVELOPMENT,
     DRAWN,
     FINAL,
+    FRESH,
+    FRESH_COUNT,
     HARD,
     VIEW,
     Experiment,
@@ -42,11 +54,15 @@ def _row(setting: Setting, prompt: str = "a red owl", seed: int = 0, **found: ob
 
 def test_the_study_leaves_the_prompts_of_the_final_table_alone() -> None:
     development = {*DEVELOPMENT, *HARD}
-    assert not development & set(FINAL)
+    assert not development & {*FINAL, *FRESH}
+    assert not {*FINAL} & {*FRESH}
+    assert len({*FRESH}) == FRESH_COUNT
+    assert all(parse(prompt) for prompt in FRESH)
     kinds = [parsed[0] for prompt in FINAL if (parsed := parse(prompt))]
     assert sorted(kinds) == sorted([*KINDS, *KINDS])
     chosen = (e for name in PRESETS["study"] for e in [EXPERIMENTS[name]])
     assert all(set(e.prompts) <= development for e in chosen)
+    assert {name for preset in PRESETS.values() for name in preset} == {*EXPERIMENTS}
 
 
 def test_quick_asks_a_part_of_what_full_asks() -> None:
@@ -101,7 +117,10 @@ def test_what_has_a_row_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("--only quick --settings SDS VSDD", "--settings: quick has no 'VSDD'; nearest is 'VSD'"),
+        (
+            "--only quick --settings SDS 'ESD (pol)'",
+            "--settings: quick has no 'ESD (pol)'; nearest is 'ESD (pool)'",
+        ),
         ("--only quick weight --seeds 0 9", "--seeds: quick, weight has no 9; nearest is 2"),
         (
             "--only beyond --settings as\\ shipped two\\ scenes",
@@ -171,6 +190,11 @@ def test_a_diagnosed_run_says_how_far_its_scores_are(
     assert row["null_error_teacher"] > 0
     asked = Experiment("x", "Why?", {"ESD": Setting("esd", short)}, ("a red owl",), (0,), True)
     assert f"| {row['gap_cosine']:.3g} [" in table(asked, [row], Path())
+    assert all(f"| {row[score]:.3g} [" in table(asked, [row], Path()) for score in SCORES)
+    # What no run has is no column.
+    older = {name: value for name, value in row.items() if name != "effective_weight"}
+    assert "| effective weight |" in table(asked, [row], Path())
+    assert "| effective weight |" not in table(asked, [older], Path())
 
 
 def test_what_was_deleted_keeps_its_rows_and_is_not_run() -> None:
@@ -253,6 +277,7 @@ def test_pictures_stay_for_as_long_as_the_page_shows_their_runs(
         write_png(contact_sheet([torch.rand(8, 3, VIEW, VIEW)]), folder / "contact_sheet.png")
 
     make(first)
+    (tmp_path / STRIPS).mkdir()
     text = sheets(asked, [first], tmp_path)
     assert text.count("![]") == 3
     assert len(pictures()) == 1
@@ -262,8 +287,46 @@ def test_pictures_stay_for_as_long_as_the_page_shows_their_runs(
     assert text.count("![]") == 2  # median and worst; of three runs the page shows two
     assert text.count("No picture here.") == 1
     make(second)
-    sheets(asked, [second], tmp_path)
+    both = text + sheets(asked, [second], tmp_path)
+    clear(tmp_path / STRIPS, both)
+    assert [name[-6:] for name in pictures()] == ["s0.png", "s1.png"], "two sheets share a folder"
+    clear(tmp_path / STRIPS, sheets(asked, [second], tmp_path))
     assert [name[-6:] for name in pictures()] == ["s1.png"]
+
+
+def test_methods_are_held_against_the_first_over_the_runs_of_both() -> None:
+    asked = EXPERIMENTS["fresh_told"]
+    esd, pool = asked.settings["ESD"], asked.settings["ESD (pool)"]
+    one, two, three = FRESH[:3]
+    rows = [
+        *(_row(esd, prompt, psnr_aligned=32.0, seconds=4.0) for prompt in (one, two)),
+        _row(pool, one, faces=0, psnr_aligned=30.0),
+        _row(pool, two, psnr_aligned=33.0),
+        _row(pool, three, faces=0, psnr_aligned=9.0),  # ESD has no such run
+    ]
+    header, _, first, second, *_ = versus(asked, rows, Path()).splitlines()
+    assert header.startswith("| ESD against | lost on | ESD nearer on |")
+    assert (
+        first
+        == "| ESD (paper) | no prompts (not run) | no prompts (not run) | (not run) | (not run) |"
+    )
+    assert second == (
+        "| ESD (pool) | 1 against 0 prompts (p = 1) | 1 against 1 prompts (p = 1) | 0.5 | 0.2 |"
+    )
+
+
+def test_a_diagnosis_is_shown_at_its_end_or_over_its_steps(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text(
+        "step,t,camera_error,null_error,effective_weight\n"
+        "100,0.5,1,2,\n100,0.9,3,4,0.9\n200,0.5,5,6,\n200,0.9,7,8,1.1\n"
+    )
+    assert diagnosis(file).splitlines()[0::2] == ["| t | null_error |", "| 0.5 | 6 |"]
+    assert diagnosis(file).endswith("| 0.9 | 8 |")
+    assert diagnosis(file, 0.9).splitlines()[2:] == [
+        "| 100 | 3 | 4 | 0.9 |",
+        "| 200 | 7 | 8 | 1.1 |",
+    ]
 
 
 def test_the_page_is_what_the_committed_rows_say(tmp_path: Path) -> None:

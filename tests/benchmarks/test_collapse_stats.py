@@ -57,6 +57,9 @@ def test_settings_are_compared_prompt_by_prompt() -> None:
     assert signs(first, second) == Signs(more=2, less=1, ties=1)
 
 
+ESD, VSD = "ESD (pool)", "VSD, former"
+
+
 def _row(setting: Setting, prompt: str, seed: int, **found: object) -> Row:
     row: Row = {"keys": setting.keys, "prompt": prompt, "seed": seed}
     return row | {"faces": 1, "front_share": 1.0, "psnr_aligned": 30.0, "seconds": 10.0} | found
@@ -64,7 +67,7 @@ def _row(setting: Setting, prompt: str, seed: int, **found: object) -> Row:
 
 def test_facts_count_runs_prompts_and_what_they_share() -> None:
     settings = EXPERIMENTS["full"].settings
-    esd, vsd = settings["ESD"], settings["VSD"]
+    esd, vsd = settings[ESD], settings[VSD]
     rows = [
         _row(esd, "a red owl", 0, psnr_aligned=32.0, seconds=5.0),
         _row(esd, "a red owl", 1, psnr_aligned=34.0),
@@ -77,16 +80,37 @@ def test_facts_count_runs_prompts_and_what_they_share() -> None:
     assert [verdict_of(row) for row in rows[2:5]] == ["no face", "several faces", "too wide"]
     assert losses(rows[:3]) == "1 of 3 no face"
     assert losses(rows[:2]) == "0 of 2"
-    assert prompts_lost(facts.runs("full", "ESD")) == Share(1, 2)
-    assert facts.lost("full", "ESD", "VSD") == "3 of 5"
-    assert facts.lost("full", "VSD", way="too wide") == "1 of 2"
-    assert facts.lost("full", "ESD", of="owl", seed=1) == "0 of 1"
-    assert facts.where("full", "ESD", "VSD") == "cat and owl"
+    assert prompts_lost(facts.runs("full", ESD)) == Share(1, 2)
+    assert facts.lost("full", ESD, VSD) == "3 of 5"
+    assert facts.lost("full", VSD, way="too wide") == "1 of 2"
+    assert facts.lost("full", ESD, of="owl", seed=1) == "0 of 1"
+    assert facts.where("full", ESD, VSD) == "cat and owl"
     # The second seed has no partner.
-    assert facts.gain("full", "ESD", "VSD") == "1.0"
-    assert facts.times("full", "ESD", "VSD") == "1.5"
-    assert facts.more_lost("full", "VSD", "ESD") == Signs(more=1, less=0, ties=1)
-    assert facts.nearer("full", "ESD", "VSD") == Signs(more=1, less=0, ties=1)
-    assert facts.db("full", "ESD", "VSD") == "30.0 to 32.0"
+    assert facts.gain("full", ESD, VSD) == "1.0"
+    assert facts.times("full", ESD, VSD) == "1.5"
+    assert facts.more_lost("full", VSD, ESD) == Signs(more=1, less=0, ties=1)
+    assert facts.nearer("full", ESD, VSD) == Signs(more=1, less=0, ties=1)
+    assert facts.db("full", ESD, VSD) == "30.0 to 32.0"
     assert facts.alike() == "1 of 1"
-    assert facts.db("full", "SDS") == facts.gain("full", "ESD", "SDS") == NOT_RUN
+    assert facts.db("full", "SDS") == facts.gain("full", ESD, "SDS") == NOT_RUN
+
+
+def test_facts_of_scores_are_ranges_over_all_diagnosed_runs() -> None:
+    settings = EXPERIMENTS["flagship"].settings
+    lora, both = settings["LoRA and pool"], settings["LoRA alone"]
+    known = {"null_error": 0.3, "null_error_teacher": 0.2, "gap_cosine": 0.5}
+    rows = [
+        _row(lora, "a red robot", 1, **known, pool_error=0.1),
+        _row(lora, "a red car", 2, **known | {"null_error": 0.1}),
+        _row(lora, "a red car", 1),  # not diagnosed
+        _row(both, "a red car", 1, **known),
+        _row(
+            EXPERIMENTS["marginal"].settings["LoRA, 10 % hidden"], "a red robot", 0, gap_cosine=0.0
+        ),
+    ]
+    facts = Facts(rows)
+    assert facts.errors("flagship", "LoRA and pool") == "0.50 to 1.50"
+    assert facts.errors("flagship", "LoRA and pool", over="pool_error") == "3.00"
+    assert facts.scores("flagship", "null_error", "LoRA and pool") == "0.10 to 0.30"
+    assert facts.scores("flagship", "null_error", "VSD") == NOT_RUN
+    assert facts.cosines_of_former_loras() == "0.00", "of both branches, and trained as it was"

@@ -29,6 +29,7 @@ def _plain(markdown: str) -> str:
     """The sentences alone: no commands, code, prompts or numbers of headings."""
     text = re.sub(r"(?m)^ {4}\S.*\n(?: {4,}.*\n)*", "", markdown)
     text = re.sub(r"\{\{.*?\}\}", "§", text, flags=re.DOTALL)
+    text = re.sub(r"\{([%#]).*?\1\}", "", text, flags=re.DOTALL)
     text = re.sub(r"`[^`]*`|\"[^\"]*\"", "", text)
     text = re.sub(r"\*\*\d\. ", "**", text)
     return " ".join(text.split())
