@@ -1,8 +1,21 @@
 """Judges of scenes whose truth is not known. To add one, write its file and add a line here."""
 
 from esd_splat.plugins import with_installed
+from esd_splat.run.measure.judges.agreement import UNMEASURED, Agreement, agreement
 from esd_splat.run.measure.judges.base import SIDES, Judge, JudgeConfig
+from esd_splat.run.measure.judges.teacher import TeacherJudge
+from esd_splat.run.measure.judges.verdict import judge_views
 
-JUDGES: dict[str, type[JudgeConfig]] = with_installed("judges", {})
+JUDGES: dict[str, type[JudgeConfig]] = with_installed("judges", {"teacher": TeacherJudge})
 
-__all__ = ["JUDGES", "SIDES", "Judge", "JudgeConfig"]
+__all__ = [
+    "JUDGES",
+    "SIDES",
+    "UNMEASURED",
+    "Agreement",
+    "Judge",
+    "JudgeConfig",
+    "TeacherJudge",
+    "agreement",
+    "judge_views",
+]
