@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from esd_splat.figurines import COLOURS, KINDS, caption, trace
+from esd_splat.figurines import COLOURS, KINDS, caption, trace, trace_normals
 from esd_splat.run.measure.faces import FRONT_DEG
 from esd_splat.run.measure.judges.base import SIDES, Judge
+from esd_splat.run.measure.judges.surface import normal_pictures
 from esd_splat.scene.cameras import Cameras, Orbit, wrap_deg
 from esd_splat.types import Images
 
@@ -80,6 +81,12 @@ def colours(kind: str, colour: str, cameras: Cameras, backgrounds: Float[Tensor,
     )
 
 
+def surfaces(kind: str, colour: str, cameras: Cameras, backgrounds: Float[Tensor, "b 3"]) -> Images:
+    """Take pictures of the normals, as ``normal_pictures`` draws them. Paint makes no difference."""
+    size = cameras.width
+    return normal_pictures(*trace_normals(kind, cameras.viewmats, cameras.Ks, size, _rays(size)))
+
+
 def agreement(
     judge: Judge,
     seed: int = 0,
@@ -96,7 +103,8 @@ def agreement(
         judge: the judge. Its agreement with another teacher or at another size is unknown.
         seed: determines pictures and noises.
         pictures: about how many pictures to show: a multiple of the number of kinds.
-        photographer: takes the pictures.
+        photographer: takes the pictures: ``colours``, or ``surfaces`` for a judge that will see
+            ``normal_pictures``. Agreement on the one says nothing about the other.
 
     Raises:
         PromptError: the judge does not know the words for figurines or sides.
@@ -156,5 +164,5 @@ def kappa(confusion: Confusion) -> float:
 
 
 def _rays(size: int) -> int:
-    """Rays along each side of a pixel. Large pictures are as fine with one as small ones with two."""
+    """Rays along each side of a pixel: fewer for large pictures, whose pixels are fine anyway."""
     return 2 if size < 256 else 1
