@@ -33,7 +33,7 @@ LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 
 DOORS = {  # the only places that may import a heavy third-party package
     "diffusers": {"teacher", "figurines/training"},
-    "transformers": {"teacher", "figurines/training"},
+    "transformers": {"teacher", "figurines/training", "run/measure/judges"},
     "peft": {"teacher", "distill"},
     "gsplat": {"scene/rasterize", "formats"},
     "plyfile": {"formats"},

@@ -12,8 +12,11 @@ from esd_splat.run.measure.judges.base import SIDES, Judge, JudgeConfig
 from esd_splat.run.measure.judges.surface import normal_pictures
 from esd_splat.run.measure.judges.teacher import TeacherJudge
 from esd_splat.run.measure.judges.verdict import judge_views
+from esd_splat.run.measure.judges.vlm import VisionLanguage
 
-JUDGES: dict[str, type[JudgeConfig]] = with_installed("judges", {"teacher": TeacherJudge})
+JUDGES: dict[str, type[JudgeConfig]] = with_installed(
+    "judges", {"teacher": TeacherJudge, "vlm": VisionLanguage}
+)
 
 __all__ = [
     "JUDGES",
@@ -23,6 +26,7 @@ __all__ = [
     "Judge",
     "JudgeConfig",
     "TeacherJudge",
+    "VisionLanguage",
     "agreement",
     "colours",
     "judge_views",

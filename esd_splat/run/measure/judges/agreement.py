@@ -82,7 +82,7 @@ def colours(kind: str, colour: str, cameras: Cameras, backgrounds: Float[Tensor,
 
 
 def surfaces(kind: str, colour: str, cameras: Cameras, backgrounds: Float[Tensor, "b 3"]) -> Images:
-    """Take pictures of the normals, as ``normal_pictures`` draws them. Paint makes no difference."""
+    """Take pictures of the normals, as ``normal_pictures`` draws them, without any paint."""
     size = cameras.width
     return normal_pictures(*trace_normals(kind, cameras.viewmats, cameras.Ks, size, _rays(size)))
 
