@@ -11,6 +11,7 @@ from esd_splat.errors import ConfigError, EsdSplatError
 from esd_splat.formats import load_scene
 from esd_splat.formats.load import DECODERS
 from esd_splat.run.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
+from esd_splat.run.measure import in_words
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.settings import read_flat
 
@@ -54,6 +55,12 @@ class Run:
     def measures(self) -> dict[str, Any]:
         """The measures of the scene; empty if it was not measured, or not yet."""
         return self.summary.get("measures") or {}
+
+    @property
+    def judged(self) -> str:
+        """What the teacher finds in a scene that cannot be measured; empty if it was not asked."""
+        found = self.summary.get("judged")
+        return in_words(None, 0, found) if found else ""
 
     @property
     def scene_file(self) -> Path | None:
@@ -147,7 +154,8 @@ def _summary(path: Path) -> dict[str, Any]:
     try:
         summary = dict(json.loads(_text(path)))
         measures = dict(summary.get("measures") or {})
-    except (ValueError, TypeError) as error:
+        in_words(None, 0, summary.get("judged"))
+    except (ValueError, TypeError, KeyError) as error:
         raise EsdSplatError(f"{path}: not a summary ({error})") from error
     for name, what in measures.items():
         if not isinstance(what, (int, float, type(None))):

@@ -1,6 +1,7 @@
 """How far a judge agrees with the truth, on pictures of figurines whose side is known."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from esd_splat.errors import PromptError
 from esd_splat.figurines import COLOURS, KINDS, caption, trace, trace_normals
 from esd_splat.run.measure.faces import FRONT_DEG
 from esd_splat.run.measure.judges.base import SIDES, Judge
@@ -97,7 +99,8 @@ def agreement(
     """Show a judge pictures of figurines at its own size, and count how often it is right.
 
     Every kind is seen from equal steps of azimuth with a random start, at random elevations and
-    over random greys, in random colours. As around any object, half of the pictures show a side.
+    over random greys, in a random colour. As around any object, half of the pictures show a side.
+    Figurines for which the judge has no words are left out.
 
     Args:
         judge: the judge. Its agreement with another teacher or at another size is unknown.
@@ -107,18 +110,20 @@ def agreement(
             ``normal_pictures``. Agreement on the one says nothing about the other.
 
     Raises:
-        PromptError: the judge does not know the words for figurines or sides.
+        PromptError: the judge has words for none of the figurines, or not for the sides.
     """
     generator = torch.Generator().manual_seed(seed)
     each = max(1, round(pictures / len(KINDS)))
-    orbit, names = Orbit(), list(COLOURS)
+    orbit = Orbit()
     low, high = orbit.elevation
     confusion = torch.zeros(len(SIDES), len(SIDES), dtype=torch.long)
     for kind in KINDS:
         u = torch.rand(2, each, generator=generator, dtype=torch.float64)
         azimuth = (torch.arange(each) + u[0, 0]) * (360 / each)
         greys = torch.rand(each, 1, generator=generator).expand(-1, 3)
-        colour = names[int(torch.randint(len(names), (1,), generator=generator))]
+        order = torch.randperm(len(COLOURS), generator=generator).tolist()
+        if (colour := _known_colour(judge, kind, order)) is None:
+            continue
         cameras = orbit.at(azimuth, low + (high - low) * u[1], judge.size)
         images = torch.cat(
             [
@@ -128,7 +133,18 @@ def agreement(
         )
         found = judge.sides(images, caption(kind, colour), generator).argmax(1)
         confusion += confused(true_sides(azimuth), found, len(SIDES))
+    if not confusion.any():
+        judge.check(caption(KINDS[0], next(iter(COLOURS))))  # says why
     return Agreement(tuple(tuple(row) for row in confusion.tolist()))
+
+
+def _known_colour(judge: Judge, kind: str, order: Sequence[int]) -> str | None:
+    """Return the first colour, in this order, in which the judge knows a kind of figurine."""
+    for index in order:
+        with suppress(PromptError):
+            judge.check(caption(kind, colour := list(COLOURS)[index]))
+            return colour
+    return None
 
 
 def true_sides(azimuth_deg: Float[Tensor, " b"]) -> Int[Tensor, " b"]:

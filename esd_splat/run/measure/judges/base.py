@@ -21,7 +21,14 @@ class Judge(ABC):
     size: int
     """Width and height in pixels of the images that it works with. Others are resized."""
     note: str = ""
-    """What a reader of its results should know, in one line."""
+    """What readers of its results should know, in one line without a full stop."""
+
+    def check(self, prompt: str) -> None:  # noqa: B027  some judges know every word
+        """Check that ``sides`` can be asked about a prompt. By default, it can be about any.
+
+        Raises:
+            PromptError: the judge does not know a word of the prompt, or of the sides.
+        """
 
     @abstractmethod
     def sides(
@@ -37,7 +44,7 @@ class Judge(ABC):
             generator: a CPU generator, for a judge that draws noise.
 
         Raises:
-            PromptError: the judge does not know a word of the prompt, or of the sides.
+            PromptError: see ``check``.
         """
 
 

@@ -16,13 +16,15 @@ from esd_splat.errors import refuse
 from esd_splat.run.measure.judges.base import SIDES, Judge, JudgeConfig
 from esd_splat.scene.cameras import Orbit
 from esd_splat.settings.schema import Field, section
-from esd_splat.teacher import Embeddings, Teacher, TeacherConfig
+from esd_splat.teacher import Teacher, TeacherConfig
 from esd_splat.teacher.noise import add_noise
 from esd_splat.types import Images
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Images that pass through the network together, each with all texts."""
 
+Told = Float[Tensor, "3 rows d"]
+"""What a network is told for each of ``SIDES``."""
 Level = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -59,6 +61,12 @@ class _Classifier(Judge):
     def __init__(self, settings: TeacherJudge, teacher: Teacher, config: TeacherConfig) -> None:
         self.settings, self.teacher, self.config = settings, teacher, config
         self.size = teacher.image_size
+        if teacher.joint:
+            self.note = "a multi-view teacher, which sees each view alone, from the same camera"
+
+    @override
+    def check(self, prompt: str) -> None:
+        self._told(prompt)
 
     @override
     @torch.no_grad()
@@ -69,7 +77,7 @@ class _Classifier(Judge):
         parts = [self._errors(some, told, generator) for some in images.split(AT_ONCE)]
         return side_probabilities(torch.cat(parts).cpu())
 
-    def _told(self, prompt: str) -> Embeddings:
+    def _told(self, prompt: str) -> Told:
         """Return what the network is told for each of ``SIDES``.
 
         A multi-view teacher sees each image alone, and is told the same camera for all sides, so
@@ -84,7 +92,7 @@ class _Classifier(Judge):
         return torch.cat([self.teacher.told(self.teacher.embed([text]), camera) for text in texts])
 
     def _errors(
-        self, images: Images, told: Embeddings, generator: torch.Generator
+        self, images: Images, told: Told, generator: torch.Generator
     ) -> Float[Tensor, "b noises 3"]:
         """Return the squared error of the noise prediction. All sides share their noises."""
         teacher, count = self.teacher, len(images)

@@ -69,6 +69,8 @@ class VisionLanguage(JudgeConfig):
 
 
 class _Asked(Judge):
+    note = "esd_splat was not tested with any model of this kind but one with random weights"
+
     def __init__(self, settings: VisionLanguage, processor: Any, model: Any) -> None:
         self.name, self.size = f"vlm {settings.model}", settings.size
         self.processor, self.model = processor, model
