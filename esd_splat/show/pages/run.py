@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from esd_splat.run.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
 from esd_splat.run.measure import in_words
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.settings import read_flat
+from esd_splat.show.pages.html import NOTHING
 
 READABLE = tuple(name for name in SCENES if Path(name).suffix in DECODERS)
 """Scene files that can be read back, the most exact first."""
+
+BOOKKEEPING = ("out", "resume", "overwrite")
+"""Keys that say where a run is and how it was started, but not what it does."""
 
 Rows = list[dict[str, float]]
 """Rows of a table. A row has no entry for an empty cell of the file."""
@@ -119,6 +124,23 @@ def read_scene(run: Run) -> Gaussians:
             "each of export.formats"
         )
     return load_scene(run.scene_file)
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the settings that differ between the runs: by key, the text of each run's value."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in BOOKKEEPING)
+    written = {key: [_written(run.settings, key) for run in runs] for key in keys}
+    return {key: values for key, values in written.items() if len(set(values)) > 1}
+
+
+def _written(settings: dict[str, Any], key: str) -> str:
+    """Return a setting as text, in the spelling of a config file."""
+    if key not in settings:
+        return NOTHING
+    what = settings[key]
+    if what is None or isinstance(what, bool):
+        return {None: "null", True: "true", False: "false"}[what]
+    return str(what)
 
 
 def _text(path: Path) -> str:
