@@ -178,7 +178,9 @@ class Config:
             problems.append("out: must name a folder, or be null")
         if self.resume and self.overwrite:
             problems.append("overwrite: cannot be true together with resume; choose one")
-        if "pooled" in self.loss.needs and self.pool.views < self.batch:
+        trained = not self.loss.needs.isdisjoint(LORA_INPUTS)
+        pooled = "pooled" in self.loss.needs or (trained and self.lora.uses_recent)
+        if pooled and self.pool.views < self.batch:
             most = self.pool.views
             problems.append(f"batch: must be at most pool.views, {most}, got {self.batch}")
         if self.lora.base == "pool" and "lora_empty" in self.loss.needs:

@@ -64,6 +64,11 @@ class Lora:
     first_steps: int = Field(default=0, ge=0)
     """Number of training steps on views of the initial scene, before the scene's first step."""
 
+    @property
+    def uses_recent(self) -> bool:
+        """Whether training or predictions need the recent views."""
+        return self.base == "pool" or self.replay > 0
+
     def attach(
         self,
         teacher: Teacher,
