@@ -13,7 +13,7 @@ from esd_splat.teacher import Embeddings, Teacher
 from esd_splat.teacher.noise import add_noise, alpha_sigma, ddim_step
 from esd_splat.types import Latents, Timesteps
 
-LORA_INPUTS = {"lora": False, "lora_null": True, "lora_empty": True, "lora_noisy": False}
+LORA_INPUTS = {"lora": False, "lora_null": True, "lora_empty": True}
 """The predictions of the LoRA, and whether the camera is hidden from it."""
 
 
@@ -104,14 +104,12 @@ class Predictor:
         pooled, rebased = torch.zeros_like(noised.noisy), bool(hidden) and self._rebased
         if recent is not None and ("pooled" in needs or rebased):
             pooled = self.pool.eps(recent.latents, noised.noisy, schedule, t)
-        if rebased or "lora_noisy" in needs:
+        if rebased:
             branches["plain"] = plain
         branches |= {name: empty if name == "lora_empty" else plain for name in hidden}
         answers = self._ask(noised, t, branches, hidden, cameras) if branches else {}
 
         predictions = {name: answers[name] for name in hidden}
-        if "lora_noisy" in needs:  # the noise, and how the LoRA differs from the teacher
-            predictions["lora_noisy"] += noised.noise - answers["plain"]
         if rebased:
             shift = pooled - answers["plain"]
             predictions = {name: found + shift for name, found in predictions.items()}

@@ -15,7 +15,7 @@ PREDICTIONS = frozenset(
     {
         *("noise", "inverted"),
         *("teacher", "teacher_cond", "teacher_empty", "teacher_negative", "teacher_later"),
-        *("lora", "lora_null", "lora_empty", "lora_noisy", "pooled"),
+        *("lora", "lora_null", "lora_empty", "pooled"),
         "level",
     }
 )

@@ -60,7 +60,7 @@ class Esd(ScoreDistillation):
     told the view, every weight above 0 spreads them further. It may also be given as threestudio's
     guidance_scale_lora, which is 1 - entropy_weight."""
 
-    camera: Literal["lora", "noise", "lora_noisy"] = Field(default="lora", json_schema_extra=FORMERLY)
+    camera: Literal["lora", "noise"] = Field(default="lora", json_schema_extra=FORMERLY)
     """Which prediction knows the camera: the LoRA's, or the noise that was drawn, as in SDS. It
     does not count at entropy_weight 1."""
     marginal: Literal["lora", "pool"] = Field(default="lora", json_schema_extra=FORMERLY)
@@ -98,7 +98,6 @@ class Esd(ScoreDistillation):
         lora: Latents | None = None,
         lora_null: Latents | None = None,
         lora_empty: Latents | None = None,
-        lora_noisy: Latents | None = None,
         noise: Latents | None = None,
         pooled: Latents | None = None,
     ) -> Latents:
@@ -126,7 +125,7 @@ class Esd(ScoreDistillation):
             Algorithm 1 of the paper, with the sign that descent needs. The paper prints a plus for
             noise predictions, which is right for scores only. The authors' own code agrees with us.
         """
-        camera = {"lora": lora, "noise": noise, "lora_noisy": lora_noisy}[self.camera]
+        camera = lora if self.camera == "lora" else noise
         null = lora_null if self.null_text == "prompt" else lora_empty
         marginal = null if self.marginal == "lora" else pooled
         if self.entropy_weight == 0 and camera is not None:
