@@ -269,8 +269,8 @@ class AttachedLora:
         self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"], asleep: int = 0
     ) -> Iterator[None]:
         """Activate the adapters and the camera embedding in all rows but the first ``asleep``."""
-        for layer in self._layers:
-            layer.enable_adapters(enabled=True)
+        for layer in self._layers:  # enable_adapters also walks all parameters, in milliseconds
+            layer._disable_adapters = False
         self._embedded, self._asleep = self.camera(c2w, hidden), asleep
         try:
             yield
@@ -280,7 +280,7 @@ class AttachedLora:
     def _sleep(self) -> None:
         self._embedded = None
         for layer in self._layers:
-            layer.enable_adapters(enabled=False)
+            layer._disable_adapters = True
 
     def _add_camera(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         if self._embedded is None:
