@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "convert a scene file to another format",
     "report": "write a page with the pictures, curves and settings of a run",
     "compare": "write a page with several runs side by side",
+    "evaluate": "judge finished scenes: faces, consistency, floaters, and tables of several runs",
     "toy": "compare the methods on 2-D Gaussians whose scores are known exactly",
     "doctor": "show what this machine has and what it lacks, for yourself or a bug report",
 }

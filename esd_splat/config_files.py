@@ -1,4 +1,4 @@
-"""Config files: the shipped configs, those of users, and the JSON schema of all of them.
+"""Config files: those that ship with us and those of users, their JSON schema, and prompt lists.
 
 Nothing heavy is imported here, so that a wrong key is reported at once.
 """
@@ -21,6 +21,16 @@ DEFAULT = "esd"
 def shipped_configs() -> dict[str, Path]:
     """Return the configs that come with the package, by name."""
     return {file.stem: file for file in _folder().glob("*.yaml")}
+
+
+def shipped_prompts(name: str) -> list[str]:
+    """Return a list of prompts that comes with the package, one a line in a text file.
+
+    Args:
+        name: ``prompts_front``, of 60 things that have a front, or ``prompts_no_front``, of 20 that
+            look alike from all around. No setting of this package was chosen on any of them.
+    """
+    return (_folder() / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
 def find_config(path: Path | str) -> Path | None:

@@ -36,6 +36,10 @@ class TeacherError(EsdSplatError):
     """The weights of a teacher are missing, truncated, of another kind, or cannot be downloaded."""
 
 
+class JudgeError(EsdSplatError):
+    """A judge of scenes does not exist, or its weights are missing, damaged or out of reach."""
+
+
 class BackendError(EsdSplatError):
     """The requested device or rasterizer is not available on this machine or installation."""
 

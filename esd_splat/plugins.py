@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-GROUPS = ("losses", "teachers", "densifiers", "formats", "initialisers")
+GROUPS = ("losses", "teachers", "densifiers", "formats", "initialisers", "judges")
 """The tables that other packages can extend, with entry points in ``esd_splat.<group>``."""
 
 T = TypeVar("T")

@@ -26,14 +26,14 @@ ROOMS = [  # a module may import from its own room and from any room above it
     {"config"},
     {"run"},
     {"show"},
-    {"fit", "export", "report", "compare", "toy", "doctor"},
+    {"fit", "export", "report", "compare", "evaluate", "toy", "doctor"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 
 DOORS = {  # the only places that may import a heavy third-party package
     "diffusers": {"teacher", "figurines/training"},
-    "transformers": {"teacher", "figurines/training"},
+    "transformers": {"teacher", "figurines/training", "run/measure/judges"},
     "peft": {"teacher", "distill"},
     "gsplat": {"scene/rasterize", "formats"},
     "plyfile": {"formats"},

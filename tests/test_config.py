@@ -126,8 +126,10 @@ def test_older_names_still_work() -> None:
 def test_a_pool_holds_a_whole_batch_where_it_is_asked_for() -> None:
     keys = ["prompt=a", "batch=8", "pool.views=4"]
     assert load_config("sds", keys).pool.views == 4
-    with pytest.raises(ConfigError, match=r"batch: must be at most pool\.views, 4, got 8"):
-        load_config("esd", keys)
+    for pooled in (["esd"], ["vsd", "lora.replay=1"], ["vsd", "lora.base=pool"]):
+        with pytest.raises(ConfigError, match=r"batch: must be at most pool\.views, 4, got 8"):
+            load_config(pooled[0], [*keys, *pooled[1:]])
+    assert load_config("sds", [*keys, "lora.replay=1"]).lora.uses_recent
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,12 @@ TRIED = "0dfef70"
 """What was tried and deleted again is still in this commit."""
 
 
-def _past(base: Setting, *overrides: str) -> Past:
-    return Past(base.config, (*base.overrides, *overrides), TRIED)
+def _past(base: Setting, *overrides: str, commit: str = TRIED) -> Past:
+    return Past(base.config, (*base.overrides, *overrides), commit)
+
+
+NOISY = "2b49b72"
+"""And this has the LoRA's prediction with the noise put back, ``loss.camera=lora_noisy``."""
 
 
 SCALES = {scale: f"teacher.guidance_scale={scale}" for scale in (1, 2, 3, 5)}
@@ -118,6 +122,7 @@ EXPERIMENTS = {
                 "pool alone": _with(POOL, BLIND),
                 "LoRA and pool": _with(FLAGSHIP, BLIND),
                 "LoRA frozen at its start": _with(FLAGSHIP, BLIND, "lora.lr=1e-12"),
+                "noise put back": _past(FLAGSHIP, BLIND, "loss.camera=lora_noisy", commit=NOISY),
                 "LoRA from the pool": _with(FLAGSHIP, BLIND, "lora.base=pool"),
                 "LoRA from the pool, both": FROM_POOL,
                 "camera by its pose": _with(FLAGSHIP, BLIND, "lora.camera=pose"),

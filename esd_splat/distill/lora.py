@@ -64,6 +64,11 @@ class Lora:
     first_steps: int = Field(default=0, ge=0)
     """Number of training steps on views of the initial scene, before the scene's first step."""
 
+    @property
+    def uses_recent(self) -> bool:
+        """Whether training or predictions need the recent views."""
+        return self.base == "pool" or self.replay > 0
+
     def attach(
         self,
         teacher: Teacher,
@@ -264,8 +269,8 @@ class AttachedLora:
         self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"], asleep: int = 0
     ) -> Iterator[None]:
         """Activate the adapters and the camera embedding in all rows but the first ``asleep``."""
-        for layer in self._layers:
-            layer.enable_adapters(enabled=True)
+        for layer in self._layers:  # enable_adapters also walks all parameters, in milliseconds
+            layer._disable_adapters = False
         self._embedded, self._asleep = self.camera(c2w, hidden), asleep
         try:
             yield
@@ -275,7 +280,7 @@ class AttachedLora:
     def _sleep(self) -> None:
         self._embedded = None
         for layer in self._layers:
-            layer.enable_adapters(enabled=False)
+            layer._disable_adapters = True
 
     def _add_camera(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         if self._embedded is None:

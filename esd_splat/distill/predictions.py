@@ -38,9 +38,8 @@ class Predictor:
         wanted = config.loss.needs & LORA_INPUTS.keys()
         attached = config.seed, config.timesteps, config.pool
         self.lora = config.lora.attach(teacher, *attached) if wanted else None
-        self.uses_recent = "pooled" in config.loss.needs or (
-            self.lora is not None and (config.lora.base == "pool" or config.lora.replay > 0)
-        )
+        of_lora = self.lora is not None and config.lora.uses_recent
+        self.uses_recent = "pooled" in config.loss.needs or of_lora
         """Whether the recent views are needed, by the loss or by the LoRA."""
 
     @property

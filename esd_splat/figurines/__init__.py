@@ -6,7 +6,7 @@ code that builds a scene must never see the truth.
 
 from esd_splat.figurines.captions import HELD_OUT, VOCABULARY, caption, parse
 from esd_splat.figurines.shapes import COLOURS, HARD_KINDS, KINDS, Part, parts
-from esd_splat.figurines.tracer import trace
+from esd_splat.figurines.tracer import trace, trace_normals
 
 __all__ = [
     "COLOURS",
@@ -19,4 +19,5 @@ __all__ = [
     "parse",
     "parts",
     "trace",
+    "trace_normals",
 ]

@@ -1,5 +1,6 @@
 """Conversion of a scene file to another format, with a report of what is lost."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from esd_splat.formats.load import DECODERS, unknown_format
 from esd_splat.formats.ply import Ply
 from esd_splat.formats.precision import UNITS, errors
 from esd_splat.formats.reduce import most_important, visible, within
+from esd_splat.formats.turn import turned
 from esd_splat.scene.gaussians import Gaussians
 
 
@@ -33,6 +35,8 @@ class Request:
     """Gaussians with a lower opacity, in [0, 1], are removed."""
     max_gaussians: int | None = None
     """If there are more, those that contribute the most light to pixels are kept. At least 1."""
+    turn: float = 0.0
+    """Angle in degrees by which the scene is turned about the vertical axis, see ``turned``."""
     pad_sh: bool = False
     """Whether to write zeros for missing SH coefficients up to degree 3 of a ``.ply``."""
     comment: str | None = None
@@ -48,6 +52,8 @@ class Request:
             raise EsdSplatError(f"--min-opacity: must be in [0, 1], got {self.min_opacity:g}")
         if self.max_gaussians is not None and self.max_gaussians < 1:
             raise EsdSplatError(f"--max-gaussians: must be at least 1, got {self.max_gaussians}")
+        if not math.isfinite(self.turn):
+            raise EsdSplatError(f"--turn: must be finite, got {self.turn:g}")
 
 
 def convert(request: Request) -> str:
@@ -71,6 +77,10 @@ def convert(request: Request) -> str:
         raise OutputError(f"{target}: already exists; use --overwrite to replace it")
     whole = load_scene(source)
     scene, removed = reduced(whole, request)
+    changes = list(removed)
+    if request.turn:
+        scene = turned(scene, request.turn)
+        changes.append(f"turned by {request.turn:g} degrees about the vertical axis")
     comment = request.comment
     if comment is None:
         # Below the title are measures, which hold for the whole scene only.
@@ -79,7 +89,7 @@ def convert(request: Request) -> str:
     lines = [
         f"wrote {target}: {len(scene)} Gaussians, {target.stat().st_size} bytes",
         f"from {source}: {len(whole)} Gaussians, {source.stat().st_size} bytes",
-        *removed,
+        *changes,
     ]
     if target.suffix.lower() not in DECODERS:
         return "\n".join([*lines, f"precision unknown, as {exporter.suffix} cannot be read back"])

@@ -18,6 +18,7 @@ SHEET = "contact_sheet.png"
 METRICS = "metrics.csv"
 DIAGNOSTICS = "diagnostics.csv"
 REPORT = "report.html"
+EVALUATION = "evaluation.json"
 TENSORBOARD = "tensorboard"
 TURNTABLES = ("turntable.mp4", "turntable.gif")
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -26,7 +27,10 @@ LOCK = ".lock"
 """The lock of the run that writes to the folder. It is removed when that run ends."""
 MARK = b"# esd_splat "
 """The first bytes of the ``config.yaml`` of every run."""
-OURS = (CONFIG, *SCENES, *TURNTABLES, SHEET, METRICS, DIAGNOSTICS, SUMMARY, REPORT, CHECKPOINT)
+OURS = (
+    *(CONFIG, *SCENES, *TURNTABLES, SHEET, METRICS, DIAGNOSTICS),
+    *(SUMMARY, EVALUATION, REPORT, CHECKPOINT),
+)
 
 
 @contextmanager
@@ -109,7 +113,7 @@ def check_writable(folder: Path) -> None:
 
 
 def make_room(config: Config) -> None:
-    """Remove the summary of an earlier run, because the new one is not finished yet.
+    """Remove the summary and evaluation of an earlier run, as the new one is not finished yet.
 
     With ``overwrite``, all files of an earlier run are removed, and no other files.
 
@@ -122,7 +126,8 @@ def make_room(config: Config) -> None:
             for name in written(folder):
                 (folder / name).unlink()
             shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
-        (folder / SUMMARY).unlink(missing_ok=True)
+        for name in (SUMMARY, EVALUATION):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
 

@@ -28,7 +28,7 @@ from esd_splat.run.folder import (
     TENSORBOARD,
     make_room,
 )
-from esd_splat.run.measure import measure_scene
+from esd_splat.run.measure import judged, measure_scene
 from esd_splat.run.observer import Observer
 from esd_splat.settings import to_yaml
 
@@ -114,6 +114,7 @@ class Record:
         self.write_rows()
         seconds = self._clock()
         measures = self._measures(run)
+        judges = judged(run.views, run.teacher, self.config) if measures is None else None
         self.write_scene(run, measures)
         for observer in self.observers:
             observer.before_summary(run)
@@ -128,6 +129,7 @@ class Record:
             "backend": run.backend,
             "device": str(run.device),
             "measures": measures,
+            "judged": judges,
         }
         write_text(self.config.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary

@@ -212,7 +212,7 @@ def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None])
         f"({summary['steps_per_second']:.2f} a second), {summary['gaussians']} Gaussians, "
         f"at most {summary['peak_memory_mb']} MB of memory"
     )
-    say(in_words(summary["measures"], config.measure.views))
+    say(in_words(summary["measures"], config.measure.views, summary["judged"]))
     say(f"wrote {config.folder}: " + ", ".join(written(config.folder)))
 
 

@@ -12,11 +12,11 @@ from esd_splat.run.folder import SHEET
 from esd_splat.run.measure import MEASURES
 from esd_splat.show.pages import (
     AZIMUTHS,
-    NOTHING,
     Frames,
     Media,
     Run,
     Scenes,
+    differing,
     page,
     photograph,
     picture,
@@ -36,8 +36,6 @@ CAPTIONED = 3
 UNCAPTIONED = ("prompt", "loss.name", "checkpoint_every", "view", "log.", "export.", "measure.")
 """Prefixes of keys that a caption leaves out, because it shows them anyway or because they do not
 change the scene."""
-BOOKKEEPING = ("out", "resume", "overwrite")
-"""Keys that say where a run is and how it was started, but not what it does."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +83,16 @@ def compare(folders: Sequence[Path]) -> str:
             raise EsdSplatError(f"{folder}: given twice; leave one out")
     runs = [read_run(folder) for folder in folders]
     scenes = [read_scene(run) for run in runs]  # find broken files before the slow rendering
-    differing = _differing(runs)
+    different = differing(runs)
     entries = [
-        _Entry(letter, run, len(scene), photograph(scene), *_captioned(index, run, differing))
+        _Entry(letter, run, len(scene), photograph(scene), *_captioned(index, run, different))
         for index, (letter, run, scene) in enumerate(zip(LETTERS, runs, scenes, strict=False))
     ]
     rows = -(-len(entries) // MOST_COLUMNS)
-    alike = not any(key.startswith("measure.") for key in differing)
+    alike = not any(key.startswith("measure.") for key in different)
     return page(
         "compare.html.j2",
-        title=runs[0].prompt if "prompt" not in differing else f"{len(runs)} runs",
+        title=runs[0].prompt if "prompt" not in different else f"{len(runs)} runs",
         generator=GENERATOR,
         version=__version__,
         entries=entries,
@@ -107,38 +105,21 @@ def compare(folders: Sequence[Path]) -> str:
         measures=_measures(runs, mark=alike),
         alike=alike,
         meanings=MEASURES,
-        differing=differing,
+        differing=different,
         sheets=_sheets(entries),
     )
 
 
-def _differing(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Return the settings that differ between the runs: by key, the text of each run's value."""
-    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in BOOKKEEPING)
-    written = {key: [_written(run.settings, key) for run in runs] for key in keys}
-    return {key: values for key, values in written.items() if len(set(values)) > 1}
-
-
-def _written(settings: dict[str, Any], key: str) -> str:
-    """Return a setting as text, in the spelling of a config file."""
-    if key not in settings:
-        return NOTHING
-    what = settings[key]
-    if what is None or isinstance(what, bool):
-        return {None: "null", True: "true", False: "false"}[what]
-    return str(what)
-
-
 def _captioned(
-    index: int, run: Run, differing: dict[str, list[str]]
+    index: int, run: Run, different: dict[str, list[str]]
 ) -> tuple[list[tuple[str, str]], int]:
     """Return the differing settings that a caption has room for, and the number of the others.
 
     Settings of the loss come first.
     """
-    keys = [k for k in differing if not k.startswith(UNCAPTIONED) and k in run.settings]
+    keys = [k for k in different if not k.startswith(UNCAPTIONED) and k in run.settings]
     keys.sort(key=lambda key: not key.startswith("loss."))
-    told = [(key, differing[key][index]) for key in keys[:CAPTIONED]]
+    told = [(key, different[key][index]) for key in keys[:CAPTIONED]]
     return told, len(keys) - len(told)
 
 

@@ -33,6 +33,8 @@ class Teacher(ABC):
     scene's LoRA adds a camera embedding to its output."""
     latent_shape: tuple[int, int, int]
     """Channels, height and width of the latents of one image."""
+    image_size: int
+    """Width and height in pixels of the images that the network was trained on."""
     device: torch.device
     joint: bool = False
     """Whether the network sees all views of a step together. They then share one timestep."""

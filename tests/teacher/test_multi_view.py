@@ -12,6 +12,7 @@ from esd_splat import Orbit, load_config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.guidance import Guidance
 from esd_splat.distill.lora import Lora
+from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
@@ -137,6 +138,27 @@ def test_a_lora_of_a_joint_teacher_is_joint(teacher: Teacher) -> None:
     noisy[1] += 1
     after = lora.eps(noisy, t, _told(teacher, c2w), c2w, hidden)
     assert not torch.allclose(before[0], after[0])
+
+
+def test_a_lora_of_a_joint_teacher_replays_whole_steps(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step's views stay together, with one timestep, and are told how many they are."""
+    lora = Lora(rank=1, replay=2).attach(teacher, seed=0)
+    seen: list[tuple[Tensor, ...]] = []
+    output = teacher.output
+    monkeypatch.setattr(teacher, "output", lambda *given: seen.append(given) or output(*given))
+    steps = [Recent.of(_latents(3, seed), _c2w(3, seed), seed) for seed in range(4)]
+    recent = steps[0].join(steps[1], 99).join(steps[2], 99).join(steps[3], 99)
+    words, generator = teacher.embed(["a red owl"]), torch.Generator().manual_seed(0)
+    lora.train(steps[3], words, generator, None, 0.0, recent)
+    ((_, t, told),) = seen
+    assert t.view(3, 3).unique(dim=1).shape == (3, 1)
+    assert len(t.unique()) == 3
+    groups = [_told(teacher, step.c2w) for step in steps]
+    assert torch.equal(told[:3], groups[3])
+    for replayed in told[3:].split(3):
+        assert any(torch.equal(replayed, group) for group in groups)
 
 
 def test_a_unet_that_is_told_no_camera_is_refused(tmp_path: Path) -> None:

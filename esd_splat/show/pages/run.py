@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ from esd_splat.errors import ConfigError, EsdSplatError
 from esd_splat.formats import load_scene
 from esd_splat.formats.load import DECODERS
 from esd_splat.run.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
+from esd_splat.run.measure import in_words
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.settings import read_flat
+from esd_splat.show.pages.html import NOTHING
 
 READABLE = tuple(name for name in SCENES if Path(name).suffix in DECODERS)
 """Scene files that can be read back, the most exact first."""
+
+BOOKKEEPING = ("out", "resume", "overwrite")
+"""Keys that say where a run is and how it was started, but not what it does."""
 
 Rows = list[dict[str, float]]
 """Rows of a table. A row has no entry for an empty cell of the file."""
@@ -54,6 +60,12 @@ class Run:
     def measures(self) -> dict[str, Any]:
         """The measures of the scene; empty if it was not measured, or not yet."""
         return self.summary.get("measures") or {}
+
+    @property
+    def judged(self) -> str:
+        """What the teacher finds in a scene that cannot be measured; empty if it was not asked."""
+        found = self.summary.get("judged")
+        return in_words(None, 0, found) if found else ""
 
     @property
     def scene_file(self) -> Path | None:
@@ -114,6 +126,23 @@ def read_scene(run: Run) -> Gaussians:
     return load_scene(run.scene_file)
 
 
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the settings that differ between the runs: by key, the text of each run's value."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in BOOKKEEPING)
+    written = {key: [_written(run.settings, key) for run in runs] for key in keys}
+    return {key: values for key, values in written.items() if len(set(values)) > 1}
+
+
+def _written(settings: dict[str, Any], key: str) -> str:
+    """Return a setting as text, in the spelling of a config file."""
+    if key not in settings:
+        return NOTHING
+    what = settings[key]
+    if what is None or isinstance(what, bool):
+        return {None: "null", True: "true", False: "false"}[what]
+    return str(what)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -147,7 +176,8 @@ def _summary(path: Path) -> dict[str, Any]:
     try:
         summary = dict(json.loads(_text(path)))
         measures = dict(summary.get("measures") or {})
-    except (ValueError, TypeError) as error:
+        in_words(None, 0, summary.get("judged"))
+    except (ValueError, TypeError, KeyError) as error:
         raise EsdSplatError(f"{path}: not a summary ({error})") from error
     for name, what in measures.items():
         if not isinstance(what, (int, float, type(None))):

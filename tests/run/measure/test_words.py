@@ -53,6 +53,31 @@ def test_what_was_not_measured_is_said_to_be_so(measures: dict[str, float] | Non
     assert in_words(measures, views=16).startswith("not measured: the truth is known only")
 
 
+@pytest.mark.parametrize(
+    ("confusion", "measured", "said"),
+    [
+        ([[9, 0, 0], [0, 9, 0], [0, 0, 9]], True, "kappa 1.00 on 27 pictures"),
+        ([[9, 0, 0], [9, 0, 0], [9, 0, 0]], True, "kappa 0.00 on 27 pictures: not to be trusted"),
+        ([[0, 0, 0]] * 3, False, "agreement not measured"),
+    ],
+)
+def test_a_judgement_is_told_with_its_agreement(
+    confusion: list[list[int]], measured: bool, said: str
+) -> None:
+    known = {"confusion": confusion, "measured": measured}
+    found = {"judge": "teacher", "verdict": "several faces", "agreement": known}
+    assert in_words(None, 16, found) == f"several faces, as judged by the teacher ({said})"
+
+
+def test_a_judge_without_words_says_why() -> None:
+    found = {"judge": "teacher", "problem": "judge: does not know 'corgi'"}
+    assert in_words(None, 16, found) == "not judged by the teacher: judge: does not know 'corgi'"
+
+
+def test_measures_count_more_than_a_judgement() -> None:
+    assert in_words(GOOD, 16, {"judge": "teacher", "problem": "?"}) == in_words(GOOD, 16)
+
+
 def test_the_measures_of_a_scene_have_all_that_is_told() -> None:
     grey = torch.full((8, 3), BACKGROUND)
     views = Truth("owl", "red", Orbit(), 15.0).views(0.0, grey, 32)

@@ -1,0 +1,1 @@
+"""Mirrors ``esd_splat/evaluate``."""
