@@ -69,9 +69,9 @@ def _pull(
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 0.8])
-def test_the_empty_text_is_threestudios_formula(model: Path, scale: float) -> None:
-    """``noise_pred_pretrain - (uncond + guidance_scale_lora (camera - uncond))``, there with the
-    texts (prompt, empty) and the class labels (camera, zeros)."""
+def test_the_empty_text_is_threestudios_formula_until_july_2023(model: Path, scale: float) -> None:
+    """``noise_pred_pretrain - (uncond + guidance_scale_lora (camera - uncond))``, with the texts
+    (prompt, empty) and the class labels (camera, zeros). Pull request 261 made both the prompt."""
     pull, denoiser, (noisy, *_), (prompt, empty), cameras = _pull(model, "empty", scale)
     t, shown = torch.tensor([100, 500, 900]), torch.zeros(COUNT, dtype=torch.bool)
     pretrain = denoiser.eps(noisy, t, prompt)
@@ -81,7 +81,7 @@ def test_the_empty_text_is_threestudios_formula(model: Path, scale: float) -> No
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 0.8])
-def test_the_prompt_is_the_papers_formula(model: Path, scale: float) -> None:
+def test_the_prompt_is_the_formula_of_the_paper(model: Path, scale: float) -> None:
     """The pull does not depend on the text: all that is left is the mean that the camera adds."""
     pull, denoiser, _, _, cameras = _pull(model, "prompt", scale)
     t = torch.tensor([100, 500, 900])

@@ -68,8 +68,9 @@ class Esd(ScoreDistillation):
     of the pool of recent views, which needs no training."""
 
     null_text: Literal["prompt", "empty"] = "prompt"
-    """Which text the LoRA gets with the camera dropped: the prompt, or the empty text. threestudio
-    takes the empty text, so that the authors' command guides by half a unit more than prompt does:
+    """Which text the LoRA gets with the camera dropped. prompt is the paper's formula, and that of
+    threestudio since its pull request 261 (July 2023), before ESD. empty is the empty text, as in
+    threestudio before. It adds entropy_weight units of guidance: at 0.5 the direction is
     teacher - LoRA(prompt, camera) / 2 - LoRA(empty, no camera) / 2."""
 
     @property
