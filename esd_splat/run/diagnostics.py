@@ -73,11 +73,11 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
         - ``gap``, ``gap_cosine``: the difference between the two predictions in the entropy term
           of ``Esd``, and the cosine between it and the exact difference. If the loss uses no
           prediction that knows the camera, the exact one is used instead.
-        - ``camera_weight``, ``marginal_weight``: the entropy weight that each of the two
-          predictions of ``Esd``, or of the LoRA, acts with, see ``_effective_weight``: 0 for one
-          that knows its camera as well as can be, 1 for one that ignores it.
-        - ``effective_weight``: that of the whole direction, w marginal_weight +
-          (1 - w) camera_weight with the entropy weight w, which is 0 for VSD.
+        - ``camera_weight``: the entropy weight that moving against the prediction that knows the
+          camera acts with, see ``_effective_weight``: 0 if it knows its camera as well as can be, 1
+          if it ignores it. Only where ``gap_exact`` is not zero.
+        - ``effective_weight``: that of the whole direction, ``w + (1 - w) camera_weight`` with the
+          entropy weight ``w`` of ``Esd``, which is 0 for VSD.
         - ``entropy_share``: the root mean square of w (camera - marginal), divided by its sum with
           that of teacher - camera. ``entropy_share_exact``: the same with both exact predictions.
         - ``view_information``: how much a noised view tells about its camera, in nats, at most
@@ -157,17 +157,12 @@ def _at(
     if "pooled" in found:
         row["pool_error"] = _off(found["pooled"], null)
     row["gap_exact"] = _off(camera, null)
-    parts = loss.parts if isinstance(loss, Esd) else ("lora", "lora_null")
-    weights = {
-        name: _effective_weight(found[part], camera, null)
-        for name, part in zip(("camera", "marginal"), parts, strict=True)
-        if part in found and row["gap_exact"]
-    }
-    row |= {f"{name}_weight": weight for name, weight in weights.items()}
-    w = loss.entropy_weight if isinstance(loss, Esd) else 0.0
-    shares = {"camera": 1 - w, "marginal": w}
-    if all(name in weights or not share for name, share in shares.items()):
-        row["effective_weight"] = sum(shares[name] * value for name, value in weights.items())
+    known_by, w = (loss.parts[0], loss.entropy_weight) if isinstance(loss, Esd) else ("lora", 0.0)
+    if row["gap_exact"] and known_by in found:
+        free = found["lora_null"] if known_by == "lora" else null
+        row["camera_weight"] = _effective_weight(found[known_by], free, camera - null)
+    if row["gap_exact"] and (w == 1 or "camera_weight" in row):
+        row["effective_weight"] = w + (1 - w) * row.get("camera_weight", 1.0)
     if isinstance(loss, Esd) and loss.parts[1] in found:
         used = found.get(loss.parts[0], camera), found[loss.parts[1]]
         row["gap"] = _off(*used)
@@ -220,20 +215,21 @@ def _teacher_sides(run: Distillation, config: Config, clean: Latents) -> dict[st
     return {f"teacher_{side}": share for side, share in shares.items()}
 
 
-def _effective_weight(found: Latents, camera: Latents, null: Latents) -> float:
+def _effective_weight(found: Latents, free: Latents, gap: Latents) -> float:
     """The entropy weight that moving against ``found`` acts with.
 
-    Moving against the exact prediction given the camera is SDS, which has no entropy term, and
-    moving against the exact one for all views has an entropy term of weight 1. In between, the
-    weight is the component of ``camera - found`` along ``camera - null``::
+    Moving against the exact prediction given the camera is SDS, which has no entropy term. Moving
+    against the exact one for all views has an entropy term of weight 1. ``gap`` is the difference
+    of the two, and the weight is the component of ``found`` along it that is missing::
 
-        E <camera - found, camera - null> / E |camera - null|^2
+        1 - E <found - free, gap> / E |gap|^2
 
-    For any prediction that ignores the camera this is 1 in expectation, as ``null`` is the mean of
-    ``camera`` given the noisy latents.
+    ``free`` may be any prediction that ignores the camera, as E <free, gap> is the same for all of
+    them: given the noisy latents, the mean of ``gap`` is zero. So anything that ignores the camera
+    has a weight of 1, however wrong it is. The nearer ``free`` is to ``found``, the smaller is the
+    error of the estimate.
     """
-    gap = camera - null
-    return (((camera - found) * gap).mean() / gap.square().mean()).item()
+    return 1 - (((found - free) * gap).mean() / gap.square().mean()).item()
 
 
 def _entropy_share(weight: float, teacher: Latents, camera: Latents, marginal: Latents) -> float:
