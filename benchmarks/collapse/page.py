@@ -49,7 +49,7 @@ DIAGNOSED = {
     "t": ("null_error", "null_error_teacher", "gap_exact", "gap_cosine", "view_information"),
     "step": (
         *("camera_error", "camera_error_shuffled", "camera_error_teacher", "camera_weight"),
-        *("null_error", "pool_error", "marginal_weight", "effective_weight"),
+        *("null_error", "pool_error", "effective_weight"),
     ),
 }
 """What the diagnosis of a run shows over its noise levels at the end, and over its steps."""

@@ -203,7 +203,7 @@ SPEECH = (
     "On 30 November",
     "a LoRA for the prediction that knows the camera",
     "the direction is half that of the pool alone",
-    ": 0 if it knows its camera as well as can be, and 1 if it ignores it.",
+    "of weight 0 if it knows its camera as well as can be, and 1 if it ignores it",
 )
 """Definitions and figures of speech."""
 
