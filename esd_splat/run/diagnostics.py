@@ -66,7 +66,8 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
         - ``camera_error_teacher``, ``null_error_teacher``: the same for the teacher at guidance
           scale 1 without view words, which is what an untrained LoRA predicts.
         - ``pool_error``: the difference between the ``Pool`` and the exact prediction for all
-          views together.
+          views together. In a run that pools no views, it is the pool of about as many views of the
+          present scene, for comparison with ``null_error``.
         - ``gap_exact``: the difference between the two exact predictions. It is zero where
           every noised view is close to the views of its own camera only. An exact entropy term
           is then zero as well.
@@ -154,8 +155,12 @@ def _at(
         row["null_error"] = _off(found["lora_null"], null)
     row["camera_error_teacher"] = _off(found["plain"], camera)
     row["null_error_teacher"] = _off(found["plain"], null)
-    if "pooled" in found:
-        row["pool_error"] = _off(found["pooled"], null)
+    pooled = found.get("pooled")
+    if pooled is None and run.lora is not None:
+        every = grid.flatten(0, 1)
+        pooled = config.pool.eps(every[:: max(1, len(every) // config.pool.views)], noisy, known, t)
+    if pooled is not None:
+        row["pool_error"] = _off(pooled, null)
     row["gap_exact"] = _off(camera, null)
     known_by, w = (loss.parts[0], loss.entropy_weight) if isinstance(loss, Esd) else ("lora", 0.0)
     if row["gap_exact"] and known_by in found:
