@@ -167,7 +167,7 @@ def kappa(confusion: Confusion) -> float:
     truth and judge know one and the same class only.
 
     Example:
-        >>> kappa(((20, 5), (10, 15))), kappa(((7, 0), (0, 0)))
+        >>> round(kappa(((20, 5), (10, 15))), 9), kappa(((7, 0), (0, 0)))
         (0.4, 0.0)
     """
     counts = torch.tensor(confusion, dtype=torch.float64)
