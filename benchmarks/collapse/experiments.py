@@ -95,9 +95,6 @@ COMPARED = {
     "SDS": SDS,
 }
 
-
-FROM_POOL = _with(PAPER, BLIND, "lora.base=pool")
-
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
@@ -124,7 +121,7 @@ EXPERIMENTS = {
                 "LoRA frozen at its start": _with(FLAGSHIP, BLIND, "lora.lr=1e-12"),
                 "noise put back": _past(FLAGSHIP, BLIND, "loss.camera=lora_noisy", commit=NOISY),
                 "LoRA from the pool": _with(FLAGSHIP, BLIND, "lora.base=pool"),
-                "LoRA from the pool, both": FROM_POOL,
+                "LoRA from the pool, both": _with(PAPER, BLIND, "lora.base=pool"),
                 "camera by its pose": _with(FLAGSHIP, BLIND, "lora.camera=pose"),
                 "weight 0.25": _with(FLAGSHIP, BLIND, "loss.entropy_weight=0.25"),
                 "weight 0.75": _with(FLAGSHIP, BLIND, "loss.entropy_weight=0.75"),

@@ -28,7 +28,7 @@ from esd_splat.run.folder import CONFIG, EVALUATION
 from esd_splat.run.measure.judges import JUDGES, UNMEASURED, Agreement, Judge, agreement
 from esd_splat.run.measure.judges.agreement import Photographer
 from esd_splat.run.trainer import DTYPES
-from esd_splat.show.pages import read_run, read_scene
+from esd_splat.show.pages import read_runs, read_scene
 
 NO_JUDGE = "none"
 DESCRIPTION = f"""\
@@ -132,10 +132,7 @@ def _subjects(folders: Sequence[Path]) -> list[Subject]:
         EsdSplatError: A folder is given twice, is no run, has no scene or an invalid config; or the
             teachers differ.
     """
-    for index, folder in enumerate(folders):
-        if folder.resolve() in [other.resolve() for other in folders[:index]]:
-            raise EsdSplatError(f"{folder}: given twice; leave one out")
-    runs = [read_run(folder) for folder in folders]
+    runs = read_runs(folders)
     subjects = [Subject(run, load_config(run.folder / CONFIG), read_scene(run)) for run in runs]
     teachers = [teacher_of(subject.config) for subject in subjects]
     for subject, teacher in zip(subjects, teachers, strict=True):

@@ -20,7 +20,7 @@ from esd_splat.show.pages import (
     page,
     photograph,
     picture,
-    read_run,
+    read_runs,
     read_scene,
     value,
 )
@@ -78,10 +78,7 @@ def compare(folders: Sequence[Path]) -> str:
     """
     if len(folders) > len(LETTERS):
         raise EsdSplatError(f"{len(folders)} runs: a page has at most {len(LETTERS)}")
-    for index, folder in enumerate(folders):
-        if folder.resolve() in [other.resolve() for other in folders[:index]]:
-            raise EsdSplatError(f"{folder}: given twice; leave one out")
-    runs = [read_run(folder) for folder in folders]
+    runs = read_runs(folders)
     scenes = [read_scene(run) for run in runs]  # find broken files before the slow rendering
     different = differing(runs)
     entries = [

@@ -6,7 +6,7 @@ A page is one file that loads nothing over the network, so it can be mailed and 
 from esd_splat.show.pages.curves import curves
 from esd_splat.show.pages.html import NOTHING, Media, moving_picture, page, picture, value
 from esd_splat.show.pages.orbit import AZIMUTHS, ELEVATIONS, Frames, Scenes, photograph
-from esd_splat.show.pages.run import Run, differing, read_run, read_scene
+from esd_splat.show.pages.run import Run, differing, read_run, read_runs, read_scene
 
 __all__ = [
     "AZIMUTHS",
@@ -23,6 +23,7 @@ __all__ = [
     "photograph",
     "picture",
     "read_run",
+    "read_runs",
     "read_scene",
     "value",
 ]

@@ -112,6 +112,18 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, settings, summary, metrics, diagnoses)
 
 
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read several runs, see ``read_run``.
+
+    Raises:
+        EsdSplatError: a folder is given twice, or is no run.
+    """
+    for index, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:index]]:
+            raise EsdSplatError(f"{folder}: given twice; leave one out")
+    return [read_run(folder) for folder in folders]
+
+
 def read_scene(run: Run) -> Gaussians:
     """Read the scene of a run.
 
