@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "write a page with the pictures, curves and settings of a run",
     "compare": "write a page with several runs side by side",
     "evaluate": "judge finished scenes: faces, consistency, floaters, and tables of several runs",
+    "plan": "predict the GPU memory and the arithmetic of a run, without a GPU and without weights",
     "toy": "compare the methods on 2-D Gaussians whose scores are known exactly",
     "doctor": "show what this machine has and what it lacks, for yourself or a bug report",
 }

@@ -26,7 +26,7 @@ ROOMS = [  # a module may import from its own room and from any room above it
     {"config"},
     {"run"},
     {"show"},
-    {"fit", "export", "report", "compare", "evaluate", "toy", "doctor"},
+    {"fit", "export", "report", "compare", "evaluate", "plan", "toy", "doctor"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}

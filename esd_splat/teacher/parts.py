@@ -29,8 +29,11 @@ class Source:
     file: SingleFile | None = None
     """A single-file checkpoint, whose networks replace those in ``where``."""
 
-    def load(self, dtype: torch.dtype) -> tuple[Family, dict[str, Any]]:
+    def load(self, dtype: torch.dtype, *, empty: bool = False) -> tuple[Family, dict[str, Any]]:
         """Return the family and its parts by name, with the networks converted to ``dtype``.
+
+        Args:
+            empty: make the networks on ``meta``, from their configs alone. No weight is read.
 
         Raises:
             TeacherError: a part is missing, or cannot be loaded.
@@ -42,25 +45,26 @@ class Source:
         libraries = {"diffusers": diffusers, "transformers": transformers}
         folder = local_folder(self.where)
         if folder is None and (where := self._ask_hub()) != self.where:
-            return replace(self, where=where).load(dtype)
+            return replace(self, where=where).load(dtype, empty=empty)
         family = self._hub_family() if folder is None else family_of(folder)
         if self.file is not None and self.file.family is not family:
             raise TeacherError(
                 f"{self.key}: {self.where!r} is a {family.name} model, but {self.file.path} is a "
                 f"{self.file.family.name} model; give one of that family for the configs"
             )
-        weights = load_file(self.file.path) if self.file else {}
-        held = self.file.holds if self.file else frozenset()
+        file = None if empty else self.file
+        weights = load_file(file.path) if file else {}
+        held = file.holds if file else frozenset()
         parts: dict[str, Any] = {}
         for name, kind in self._wanted(family, folder).items():
             library, of = kind.split(".")
             cls, at = getattr(libraries[library], of), repr(self.where)
             try:
-                if name in held and self.file:
-                    at = f"{str(self.file.path)!r} with the configs of {at}"
+                if name in held and file:
+                    at = f"{str(file.path)!r} with the configs of {at}"
                     parts[name] = load_network(cls, name, weights, self.where, dtype)
                 else:
-                    parts[name] = self._from_folder(family, name, cls, dtype)
+                    parts[name] = self._from_folder(family, name, cls, dtype, empty)
             # Errors of the hub, network, safetensors and shapes have no closer common base class.
             except Exception as error:
                 raise TeacherError(
@@ -97,7 +101,9 @@ class Source:
 
         return family_by_index(Path(hf_hub_download(self.where, INDEX)))
 
-    def _from_folder(self, family: Family, name: str, kind: Any, dtype: torch.dtype) -> Any:
+    def _from_folder(
+        self, family: Family, name: str, kind: Any, dtype: torch.dtype, empty: bool
+    ) -> Any:
         options: dict[str, Any] = {"subfolder": name}
         if name == "scheduler":
             says_v = self.file is not None and self.file.predicts_v
@@ -110,6 +116,9 @@ class Source:
             if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
                 raise ValueError("it has no vocabulary")
             return part
+        if empty:
+            with torch.device("meta"):
+                return _from_config(kind, self.where, name).to(dtype)
         # Only safetensors files are read, never pickles.
         options |= {"use_safetensors": True, "variant": self.variant, "output_loading_info": True}
         options["dtype" if name.startswith("text_encoder") else "torch_dtype"] = dtype
@@ -118,6 +127,12 @@ class Source:
         if lacking := sorted(info["missing_keys"]):
             raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
         return part
+
+
+def _from_config(kind: Any, where: str, name: str) -> torch.nn.Module:
+    if hasattr(kind, "from_config"):
+        return kind.from_config(kind.load_config(where, subfolder=name))
+    return kind(kind.config_class.from_pretrained(where, subfolder=name))
 
 
 def _check_scheduler(family: Family, config: Mapping[str, Any], says_v: bool) -> None:

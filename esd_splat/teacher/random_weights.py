@@ -18,7 +18,7 @@ import torch
 
 from esd_splat import command
 from esd_splat.errors import OutputError
-from esd_splat.teacher.families import INDEX, SD, SD3, SDXL
+from esd_splat.teacher.families import INDEX, MULTI_VIEW, SD, SD3, SDXL, Family
 from esd_splat.teacher.tokenizer import make_tokenizer
 
 WORDS = (
@@ -203,56 +203,69 @@ def save_blank(
     Returns:
         The folder.
     """
-    shape, kind = SHAPES[family], family.removeprefix("tiny-")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = _parts(shape, kind, t5, predicts or shape.predicts)
-    family_of = {"sdxl": SDXL, "sd3": SD3}.get(kind, SD)
-    pipeline = family_of.as_pipeline(parts)
+        kind, parts = build_parts(family, t5=t5, predicts=predicts)
+    pipeline = kind.as_pipeline(parts)
     if not family.startswith("tiny"):
         pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     pipeline.save_pretrained(unfinished)
-    if kind == "views":  # diffusers has no pipeline for it
+    if kind is MULTI_VIEW:  # diffusers has no pipeline for it
         index = unfinished / INDEX
         named = json.loads(index.read_text()) | {"_class_name": "MultiViewPipeline"}
         index.write_text(json.dumps(named, indent=2))
     return unfinished.rename(folder)
 
 
-def _parts(shape: Shape, kind: str, t5: bool, predicts: str) -> dict[str, Any]:
+def build_parts(
+    family: str, *, t5: bool = False, predicts: str | None = None, device: str = "cpu"
+) -> tuple[Family, dict[str, Any]]:
+    """Return a family and its parts by name, with weights from the global random generator.
+
+    Args:
+        family: one of ``SHAPES``.
+        t5: whether Stable Diffusion 3 gets its third text encoder, T5.
+        predicts: the prediction type that the scheduler states; the family's own by default.
+        device: where the networks are made. On ``meta`` they have shapes and no values.
+    """
     import diffusers
     import transformers
 
+    shape, name = SHAPES[family], family.removeprefix("tiny-")
+    kind = {"sdxl": SDXL, "sd3": SD3, "views": MULTI_VIEW}.get(name, SD)
     make = cast(Any, diffusers)  # its annotations are too narrow
     # The encoders have no position embeddings for longer texts.
     tokenizer = make_tokenizer(WORDS, shape.encoders[0]["max_position_embeddings"])
-    parts: dict[str, Any] = {"vae": make.AutoencoderKL(**shape.vae)}
-    if kind == "sd3":
-        parts["transformer"] = make.SD3Transformer2DModel(**shape.network)
+    with torch.device(device):
+        parts: dict[str, Any] = {"vae": make.AutoencoderKL(**shape.vae)}
+        if kind is SD3:
+            parts["transformer"] = make.SD3Transformer2DModel(**shape.network)
+        else:
+            parts["unet"] = make.UNet2DConditionModel(**shape.network)
+        for index, keys in enumerate(shape.encoders):
+            pooled = kind is SD3 or index == 1
+            of = transformers.CLIPTextModelWithProjection if pooled else transformers.CLIPTextModel
+            marks = ("bos_token_id", "eos_token_id", "pad_token_id")
+            ends = {name: getattr(tokenizer, name) for name in marks}
+            config = transformers.CLIPTextConfig(**ends, **keys)
+            number = "" if index == 0 else f"_{index + 1}"
+            parts[f"tokenizer{number}"], parts[f"text_encoder{number}"] = tokenizer, of(config)
+        if kind is SD3:
+            parts |= {"tokenizer_3": None, "text_encoder_3": None}
+        if t5 and shape.t5 is not None:
+            pieces = ("<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS))
+            vocabulary = [(piece, -float(index)) for index, piece in enumerate(pieces)]
+            make_third = cast(Any, transformers).T5TokenizerFast
+            parts["tokenizer_3"] = make_third(vocab=vocabulary, extra_ids=0)
+            config = transformers.T5Config(vocab_size=len(pieces), **shape.t5)
+            parts["text_encoder_3"] = transformers.T5EncoderModel(config)
+    if kind is SD3:
         parts["scheduler"] = make.FlowMatchEulerDiscreteScheduler(shift=3.0)
     else:
-        parts["unet"] = make.UNet2DConditionModel(**shape.network)
-        scheduler = make.DDIMScheduler(**SCHEDULE, prediction_type=predicts)
-        parts["scheduler"] = scheduler
-    for index, keys in enumerate(shape.encoders):
-        pooled = kind == "sd3" or index == 1
-        of = transformers.CLIPTextModelWithProjection if pooled else transformers.CLIPTextModel
-        marks = ("bos_token_id", "eos_token_id", "pad_token_id")
-        ends = {name: getattr(tokenizer, name) for name in marks}
-        config = transformers.CLIPTextConfig(**ends, **keys)
-        number = "" if index == 0 else f"_{index + 1}"
-        parts[f"tokenizer{number}"], parts[f"text_encoder{number}"] = tokenizer, of(config)
-    if kind == "sd3":
-        parts |= {"tokenizer_3": None, "text_encoder_3": None}
-    if t5 and shape.t5 is not None:
-        pieces = ("<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS))
-        vocabulary = [(piece, -float(index)) for index, piece in enumerate(pieces)]
-        make_third = cast(Any, transformers).T5TokenizerFast
-        parts["tokenizer_3"] = make_third(vocab=vocabulary, extra_ids=0)
-        config = transformers.T5Config(vocab_size=len(pieces), **shape.t5)
-        parts["text_encoder_3"] = transformers.T5EncoderModel(config)
-    return parts
+        said = predicts or shape.predicts
+        parts["scheduler"] = make.DDIMScheduler(**SCHEDULE, prediction_type=said)
+    return kind, parts
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class StableDiffusion(TeacherConfig):
         if at is None:
             return
         if self._is_file:
-            self._source()
+            self.source()
         elif at.is_dir():
             check_folder(at)
         else:
@@ -115,14 +115,15 @@ class StableDiffusion(TeacherConfig):
     ) -> Teacher:
         # The imports of loading take seconds, which a wrong key should not cost.
         with quiet():
-            source = self._source()
+            source = self.source()
             family, parts = source.load(dtype)
             loras = [find_lora(text).fuse(family, parts) for text in self.lora]
         teacher = family.build(parts, device, dtype, memory or Memory())
         teacher.notes = (*source.borrowed(parts), *loras)
         return teacher
 
-    def _source(self) -> Source:
+    def source(self) -> Source:
+        """Return the place of the model's parts, after reading the header of a file."""
         folder, hint = self.folder, self._hint()
         if folder is None or not self._is_file:
             return Source("teacher.model", str(folder or self.model), hint, self.variant)

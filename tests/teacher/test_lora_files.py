@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _pipeline(family: str, folder: Path) -> Any:
-    parts = StableDiffusion(model=str(folder))._source().load(torch.float32)[1]
+    parts = StableDiffusion(model=str(folder)).source().load(torch.float32)[1]
     return FAMILIES[PIPELINES[family]].as_pipeline(parts)
 
 

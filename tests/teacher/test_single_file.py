@@ -172,7 +172,7 @@ def test_other_files_say_what_they_are(tmp_path: Path, keys: list[str], what: st
 def test_the_original_lends_its_configs(tmp_path: Path, keys: list[str], original: str) -> None:
     first = "cond_stage_model.transformer.x"
     file = _header(tmp_path / "model.safetensors", first, *(UNET + key for key in keys))
-    source = StableDiffusion(model=str(file))._source()
+    source = StableDiffusion(model=str(file)).source()
     assert source.where == original
     assert original in source.key, "errors say where the id comes from"
 

@@ -1,0 +1,79 @@
+"""What PyTorch does on a GPU and not on ``meta``: attention that does not hold its weights."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from typing_extensions import override
+
+from esd_splat.plan.tracker import Tracker
+
+FLASH_WIDEST = 256
+"""The widest head that flash attention takes; it takes half precision only."""
+FLASH_STEP = 8
+"""Flash attention takes heads whose width is a multiple of this; others are padded."""
+aten = torch.ops.aten
+
+
+class AsOnGpu(TorchFunctionMode):
+    """While open, attention is that of a GPU, and each backward pass is a phase of ``tracker``.
+
+    Without data, PyTorch would compute attention step by step, with all its weights in memory.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__()
+        self.tracker = tracker
+        self._backward = False
+
+    @override
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return attention(*args, **kwargs)
+        if func is Tensor.backward and not self._backward:
+            self._backward = True
+            try:  # open again, for what checkpointing computes anew
+                with self, self.tracker.phase("backward"):
+                    return func(*args, **kwargs)
+            finally:
+                self._backward = False
+        return func(*args, **kwargs)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return attention by the operators that a GPU has for it, as PyTorch chooses among them.
+
+    In half precision that is flash attention, and else the memory-efficient one. Only a mask needs
+    all the weights at once; the text encoders have one.
+    """
+    if attn_mask is not None or not q.is_meta:
+        with torch._C.DisableTorchFunction():
+            return F.scaled_dot_product_attention(
+                *(q, k, v, attn_mask, dropout_p, is_causal), scale=scale, enable_gqa=enable_gqa
+            )
+    width = q.shape[-1]
+    scale = width**-0.5 if scale is None else scale
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if half and width <= FLASH_WIDEST:
+        more = -width % FLASH_STEP
+        q, k, v = (F.pad(x, (0, more)) if more else x for x in (q, k, v))
+        out = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, is_causal, scale=scale)[0]
+        return out[..., :width]
+    keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    return aten._scaled_dot_product_efficient_attention(
+        *(q, k, v, None, keeps, 0.0, is_causal), scale=scale
+    )[0]
