@@ -47,7 +47,7 @@ class _Project(torch.autograd.Function):
         ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, harmonics: Tensor, views: int
     ) -> tuple[Tensor, ...]:
         count = views, len(means)
-        radii = means.new_zeros(*count, 2, dtype=torch.int32)
+        radii = means.new_ones(*count, 2, dtype=torch.int32)
         means2d, conics, colors, directions = (means.new_zeros(*count, n) for n in (2, 3, 3, 3))
         of_each = harmonics.expand(views, -1, -1, -1).contiguous()
         depths = means.new_zeros(count)

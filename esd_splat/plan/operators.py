@@ -1,12 +1,11 @@
 """What PyTorch does on a GPU and not on ``meta``: attention that does not hold its weights."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from typing_extensions import override
 
 from esd_splat.plan.tracker import Tracker
 
@@ -17,32 +16,23 @@ FLASH_STEP = 8
 aten = torch.ops.aten
 
 
-class AsOnGpu(TorchFunctionMode):
-    """While open, attention is that of a GPU, and each backward pass is a phase of ``tracker``.
+_ATTENTION, _BACKWARD = F.scaled_dot_product_attention, Tensor.backward
 
-    Without data, PyTorch would compute attention step by step, with all its weights in memory.
+
+@contextmanager
+def as_on_gpu(tracker: Tracker) -> Iterator[None]:
+    """While open, attention on ``meta`` is a GPU's, and backward passes are phases of ``tracker``.
+
+    Without this, PyTorch would compute attention step by step, with all its weights in memory. A
+    ``TorchFunctionMode`` would be off in backward passes, where checkpointing computes again.
     """
-
-    def __init__(self, tracker: Tracker) -> None:
-        super().__init__()
-        self.tracker = tracker
-        self._backward = False
-
-    @override
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return attention(*args, **kwargs)
-        if func is Tensor.backward and not self._backward:
-            self._backward = True
-            try:  # open again, for what checkpointing computes anew
-                with self, self.tracker.phase("backward"):
-                    return func(*args, **kwargs)
-            finally:
-                self._backward = False
-        return func(*args, **kwargs)
+    F.scaled_dot_product_attention = attention
+    Tensor.backward = tracker.phased("backward", _BACKWARD)
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = _ATTENTION
+        Tensor.backward = _BACKWARD
 
 
 def attention(
@@ -61,10 +51,9 @@ def attention(
     all the weights at once; the text encoders have one.
     """
     if attn_mask is not None or not q.is_meta:
-        with torch._C.DisableTorchFunction():
-            return F.scaled_dot_product_attention(
-                *(q, k, v, attn_mask, dropout_p, is_causal), scale=scale, enable_gqa=enable_gqa
-            )
+        return _ATTENTION(
+            *(q, k, v, attn_mask, dropout_p, is_causal), scale=scale, enable_gqa=enable_gqa
+        )
     width = q.shape[-1]
     scale = width**-0.5 if scale is None else scale
     half = q.dtype in (torch.float16, torch.bfloat16)

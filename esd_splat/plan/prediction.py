@@ -13,12 +13,13 @@ from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.plan.drawing import draw
 from esd_splat.plan.needs import Prediction
-from esd_splat.plan.operators import AsOnGpu
+from esd_splat.plan.operators import as_on_gpu
 from esd_splat.plan.tracker import Tracker
 from esd_splat.run.trainer import DTYPES
 from esd_splat.scene.densify.none import NoDensify
 from esd_splat.scene.optim import make_adam
 from esd_splat.scene.rasterize import RASTERIZERS
+from esd_splat.teacher import Teacher
 from esd_splat.teacher.outline import outline
 
 BACKEND = "nothing"
@@ -37,30 +38,42 @@ def predict(config: Config, family: str | None = None) -> Prediction:
     Raises:
         TeacherError: the shapes of the model are not known.
     """
+    # A multi-view teacher asks how many views it sees together.
     tracker = Tracker(integer=config.batch)
-    with tracker, AsOnGpu(tracker), _rasterizer(tracker):
+    with tracker:
         memory = replace(config.memory, offload=False, compile=False)
         model = outline(config.teacher, DTYPES[config.precision], memory, family)
         on_cpu = tracker.size(model.text_weights()) if config.memory.offload else 0
         weights = tracker.live - on_cpu
-        run = Distillation(StepConfig.of(_stripped(config)), model.teacher, BACKEND)
-        gaussians = _grow(run, config)
-        _name_phases(run, tracker)
-        tracker.restart()
-        run.step()
-        lora = tracker.size(_tensors_of(run.lora.optimizer)) if run.lora else 0
-        scene = tracker.size(_tensors_of(run.optimizer))
+        run = late_step(config, model.teacher, tracker)
     return Prediction(
         weights=weights,
         on_cpu=on_cpu,
-        lora=lora,
-        scene=scene,
+        lora=tracker.size(_tensors_of(run.lora.optimizer)) if run.lora else 0,
+        scene=tracker.size(_tensors_of(run.optimizer)),
         peak=tracker.peak - on_cpu,
-        phase=tracker.peak_phase,
+        phase=tracker.peak_phase or "update the scene",
         flops=tracker.flops,
-        gaussians=gaussians,
+        gaussians=len(run.scene),
         joint=model.teacher.joint,
     )
+
+
+def late_step(config: Config, teacher: Teacher, tracker: Tracker) -> Distillation:
+    """Make one step near the end of a run, and return the run.
+
+    Args:
+        config: the settings. Densification is left out, but the scene has grown by it.
+        teacher: the teacher, on the device of ``tracker``.
+        tracker: it is open, and has the peak and the FLOPs of the step alone afterwards.
+    """
+    with as_on_gpu(tracker), _rasterizer(tracker):
+        run = Distillation(StepConfig.of(_stripped(config)), teacher, BACKEND)
+        _grow(run, config)
+        _name_phases(run, tracker)
+        tracker.restart()
+        run.step()
+    return run
 
 
 def _stripped(config: Config) -> Config:
@@ -77,10 +90,10 @@ def _stripped(config: Config) -> Config:
     )
 
 
-def _grow(run: Distillation, config: Config) -> int:
-    """Bring a new ``run`` to the end of the run, and return the number of its Gaussians."""
+def _grow(run: Distillation, config: Config) -> None:
+    """Bring a new ``run`` near its end: as many Gaussians and pooled views as there can be."""
     count = max(len(run.scene), getattr(config.densify, "max_count", 0))
-    scene = run.scene.map(lambda value: value.detach().new_empty(count, *value.shape[1:]))
+    scene = run.scene.map(lambda value: value.detach().new_zeros(count, *value.shape[1:]))
     run.optimizer = make_adam(scene, config.optim)
     for optimizer in (run.optimizer, run.lora and run.lora.optimizer):
         if optimizer is not None:
@@ -88,9 +101,8 @@ def _grow(run: Distillation, config: Config) -> int:
     run.done = max(1, config.steps - 1)
     if run.predictor.uses_recent:
         views, device = config.pool.views, run.device
-        latents = torch.empty(views, *run.teacher.latent_shape, device=device)
-        run.recent = Recent.of(latents, torch.empty(views, 4, 4, device=device), run.done)
-    return count
+        latents = torch.zeros(views, *run.teacher.latent_shape, device=device)
+        run.recent = Recent.of(latents, torch.zeros(views, 4, 4, device=device), run.done)
 
 
 def _prime(optimizer: torch.optim.Optimizer) -> None:
@@ -124,4 +136,4 @@ def _tensors_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """Return parameters and moments of an optimizer."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states = [value for state in optimizer.state.values() for value in state.values()]
-    return [x for x in (*parameters, *states) if isinstance(x, Tensor) and x.is_meta]
+    return [x for x in (*parameters, *states) if isinstance(x, Tensor)]

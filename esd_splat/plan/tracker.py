@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from typing_extensions import override
+
+from esd_splat.plan.shapes import Shapes, tensors_in
 
 BLOCK = 512
 """CUDA's caching allocator gives memory in multiples of this many bytes."""
@@ -40,6 +41,7 @@ class Tracker(TorchDispatchMode):
         """The phase in which ``live`` was highest."""
         self._sizes: dict[int, int] = {}
         self._phases: list[str] = []
+        self._shapes = Shapes()
 
     def restart(self) -> None:
         """Forget the peak and the FLOPs so far."""
@@ -64,9 +66,9 @@ class Tracker(TorchDispatchMode):
         return call
 
     def size(self, tensors: Iterable[Tensor]) -> int:
-        """Return the bytes of the storages of ``tensors``."""
-        storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-        return sum(map(_rounded, storages.values()))
+        """Return the bytes of those storages of ``tensors`` that are on the device."""
+        here = (t.untyped_storage() for t in tensors if t.device.type == self.device)
+        return sum({storage._cdata: _rounded(storage.nbytes()) for storage in here}.values())
 
     @override
     def __torch_dispatch__(
@@ -74,12 +76,13 @@ class Tracker(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = NotImplemented
-        if any(isinstance(x, Tensor) and x.is_meta for x in tree_leaves(args)):
+        if on_meta := any(x.is_meta for x in tensors_in(args)):
             result = self._answer(func._overloadpacket, args, kwargs)
-        if result is NotImplemented:
+        if result is NotImplemented and on_meta:
+            result = self._shapes.call(func, args, kwargs)
+        elif result is NotImplemented:
             result = func(*args, **kwargs)
-        outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        here = [x for x in outputs if x.device.type == self.device]
+        here = [x for x in tensors_in(result) if x.device.type == self.device]
         for tensor in here:
             self._note(tensor)
         counted = flop_registry.get(func._overloadpacket)
@@ -116,9 +119,6 @@ class Tracker(TorchDispatchMode):
         if packet is aten.index and any(_is_mask(index) for index in args[1]):
             chosen = (_all_of(index) if _is_mask(index) else [index] for index in args[1])
             return packet.Tensor(first, [index for part in chosen for index in part])
-        if packet is aten.linalg_lstsq:
-            width, count = first.shape[-1], args[1].shape[-1]
-            return tuple(first.new_empty(shape) for shape in ((width, count), (count,), (), (0,)))
         return NotImplemented
 
     def _value(self, tensor: Tensor) -> Any:

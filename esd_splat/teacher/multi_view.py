@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn import functional as F
 from typing_extensions import override
 
 from esd_splat.errors import TeacherError
@@ -57,7 +57,7 @@ class MultiView(Sd):
         """Append a row with the camera and the number of views that are seen together."""
         together = torch.full((len(c2w), 1), float(len(c2w)), device=c2w.device)
         row = torch.cat([c2w.flatten(1), together], dim=1)
-        return torch.cat([texts, pad(row, (0, texts.shape[-1] - row.shape[-1]))[:, None]], dim=1)
+        return torch.cat([texts, F.pad(row, (0, texts.shape[-1] - row.shape[-1]))[:, None]], dim=1)
 
     @override
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
@@ -85,7 +85,7 @@ class _Together:
         seen = []
         for parts in zip(*(x.split(self.groups) for x in projected), strict=True):
             q, k, v = (x.reshape(1, -1, attn.heads, x.shape[-1] // attn.heads) for x in parts)
-            of_all = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
+            of_all = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
             seen.append(of_all.transpose(1, 2).reshape(parts[0].shape))
         output = torch.cat(seen)
         for layer in attn.to_out:

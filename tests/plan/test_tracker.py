@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from esd_splat.plan.operators import AsOnGpu
+from esd_splat.plan.operators import as_on_gpu
 from esd_splat.plan.tracker import BLOCK, Tracker
 
 META = torch.device("meta")
@@ -37,7 +37,7 @@ def test_only_the_device_counts() -> None:
 
 
 def test_what_backward_keeps_of_a_chain() -> None:
-    """Each sigmoid keeps its output. At the peak there are also the first and two more gradients."""
+    """Each sigmoid keeps its output. At the peak there are three gradients, with the first one."""
     size, depth = 4 * 1024, 5
     with Tracker() as tracker:
         x = torch.empty(1024, device=META, requires_grad=True)
@@ -45,7 +45,7 @@ def test_what_backward_keeps_of_a_chain() -> None:
         for _ in range(depth):
             y = y.sigmoid()
         assert tracker.live == (1 + depth) * size
-        with AsOnGpu(tracker):
+        with as_on_gpu(tracker):
             y.backward(torch.empty(1024, device=META))
         assert tracker.peak == (1 + depth + 3) * size
         assert tracker.peak_phase == "backward"
@@ -89,7 +89,7 @@ def test_attention_does_not_hold_its_weights(
     weights = heads * rows * rows * dtype.itemsize
     with Tracker() as tracker:
         x = torch.empty(1, heads, rows, width, device=META, dtype=dtype, requires_grad=True)
-        with AsOnGpu(tracker):
+        with as_on_gpu(tracker):
             out = F.scaled_dot_product_attention(x, x, x)
             assert out.shape == x.shape
             out.backward(torch.empty_like(out))
@@ -121,7 +121,7 @@ class _Deep(nn.Module):
 def test_checkpointing_computes_again_what_it_did_not_keep() -> None:
     found = {}
     for saves in (False, True):
-        with Tracker() as tracker, AsOnGpu(tracker):
+        with Tracker() as tracker, as_on_gpu(tracker):
             x = torch.empty(1, 2, 1024, 64, device=META, dtype=BF16, requires_grad=True)
             _Deep(saves)(x).sum().backward()
             found[saves] = tracker
