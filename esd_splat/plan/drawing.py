@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from typing_extensions import override
 
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
@@ -42,7 +41,6 @@ class _Project(torch.autograd.Function):
     """From Gaussians to their outlines and colours in each view."""
 
     @staticmethod
-    @override
     def forward(
         ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, harmonics: Tensor, views: int
     ) -> tuple[Tensor, ...]:
@@ -58,9 +56,8 @@ class _Project(torch.autograd.Function):
         return radii, means2d, conics, colors
 
     @staticmethod
-    @override
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return *(torch.zeros_like(saved) for saved in ctx.saved_tensors[:4]), None
 
 
@@ -68,7 +65,6 @@ class _Composite(torch.autograd.Function):
     """From outlines to pixels, by sorted lists of the Gaussians of each tile."""
 
     @staticmethod
-    @override
     def forward(
         ctx: Any,
         means2d: Tensor,
@@ -87,7 +83,6 @@ class _Composite(torch.autograd.Function):
         return planes, alphas
 
     @staticmethod
-    @override
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return *(torch.zeros_like(saved) for saved in ctx.saved_tensors[:4]), None

@@ -1,7 +1,6 @@
 """``esd-splat plan``: predictions for small teachers, and what the command prints."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from esd_splat.plan.needs import GB, Prediction
 from esd_splat.plan.options import candidates
 from esd_splat.plan.prediction import late_step, predict
 from esd_splat.plan.tracker import Tracker
+from esd_splat.teacher.random_weights import build_parts
 from esd_splat.teacher.stable_diffusion import EMBEDDED_FOLDER
 
 TINY = ("prompt=a red owl", "densify.max_count=200", "init.count=200", "cameras.size=16", "batch=8")
@@ -27,13 +27,14 @@ def _of(peak: float, **more: Any) -> Prediction:
     return Prediction(**{**sizes, "peak": round(peak * GB), "phase": "", "joint": False} | more)
 
 
-def test_it_is_what_a_step_with_values_holds(model: Path) -> None:
-    """The same step on the CPU. It differs by what only one of the two has for attention."""
-    config = _tiny(f"teacher.model={model}", "precision=32", "memory.offload=false")
-    predicted = predict(config)
-    tracker = Tracker("cpu")
+def test_it_is_what_a_step_with_values_holds() -> None:
+    """The same step on the CPU. It differs by what only one of the two keeps for attention."""
+    config = _tiny("precision=32", "memory.offload=false")
+    predicted = predict(config, "tiny-sd")
+    cpu, tracker = torch.device("cpu"), Tracker("cpu")
     with tracker:
-        teacher = config.teacher.load(torch.device("cpu"), torch.float32, config.memory)
+        family, parts = build_parts("tiny-sd")
+        teacher = family.build(parts, cpu, torch.float32, config.memory)
         held = tracker.live
         late_step(config, teacher, tracker)
     assert predicted.weights == pytest.approx(held, rel=0.01)
