@@ -74,9 +74,9 @@ def _parts(config: TeacherConfig, dtype: torch.dtype) -> tuple[Family, dict[str,
     way_out = f"give the nearest of --family {', '.join(n for n in SHAPES if '-' not in n)}"
     if not isinstance(config, StableDiffusion):
         raise TeacherError(f"teacher: the shapes of {type(config).__name__} are unknown; {way_out}")
-    source = config.source()
+    source = replace(config.source(), file=None, variant=None, empty=True)
     if local_folder(source.where) is not None:
-        return source.load(dtype, empty=True)
+        return source.load(dtype)[:2]
     if source.where in KNOWN:
         return build_parts(KNOWN[source.where], **META)
     cached = try_to_load_from_cache(source.where, INDEX)
@@ -85,4 +85,4 @@ def _parts(config: TeacherConfig, dtype: torch.dtype) -> tuple[Family, dict[str,
             f"{source.key}: the shapes of {source.where!r} are not known without a download; "
             f"{way_out}, or the folder of the model"
         )
-    return replace(source, where=str(Path(cached).parent)).load(dtype, empty=True)
+    return replace(source, where=str(Path(cached).parent)).load(dtype)[:2]
