@@ -168,7 +168,7 @@ def _fit(config: "Config", prediction: Prediction, size: int, family: str | None
         _say(keys, tried, size)
         if tried.verdict(size) == FITS:
             return
-    print("None of these surely fits. Smaller are a batch of 1 and a smaller model.")
+    print("None of these is sure to fit. A smaller batch or a smaller model needs less.")
 
 
 def _say(keys: str, prediction: Prediction, size: int) -> None:
