@@ -38,7 +38,7 @@ def candidates(config: Config, *, joint: bool = False) -> Iterator[tuple[str, Co
         yield from (variant(views_at_once=count) for count in views)
     if config.precision == "32":
         typed["precision"] = "bf16-mixed"
-        yield from (variant(views_at_once=count) for count in views[-1:] or [None])
+        yield variant(views_at_once=views[-1]) if views else variant()
 
 
 def _halves(count: int) -> Iterator[int]:

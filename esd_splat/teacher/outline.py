@@ -49,6 +49,8 @@ def outline(
 ) -> "Outline":
     """Return the teacher on ``meta``: it can be called, and its results have shapes and no values.
 
+    Building it asks whether weights are finite, which ``plan.tracker.Tracker`` has to answer.
+
     Args:
         config: the teacher's section. LoRAs change no shape and are left out.
         dtype: the precision of the networks.

@@ -15,11 +15,11 @@ from esd_splat.plan.tracker import Tracker
 from esd_splat.teacher.random_weights import build_parts
 from esd_splat.teacher.stable_diffusion import EMBEDDED_FOLDER
 
-TINY = ("prompt=a red owl", "densify.max_count=200", "init.count=200", "cameras.size=16", "batch=8")
+TINY = ("prompt=a red owl", "densify.max_count=200", "init.count=200", "cameras.size=16")
 
 
-def _tiny(*more: str) -> Config:
-    return load_config("esd_sd", [*TINY, *more])
+def _tiny(*more: str, batch: int = 8) -> Config:
+    return load_config("esd_sd", [*TINY, f"batch={batch}", *more])
 
 
 def _of(peak: float, **more: Any) -> Prediction:
@@ -27,9 +27,13 @@ def _of(peak: float, **more: Any) -> Prediction:
     return Prediction(**{**sizes, "peak": round(peak * GB), "phase": "", "joint": False} | more)
 
 
-def test_it_is_what_a_step_with_values_holds() -> None:
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+def test_it_is_what_a_step_with_values_holds(checkpointing: str) -> None:
     """The same step on the CPU. It differs by what only one of the two keeps for attention."""
-    config = _tiny("precision=32", "memory.offload=false")
+    config = _tiny(
+        *("precision=32", "loss=csd", "memory.offload=false"),
+        f"memory.checkpointing={checkpointing}",
+    )
     predicted = predict(config, "tiny-sd")
     cpu, tracker = torch.device("cpu"), Tracker("cpu")
     with tracker:
@@ -57,7 +61,7 @@ def test_options_take_less_memory_and_cost_what_they_should() -> None:
     saved = predict(_tiny("loss.marginal=lora", "memory.checkpointing=true"), "tiny-sd")
     single = predict(_tiny("loss.marginal=lora", "precision=32"), "tiny-sd")
     host = predict(_tiny("loss.marginal=lora", "memory.offload=false"), "tiny-sd")
-    assert views.activations < 0.5 * plain.activations
+    assert views.activations < 0.7 * plain.activations
     assert views.flops == plain.flops
     assert saved.activations < 0.9 * plain.activations
     assert saved.flops > plain.flops
@@ -67,7 +71,7 @@ def test_options_take_less_memory_and_cost_what_they_should() -> None:
 
 @pytest.mark.parametrize("family", ["tiny-sdxl", "tiny-sd3", "tiny-views"])
 def test_every_family_can_be_planned(family: str) -> None:
-    predicted = predict(_tiny("batch=2"), family)
+    predicted = predict(_tiny(batch=2), family)
     assert predicted.flops > 0
     assert predicted.joint == (family == "tiny-views")
 
@@ -115,7 +119,7 @@ def test_a_size_that_means_nothing_is_one_line(
     [
         (["--tflops=fast"], "--tflops: 'fast' is not a rate; give what the data sheet"),
         (["--tflops=-1"], "--tflops: '-1' is not a rate; give what the data sheet"),
-        (["--family=sd14"], "--family: 'sd14' is unknown; did you mean sd15?"),
+        (["--family=sd-xl"], "--family: 'sd-xl' is unknown; did you mean sdxl?"),
         (["--family=flux"], "--family: 'flux' is unknown; choose from sd15, sd21, sd21-base"),
         (
             ["teacher.model=someone/something"],
