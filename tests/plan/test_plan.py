@@ -15,7 +15,7 @@ from esd_splat.plan.tracker import Tracker
 from esd_splat.teacher.random_weights import build_parts
 from esd_splat.teacher.stable_diffusion import EMBEDDED_FOLDER
 
-TINY = ("prompt=a red owl", "densify.max_count=200", "init.count=200", "cameras.size=16")
+TINY = ("prompt=a red owl", "densify=none", "init.count=10", "cameras.size=16")
 
 
 def _tiny(*more: str, batch: int = 8) -> Config:
@@ -61,9 +61,9 @@ def test_options_take_less_memory_and_cost_what_they_should() -> None:
     saved = predict(_tiny("loss.marginal=lora", "memory.checkpointing=true"), "tiny-sd")
     single = predict(_tiny("loss.marginal=lora", "precision=32"), "tiny-sd")
     host = predict(_tiny("loss.marginal=lora", "memory.offload=false"), "tiny-sd")
-    assert views.activations < 0.7 * plain.activations
+    assert views.activations < 0.8 * plain.activations
     assert views.flops == plain.flops
-    assert saved.activations < 0.9 * plain.activations
+    assert saved.activations < plain.activations
     assert saved.flops > plain.flops
     assert single.weights == pytest.approx(2 * plain.weights, rel=0.2)  # blocks of 512 bytes
     assert host.peak - plain.peak == host.weights - plain.weights == plain.on_cpu > host.on_cpu == 0
