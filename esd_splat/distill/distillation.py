@@ -28,7 +28,7 @@ from esd_splat.scene.optim import (
     scene_of,
     set_lr,
 )
-from esd_splat.scene.rasterize import contributions, rasterize
+from esd_splat.scene.rasterize import contributions, rasterize, scene_device
 from esd_splat.scene.rasterize.base import MIN_ALPHA, Render
 from esd_splat.teacher import LinearEncoder, Teacher
 from esd_splat.teacher.noise import alpha_sigma
@@ -59,6 +59,7 @@ class Distillation:
     ) -> None:
         self.config, self.teacher, self.backend = config, teacher, backend
         self.device = teacher.device
+        self.home = scene_device(backend, self.device)  # of the scene
         at_once = config.memory.views_at_once
         if teacher.joint and at_once is not None and at_once < config.batch:
             raise TeacherError(
@@ -82,8 +83,8 @@ class Distillation:
             self._restore(saved)
             return
         start = config.init.build(torch.Generator().manual_seed(config.seed))
-        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
-        self.densify_state = config.densify.start(len(start), self.device)
+        self.optimizer = make_adam(start.map(lambda value: value.to(self.home)), config.optim)
+        self.densify_state = config.densify.start(len(start), self.home)
 
     @property
     def scene(self) -> Gaussians:
@@ -152,7 +153,7 @@ class Distillation:
         """Train the LoRA on views of the initial scene, see ``Lora.first_steps``."""
         config, generator = self.config, self.generators["lora"]
         for _ in range(config.lora.first_steps):
-            cameras = config.cameras.sample(config.batch, generator).to(self.device)
+            cameras = config.cameras.sample(config.batch, generator).to(self.home)
             background = draw_backgrounds(config.background, config.batch, generator)
             behind = background.to(self.device)
             images = rasterize(self.scene, cameras, behind, self.backend).images
@@ -173,7 +174,7 @@ class Distillation:
         ).expand(len(cameras))
         noise = self.predictor.draw(len(cameras), generators["noise"])
         background = draw_backgrounds(config.background, len(cameras), generators["background"])
-        return Drawn(cameras.to(self.device), background.to(self.device), t.to(self.device), noise)
+        return Drawn(cameras.to(self.home), background.to(self.device), t.to(self.device), noise)
 
     def _look(self, views: Drawn, progress: float) -> _Look:
         render = rasterize(self.scene, views.cameras, views.background, self.backend)
@@ -188,7 +189,8 @@ class Distillation:
         """Add the gradient of the loss in some of the step's views to the scene's gradient."""
         config, (render, latents) = self.config, look
         render.means2d.retain_grad()
-        clean, (cameras, _, t, noise) = latents.detach(), views
+        clean, (_, _, t, noise) = latents.detach(), views
+        cameras = views.cameras.to(self.device)
         noised = self.predictor.noised(clean, t, cameras, noise)
         predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
         weights = config.timesteps.weights(self.teacher.alphas_cumprod, t)
@@ -229,7 +231,7 @@ class Distillation:
         """Render ``scene`` (default: the current one) to the CPU, clamped to [0, 1]."""
         scene = self.scene if scene is None else scene
         parts = [
-            rasterize(scene, cameras[one].to(self.device), behind.to(self.device), self.backend)
+            rasterize(scene, cameras[one].to(self.home), behind.to(self.home), self.backend)
             .images.clamp(0, 1)
             .cpu()
             for one, behind in zip(
@@ -251,8 +253,8 @@ class Distillation:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
-        self.optimizer = restore_adam(state["optimizer"], self.device)
-        self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}
+        self.optimizer = restore_adam(state["optimizer"], self.home)
+        self.densify_state = {k: v.to(self.home) for k, v in state["densify"].items()}
         if missing := sorted(self.generators.keys() - state["generators"].keys()):
             raise CheckpointError(
                 f"checkpoint: has no state for the random numbers of {', '.join(missing)}; start "
@@ -271,12 +273,12 @@ class Distillation:
         edit = config.densify.edit(scene, self.densify_state, self._importance, *now, config.seed)
         if edit is not None:
             apply_edit(self.optimizer, edit)
-            self.densify_state = config.densify.start(len(self.scene), self.device)
+            self.densify_state = config.densify.start(len(self.scene), self.home)
 
     def _importance(self) -> Float[Tensor, " n"]:
         """How much each Gaussian contributes to the pixels of some newly drawn views."""
         cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
-        return contributions(self.scene, cameras.to(self.device), self.backend)
+        return contributions(self.scene, cameras.to(self.home), self.backend)
 
     def _vanished(self, how: str) -> RunError:
         return RunError(

@@ -25,6 +25,7 @@ class Drawn(NamedTuple):
     """Everything that is drawn at random for some views."""
 
     cameras: Cameras
+    """On the device of the scene."""
     background: Float[Tensor, "b 3"]
     t: Timesteps
     noise: Latents | None
@@ -32,13 +33,13 @@ class Drawn(NamedTuple):
 
     def split(self, at_once: int | None) -> "list[Drawn]":
         """Split into microbatches of at most ``at_once`` views."""
-        rows = torch.arange(len(self.t), device=self.t.device).split(at_once or len(self.t))
-        if len(rows) == 1:
+        count, most = len(self.t), at_once or len(self.t)
+        if count <= most:
             return [self]
         cameras, background, t, noise = self
         return [
             Drawn(cameras[i], background[i], t[i], None if noise is None else noise[i])
-            for i in rows
+            for i in (slice(start, start + most) for start in range(0, count, most))
         ]
 
 

@@ -24,7 +24,7 @@ class Recent:
     def of(cls, latents: Views, c2w: Float[Tensor, "_ 4 4"], step: int) -> "Recent":
         """Return the views of one step."""
         steps = torch.full((len(latents),), step, device=latents.device)
-        return cls(latents.detach(), c2w, steps)
+        return cls(latents.detach(), c2w.to(latents.device), steps)
 
     def __len__(self) -> int:
         return len(self.latents)
