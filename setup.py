@@ -157,10 +157,15 @@ def extension(build: str) -> Extension:
 
 
 chosen = decide()
+wheel = {"py_limited_api": "cp310"} if chosen != "none" else {}
+if ASKED == "cuda":
+    # torch's stable interface makes one wheel do for all versions of Python and torch, but CUDA's
+    # runtime is part of it: its name says which, as its build number.
+    wheel["build_number"] = f"{toolkit().version.split('.')[0]}cuda"
 setup(
     packages=[*find_packages(include=["esd_splat", "esd_splat.*"]), "esd_splat.configs"],
     package_dir={"esd_splat.configs": "configs"},
     ext_modules=[] if chosen == "none" else [extension(chosen)],
     cmdclass={"build_ext": Build, "build_py": Modules},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}} if chosen != "none" else {},
+    options={"bdist_wheel": wheel},
 )

@@ -2,7 +2,7 @@
 
 The build (``setup.py``), ``esd-splat doctor`` and the runs that have gsplat compile its kernels all
 look for a toolkit here. Only the standard library is needed, as a build may have nothing else.
-``python -m esd_splat.cuda_toolkit`` prints the chosen one as commands for a shell.
+``python -m esd_splat.cuda_toolkit [VERSION]`` prints the chosen one as commands for a shell.
 """
 
 import functools
@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,11 +218,16 @@ def _cache() -> Path:
     return Path(cache) / "esd_splat"
 
 
-def main() -> int:
-    """Print the chosen toolkit as ``export`` commands, or complain and return 2."""
-    toolkit = choose()
+def main(argv: Sequence[str] = ()) -> int:
+    """Print the chosen toolkit as ``export`` commands, or complain and return 2.
+
+    Args:
+        argv: the CUDA version that it must have, or nothing.
+    """
+    cuda = next(iter(argv), None)
+    toolkit = choose(cuda)
     if toolkit is None:
-        print(f"esd_splat: {missing()}", file=sys.stderr)
+        print(f"esd_splat: {missing(cuda)}", file=sys.stderr)
         return 2
     for name, value in toolkit.environment().items():
         print(f"export {name}={shlex.quote(value)}")
@@ -230,4 +235,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
