@@ -1,5 +1,6 @@
 """The device and what draws on it, on machines whose answers to torch are faked."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import torch
 
 from esd_splat import cuda_toolkit
 from esd_splat.config import Config, load_config
-from esd_splat.errors import BackendError
+from esd_splat.errors import BackendError, RunError
 from esd_splat.fit import fit
 from esd_splat.run.device import settle
+from esd_splat.run.out_of_memory import short_of_memory
 from esd_splat.scene import kernels
 from esd_splat.scene.rasterize import gsplat_build
 from esd_splat.teacher.stable_diffusion import StableDiffusion
@@ -216,3 +218,21 @@ def test_a_device_beyond_the_last() -> None:
 def test_a_card_that_computes_nothing(said: str, advice: str, gpu: pytest.MonkeyPatch) -> None:
     _answers(gpu, _raises(RuntimeError(said)))
     assert _refused() == f"device: cuda (NVIDIA T4) cannot be used: {advice}"
+
+
+@pytest.mark.parametrize(
+    ("free", "says"),
+    [
+        (1, "has too little memory, as other programs have 11.0 of its 15.0 GiB (nvidia-smi lists"),
+        (11, "has too little memory; try, in the order"),
+    ],
+)
+def test_memory_that_other_programs_have(free: int, says: str, gpu: pytest.MonkeyPatch) -> None:
+    """This one has reserved 3 of 15 GiB, and 1 belongs to the desktop or to nobody."""
+    gpu.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 15 * 2**30))
+    gpu.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 2**30)
+    with (
+        pytest.raises(RunError, match=f"^cuda:1 {re.escape(says)}"),
+        short_of_memory(_config("device=cuda:1")),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -59,7 +59,7 @@ def rasterize_gsplat(
     import gsplat  # slow to import, and of no use without CUDA
 
     gaussians, ok = replace_undrawable(gaussians)
-    ok = ok & ~_overflow(gaussians, cameras)
+    ok = ok & ~overflow(gaussians, cameras)
     colors, sh_degree = torch.cat([gaussians.sh0, gaussians.shN], dim=1), gaussians.sh_degree
     if surface:  # gsplat evaluates harmonics only if there are three colours
         eyes = cameras.eyes
@@ -96,7 +96,7 @@ def rasterize_gsplat(
 
 
 @torch.no_grad()
-def _overflow(gaussians: Gaussians, cameras: Cameras) -> Bool[Tensor, " n"]:
+def overflow(gaussians: Gaussians, cameras: Cameras) -> Bool[Tensor, " n"]:
     """Return which rows are so large that their covariance on some screen may overflow.
 
     gsplat takes no note if the determinant is NaN, and draws. The trace of the covariance is at
