@@ -51,11 +51,10 @@ class Predictor:
         return self.teacher.told(self.plain.expand(len(cameras), -1, -1), cameras.c2w)
 
     def draw(self, count: int, generator: torch.Generator) -> Latents | None:
-        """Draw noise with a CPU ``generator``, or return ``None`` if the loss uses inversion."""
+        """Draw noise with ``generator``, or return ``None`` if the loss uses inversion."""
         if self.loss.inversion is not None:
             return None
-        noise = torch.randn(count, *self.teacher.latent_shape, generator=generator)
-        return noise.to(self.teacher.device)
+        return torch.randn(count, *self.teacher.latent_shape, generator=generator)
 
     @torch.no_grad()
     def noised(
@@ -153,9 +152,10 @@ class Predictor:
         if self.lora is None:
             eps = self.teacher.eps(noisy, times, texts)
         else:
-            hides = torch.tensor(list(hidden.values()), dtype=torch.bool, device=t.device)
-            each = hides.repeat_interleave(len(t))
-            eps = self.lora.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
+            each = t.new_zeros(len(hidden), len(t), dtype=torch.bool)
+            for rows, hides in zip(each, hidden.values(), strict=True):
+                rows.fill_(hides)
+            eps = self.lora.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each.flatten())
         parts = eps.split([len(branch.views) for branch in branches.values()])
         return {
             name: eps.new_zeros(noised.noisy.shape).index_copy(0, branch.views, part)
