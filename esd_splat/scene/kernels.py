@@ -31,7 +31,7 @@ MISSING = _load()
 """The reason why there are no compiled kernels, or an empty string if there are."""
 _BUILD = "`ESD_SPLAT_BUILD={} pip install -v --no-build-isolation .` in a checkout"
 COMPILE = f"compile them with {_BUILD.format('cpu')}"
-"""How to get the kernels, or the reason why they cannot be compiled, as part of a message."""
+"""How to get the kernels, or the compiler's reason, as part of a message."""
 COMPILE_CUDA = f"compile them with {_BUILD.format('cuda')}"
 """The same for the kernels for CUDA."""
 
