@@ -10,6 +10,7 @@ from typing import Any
 import gsplat
 import pytest
 import torch
+from torch.utils import cpp_extension
 
 from esd_splat import cuda_toolkit
 from esd_splat.cuda_toolkit import Toolkit
@@ -65,7 +66,7 @@ def test_it_is_compiled_with_the_toolkit_that_was_found(
     assert gsplat_build.missing() == ""
     assert os.environ["CUDA_HOME"] == str(tmp_path)
     assert os.environ["PATH"].startswith(f"{tmp_path}/bin")
-    assert str(tmp_path) == torch.utils.cpp_extension.CUDA_HOME
+    assert str(tmp_path) == cpp_extension.CUDA_HOME
 
 
 def test_a_failed_build_shows_the_compilers_errors(monkeypatch: pytest.MonkeyPatch) -> None:
