@@ -84,7 +84,12 @@ class Modules(build_py):
 
 
 class Build(build_ext):
-    """Builds the extension, with CUDA sources compiled by nvcc."""
+    """Builds the extension, with CUDA sources compiled by nvcc, and the note beside it."""
+
+    def run(self) -> None:
+        """Build as usual, then write the note, also if the kernels cannot be compiled."""
+        super().run()
+        note(Path(self.get_ext_fullpath("esd_splat._C")).parent)
 
     def build_extension(self, ext: Extension) -> None:
         """Compile the CUDA sources with nvcc, then build the rest as usual and link both."""
@@ -104,14 +109,11 @@ class Build(build_ext):
             ext.sources = [s for s in ext.sources if Path(s).parent.name != "cuda"]
             ext.libraries = []
         ext.sources = [s for s in ext.sources if not s.endswith(".cu")]
-        package = Path(self.get_ext_fullpath(ext.name)).parent
         try:
             super().build_extension(ext)
-        except Exception as error:
-            LEFT_OUT["cpu"] = LEFT_OUT["cuda"] = f"{error}".partition("\n")[0]
+        except Exception:
+            LEFT_OUT["cpu"] = LEFT_OUT["cuda"] = "the C++ compiler failed"  # in the build's output
             raise
-        finally:
-            note(package)
 
     def _nvcc(self, source: Path) -> str:
         target = Path(self.build_temp) / f"{source.stem}_cuda.o"
