@@ -146,10 +146,11 @@ def described(
         *LEFT_OUT.format(low=low / GB, high=high / GB).split("\n"),
     ]
     if rate is not None:
-        lines.append(
-            f"At {rate:g} TFLOP a second, the arithmetic of a step takes {tera / rate:.3g} s: no "
-            "step takes less, and how much more is not predicted."
-        )
+        lines += [
+            f"At {rate:g} TFLOP a second, the arithmetic of a step takes {tera / rate:.3g} s. This "
+            "is a lower bound:",
+            "how much longer a step takes is not predicted.",
+        ]
     return lines
 
 

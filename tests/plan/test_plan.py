@@ -65,7 +65,7 @@ def test_options_take_less_memory_and_cost_what_they_should() -> None:
     assert views.flops == plain.flops
     assert saved.activations < plain.activations
     assert saved.flops > plain.flops
-    assert single.weights == pytest.approx(2 * plain.weights, rel=0.2)  # blocks of 512 bytes
+    assert plain.weights < single.weights < 2 * plain.weights  # small ones take 512 bytes anyway
     assert host.peak - plain.peak == host.weights - plain.weights == plain.on_cpu > host.on_cpu == 0
 
 
@@ -150,7 +150,7 @@ def test_a_prediction_is_told_with_what_it_leaves_out(
     assert re.search(r"^  peak +10\.00 GB  during: encode$", text, re.MULTILINE)
     assert re.search(r"^  a step +62\.40 TFLOP$", text, re.MULTILINE)
     assert "11.5 to 13.0 GB in all" in text
-    assert "takes 0.2 s: no step takes less" in text
+    assert "takes 0.2 s. This is a lower bound:" in text
 
 
 def test_the_cheapest_settings_come_first() -> None:
