@@ -40,7 +40,9 @@ def test_known_models_have_a_shape() -> None:
 class Mine(TeacherConfig):
     """A teacher of another package."""
 
-    vocabulary = None
+    @property
+    def vocabulary(self) -> None:
+        return None
 
     def check(self, prompts: Mapping[str, str]) -> None: ...
 
