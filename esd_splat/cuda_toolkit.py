@@ -218,7 +218,7 @@ def _cache() -> Path:
     return Path(cache) / "esd_splat"
 
 
-def main(argv: Sequence[str] = ()) -> int:
+def export(argv: Sequence[str] = ()) -> int:
     """Print the chosen toolkit as ``export`` commands, or complain and return 2.
 
     Args:
@@ -235,4 +235,4 @@ def main(argv: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(export(sys.argv[1:]))

@@ -141,7 +141,7 @@ def test_a_shell_can_use_it(root: Path) -> None:
     code = (
         "from pathlib import Path; from esd_splat import cuda_toolkit as c; import sys\n"
         f"c.ROOT, sys.path = Path({str(root)!r}), []\n"
-        "sys.exit(c.main())"
+        "sys.exit(c.export())"
     )
     words = [sys.executable, "-c", code]
     env = {"PATH": "/nowhere", "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -59,13 +59,11 @@ def test_options_take_less_memory_and_cost_what_they_should() -> None:
     plain = predict(_tiny("loss.marginal=lora"), "tiny-sd")
     views = predict(_tiny("loss.marginal=lora", "memory.views_at_once=2"), "tiny-sd")
     saved = predict(_tiny("loss.marginal=lora", "memory.checkpointing=true"), "tiny-sd")
-    single = predict(_tiny("loss.marginal=lora", "precision=32"), "tiny-sd")
     host = predict(_tiny("loss.marginal=lora", "memory.offload=false"), "tiny-sd")
     assert views.activations < 0.8 * plain.activations
     assert views.flops == plain.flops
     assert saved.activations < plain.activations
     assert saved.flops > plain.flops
-    assert plain.weights < single.weights < 2 * plain.weights  # small ones take 512 bytes anyway
     assert host.peak - plain.peak == host.weights - plain.weights == plain.on_cpu > host.on_cpu == 0
 
 
