@@ -1,0 +1,120 @@
+"""Planted faults are found, each by the check that is there for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from esd_splat.distill.distillation import Distillation
+from tests.fakegpu.cases import Result, step
+from tests.fakegpu.device import CUDA
+from tests.fakegpu.table import allowed
+
+Plant = Callable[[Distillation], None]
+CASE = {"loss": "sds", "precision": "bf16-mixed"}
+
+
+def after(owner: Any, name: str, change: Callable[[Any], Any]) -> None:
+    """Make the method ``name`` of one object return what ``change`` makes of its result."""
+    function = getattr(owner, name)
+    setattr(owner, name, lambda *args, **kwargs: change(function(*args, **kwargs)))
+
+
+def test_nothing_is_found_where_nothing_is_planted() -> None:
+    result = step(CASE)
+    assert not result.counts.faults
+    assert result.counts.waits == allowed("waits", result.config)
+    assert result.counts.uploads == allowed("uploads", result.config)
+
+
+def test_the_noise_of_a_cpu_generator_that_is_not_moved() -> None:
+    def plant(run: Distillation) -> None:
+        after(run.predictor, "draw", lambda noise: noise.cpu())
+
+    with pytest.raises(RuntimeError, match="cuda:0, cpu"):
+        step(CASE, plant=plant)
+
+
+def test_indices_that_are_not_moved() -> None:
+    """torch takes these silently, and uploads them in every step."""
+
+    def plant(run: Distillation) -> None:
+        after(run.teacher, "encode", lambda latents: latents[torch.arange(2)])
+
+    faults = step(CASE, plant=plant).counts.faults
+    assert any("aten.index.Tensor takes cpu and cuda:0" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("layer", "weight"), [("conv_norm_out", "weight"), ("conv_in", "bias"), ("conv_out", "weight")]
+)
+def test_a_weight_in_float32_in_a_layer_of_bfloat16(layer: str, weight: str) -> None:
+    def plant(run: Distillation) -> None:
+        module = run.teacher.network.get_submodule(layer)
+        wide = torch.nn.Parameter(getattr(module, weight).float(), requires_grad=False)
+        setattr(module, weight, wide)
+
+    faults = step(CASE, plant=plant).counts.faults
+    assert any("takes torch.bfloat16 and torch.float32 @ diffusers" in fault for fault in faults)
+
+
+def test_a_layer_that_rounds_its_input_up() -> None:
+    """All types agree where the product is made, and the rest of the network is in float32."""
+
+    def plant(run: Distillation) -> None:
+        conv = run.teacher.network.get_submodule("conv_in").float()
+        conv.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+
+    assert step(CASE, plant=plant).counts.faults
+
+
+def test_one_more_item() -> None:
+    found = cost(lambda x: x.sum().item())
+    assert found.counts.waits - allowed("waits", found.config) == {"distill/distillation.py encode": 1}
+
+
+def test_one_more_upload() -> None:
+    found = cost(lambda x: x + torch.ones(3).to(CUDA))
+    assert found.counts.uploads - allowed("uploads", found.config) == {"distill/distillation.py encode": 1}
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.masked_select(x > 0),
+        lambda x: x.cpu(),
+        lambda x: x.tolist(),
+        lambda x: x.unique(),
+        lambda x: bool((x > 0).any()),
+    ],
+    ids=["nonzero", "mask", "masked_select", "cpu", "tolist", "unique", "bool"],
+)
+def test_each_way_to_wait_counts_once(wait: Callable[[Tensor], Any]) -> None:
+    from tests.fakegpu.device import fake_gpu
+
+    with fake_gpu() as counts:
+        wait(torch.ones(4, device=CUDA))
+        assert counts.waits.total() == 1
+
+
+def test_filling_by_a_mask_does_not_wait() -> None:
+    from tests.fakegpu.device import fake_gpu
+
+    with fake_gpu() as counts:
+        x = torch.ones(4, device=CUDA)
+        x[x > 0] = 2.0
+        assert not counts.waits
+
+
+def cost(work: Callable[[Tensor], Any]) -> Result:
+    """A step that also does ``work`` on the latents."""
+
+    def change(latents: Tensor) -> Tensor:
+        work(latents[0, 0, 0, :3])
+        return latents
+
+    return step(CASE, plant=lambda run: after(run.teacher, "encode", change))
