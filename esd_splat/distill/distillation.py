@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from esd_splat.distill.checks import checked
+from esd_splat.distill.draws import Drawn, TrainingDraws, draw_backgrounds
 from esd_splat.distill.losses import surrogate_loss
-from esd_splat.distill.microbatch import Drawn, Pulled, Seen, draw_backgrounds, join
+from esd_splat.distill.microbatch import Pulled, Seen, join
 from esd_splat.distill.predictions import Predictor
 from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
-from esd_splat.errors import CheckpointError, RunError, TeacherError
+from esd_splat.errors import CheckpointError, TeacherError
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.scene.optim import (
@@ -29,7 +31,7 @@ from esd_splat.scene.optim import (
     set_lr,
 )
 from esd_splat.scene.rasterize import contributions, rasterize
-from esd_splat.scene.rasterize.base import MIN_ALPHA, Render
+from esd_splat.scene.rasterize.base import Render
 from esd_splat.teacher import LinearEncoder, Teacher
 from esd_splat.teacher.noise import alpha_sigma
 from esd_splat.types import Images, Latents, Timesteps
@@ -59,6 +61,7 @@ class Distillation:
     ) -> None:
         self.config, self.teacher, self.backend = config, teacher, backend
         self.device = teacher.device
+        self._alphas_cumprod = teacher.alphas_cumprod.cpu()
         at_once = config.memory.views_at_once
         if teacher.joint and at_once is not None and at_once < config.batch:
             raise TeacherError(
@@ -118,20 +121,15 @@ class Distillation:
             look = looks[0] if looks and len(parts) == 1 else self._look(part, progress)
             pulled.append(self._pull(part, look, progress))
         clean, render, grad2d, self.seen, means = join(pulled)
-        if not render.visible.any():
-            raise self._vanished(f"none is visible in any of {config.batch} views")
-        logged = {name: mean.item() for name, mean in means.items()}
-        logged["direction"] **= 0.5
-
         config.densify.observe(self.densify_state, render, grad2d)
         clip_gradients(self.optimizer, config.optim)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.lora is not None:
-            now = Recent.of(clean, views.cameras.c2w, step)
-            logged["lora"] = self._train_lora(now, progress)
+            means["lora"] = self._train_lora(clean, views)
         self.done = step + 1
-        self._check(logged)
+        logged = checked(means, render.visible, self.scene, self.done)
+        logged["direction"] **= 0.5
         self._densify()
         return logged | {"gaussians": float(len(self.scene))}
 
@@ -141,39 +139,47 @@ class Distillation:
         most = self.config.pool.views
         self.recent = new[-most:] if self.recent is None else self.recent.join(new, most)
 
-    def _train_lora(self, now: Recent, progress: float) -> float:
-        """Train the LoRA on the views ``now`` and return its error, see ``AttachedLora.train``."""
+    def _train_lora(self, clean: Latents, views: Drawn) -> Float[Tensor, ""]:
+        """Train the LoRA on these views and return its error, see ``AttachedLora.train``."""
         assert self.lora is not None
-        at_once, generator = self.config.memory.views_at_once, self.generators["lora"]
-        return self.lora.train(now, self.predictor.plain, generator, at_once, progress, self.recent)
+        now, at_once = (
+            Recent.of(clean, views.cameras.c2w, self.done),
+            self.config.memory.views_at_once,
+        )
+        return self.lora.train(now, self.predictor.plain, views.training, at_once, self.recent)
 
     @torch.no_grad()
     def _train_lora_first(self) -> None:
         """Train the LoRA on views of the initial scene, see ``Lora.first_steps``."""
         config, generator = self.config, self.generators["lora"]
         for _ in range(config.lora.first_steps):
-            cameras = config.cameras.sample(config.batch, generator).to(self.device)
+            cameras = config.cameras.sample(config.batch, generator)
             background = draw_backgrounds(config.background, config.batch, generator)
-            behind = background.to(self.device)
-            images = rasterize(self.scene, cameras, behind, self.backend).images
-            latents = self.encode(images, 0.0)
+            t = torch.zeros(config.batch, dtype=torch.long)  # nothing is noised but by the LoRA
+            views = Drawn(cameras, background, t, None, self._draw_training(0.0)).to(self.device)
+            _, latents = self._look(views, 0.0)
             if self.predictor.uses_recent:
-                self._remember(latents, cameras)
+                self._remember(latents, views.cameras)
             with torch.enable_grad():
-                self._train_lora(Recent.of(latents, cameras.c2w, 0), 0.0)
+                self._train_lora(latents, views)
 
     def _draw(self, progress: float) -> Drawn:
-        """Draw everything that is random in the views of a step, before they are split."""
-        config, generators = self.config, self.generators
-        size = config.cameras.size_at(progress)
-        cameras = config.cameras.sample(config.batch, generators["cameras"], size)
-        levels = 1 if self.teacher.joint else len(cameras)
-        t = config.timesteps.draw(
-            progress, levels, self.teacher.alphas_cumprod, generators["noise"]
-        ).expand(len(cameras))
-        noise = self.predictor.draw(len(cameras), generators["noise"])
-        background = draw_backgrounds(config.background, len(cameras), generators["background"])
-        return Drawn(cameras.to(self.device), background.to(self.device), t.to(self.device), noise)
+        """Draw everything that is random in a step, before its views are split."""
+        config, generators, batch = self.config, self.generators, self.config.batch
+        cameras = config.cameras.sample(
+            batch, generators["cameras"], config.cameras.size_at(progress)
+        )
+        levels, schedule = 1 if self.teacher.joint else batch, self._alphas_cumprod
+        t = config.timesteps.draw(progress, levels, schedule, generators["noise"]).expand(batch)
+        noise = self.predictor.draw(batch, generators["noise"])
+        background = draw_backgrounds(config.background, batch, generators["background"])
+        training = self._draw_training(progress)
+        return Drawn(cameras, background, t, noise, training).to(self.device)
+
+    def _draw_training(self, progress: float) -> tuple[TrainingDraws, ...]:
+        if self.lora is None:
+            return ()
+        return self.lora.draw(self.config.batch, self.generators["lora"], progress)
 
     def _look(self, views: Drawn, progress: float) -> _Look:
         render = rasterize(self.scene, views.cameras, views.background, self.backend)
@@ -188,7 +194,7 @@ class Distillation:
         """Add the gradient of the loss in some of the step's views to the scene's gradient."""
         config, (render, latents) = self.config, look
         render.means2d.retain_grad()
-        clean, (cameras, _, t, noise) = latents.detach(), views
+        clean, (cameras, _, t, noise, _) = latents.detach(), views
         noised = self.predictor.noised(clean, t, cameras, noise)
         predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
         weights = config.timesteps.weights(self.teacher.alphas_cumprod, t)
@@ -277,22 +283,3 @@ class Distillation:
         """How much each Gaussian contributes to the pixels of some newly drawn views."""
         cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
         return contributions(self.scene, cameras.to(self.device), self.backend)
-
-    def _vanished(self, how: str) -> RunError:
-        return RunError(
-            f"step {self.done}: all {len(self.scene)} Gaussians vanished: {how}; lower the "
-            "learning rates (optim) or the weights in regularise"
-        )
-
-    def _check(self, logged: dict[str, float]) -> None:
-        finite = {
-            name: value == value and abs(value) != float("inf") for name, value in logged.items()
-        }
-        finite |= {name: bool(value.isfinite().all()) for name, value in vars(self.scene).items()}
-        if broken := [name for name, fine in finite.items() if not fine]:
-            raise RunError(
-                f"step {self.done}: {', '.join(broken)} turned NaN or infinite; lower the learning "
-                "rates (optim, lora.lr) or teacher.guidance_scale, or use precision=32"
-            )
-        if not (self.scene.opacities >= MIN_ALPHA).any():
-            raise self._vanished(f"none has the least opacity that is drawn, {MIN_ALPHA:.2g}")

@@ -5,7 +5,7 @@ it learns both the distribution of renders from one camera and that of renders f
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from esd_splat.distill.camera_embedding import CAMERA_EMBEDDINGS
+from esd_splat.distill.draws import TrainingDraws
 from esd_splat.distill.pool import Pool
 from esd_splat.distill.recent import Recent
 from esd_splat.errors import TeacherError
@@ -70,16 +71,11 @@ class Lora:
         return self.base == "pool" or self.replay > 0
 
     def attach(
-        self,
-        teacher: Teacher,
-        seed: int,
-        schedule: TimestepRange = TIMESTEPS,
-        pool: Pool = POOL,
+        self, teacher: Teacher, seed: int, schedule: TimestepRange = TIMESTEPS, pool: Pool = POOL
     ) -> "AttachedLora":
         """Add a new LoRA to ``teacher``'s network, where it is inactive until it is called.
 
         Args:
-            teacher: the teacher.
             seed: seed of the initial weights.
             schedule: the timesteps of the scene's loss, for ``timesteps`` = ``loss``.
             pool: the pool of recent views, for ``base`` = ``pool``.
@@ -101,6 +97,7 @@ class AttachedLora:
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         self.config, self.teacher, self.schedule, self.pool = config, teacher, schedule, pool
+        self._alphas_cumprod = teacher.alphas_cumprod.cpu()
         targets = ATTENTION + (CONVOLUTION if "convolution" in config.layers else ())
         target = r".*\.(" + "|".join(targets) + ")"
         lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target)
@@ -117,9 +114,8 @@ class AttachedLora:
             embedding = CAMERA_EMBEDDINGS[config.camera]
             self.camera = embedding(time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
-        self._layers: list[Any] = [
-            m for m in teacher.network.modules() if isinstance(m, BaseTunerLayer)
-        ]
+        modules: Any = teacher.network.modules()
+        self._layers = [m for m in modules if isinstance(m, BaseTunerLayer)]
         for layer in self._layers:
             layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
             layer.lora_B[ADAPTER].register_forward_hook(self._pad_update)
@@ -157,27 +153,48 @@ class AttachedLora:
         with torch.no_grad(), self._awake(c2w, hidden, asleep=len(noisy) - len(c2w)):
             return self.teacher.eps(noisy, t, embeddings)
 
+    def draw(
+        self, batch: int, generator: torch.Generator, progress: float = 0.0
+    ) -> tuple[TrainingDraws, ...]:
+        """Draw what ``train`` needs for ``config.steps`` steps on ``batch`` current renders. Those
+        that a joint teacher sees together share a timestep.
+
+        Args:
+            generator: a CPU generator.
+            progress: fraction of the run that is done, in [0, 1].
+        """
+        config, schedule, drawn = self.config, self._alphas_cumprod, []
+        together = batch if self.teacher.joint else 1
+        rows = (1 + config.replay) * batch
+        for _ in range(config.steps):
+            groups = torch.rand(config.replay, generator=generator)
+            if config.timesteps == "loss":
+                t = self.schedule.draw(progress, rows // together, schedule, generator)
+            else:
+                t = torch.randint(len(schedule), (rows // together,), generator=generator)
+            noise = torch.randn(rows, *self.teacher.latent_shape, generator=generator)
+            dropped = torch.rand(rows, generator=generator) < config.camera_dropout
+            drawn.append(TrainingDraws(groups, t.repeat_interleave(together), noise, dropped))
+        return tuple(drawn)
+
     def train(
         self,
         views: Recent,
         embeddings: Embeddings,
-        generator: torch.Generator,
+        drawn: Sequence[TrainingDraws],
         at_once: int | None = None,
-        progress: float = 0.0,
         recent: Recent | None = None,
-    ) -> float:
-        """Train the LoRA on the current renders for ``config.steps`` steps.
+    ) -> Float[Tensor, ""]:
+        """Train the LoRA on the current renders, one AdamW step for each of ``drawn``.
 
-        Each step draws noise, and a timestep for each render, or one for all renders of a scene's
-        step if the teacher is joint. It takes an AdamW step on the mean squared error of the
-        network's output to ``Teacher.target``, weighted as ``config`` says.
+        Each step takes the mean squared error of the network's output to ``Teacher.target``,
+        weighted as ``config`` says.
 
         Args:
             views: the current renders.
             embeddings: embedding of the prompt without view words, one row.
-            generator: a CPU generator.
+            drawn: what ``draw`` returned for that many renders, on the teacher's device.
             at_once: number of rows that pass through the network together; ``None`` for all.
-            progress: fraction of the run that is done, in [0, 1].
             recent: the recent views including the current ones, for ``config.replay`` and for
                 ``config.base`` = ``pool``.
 
@@ -185,25 +202,15 @@ class AttachedLora:
             The mean squared error of the last step.
         """
         loss, teacher, batch = torch.zeros(()), self.teacher, len(views)
-        together = batch if teacher.joint else 1
-        for _ in range(self.config.steps):
+        for groups, t, noise, dropped in drawn:
             seen = views
-            if recent is not None and self.config.replay:
-                more = recent.draw(self.config.replay * batch, batch, generator)
-                seen = views.join(more, len(views) + len(more))
+            if recent is not None and len(groups):
+                seen = views.join(recent.chosen(groups, batch), batch * (1 + len(groups)))
             clean, rows = seen.latents, len(seen)
-            t = self._draw_timesteps(rows // together, progress, generator)
-            t = t.to(clean.device).repeat_interleave(together)
-            noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-            dropped = torch.rand(rows, generator=generator) < self.config.camera_dropout
             noisy = add_noise(clean, noise, teacher.alphas_cumprod, t)
-            dropped, target = dropped.to(clean.device), teacher.target(clean, noise, t)
-            told = torch.cat(
-                [
-                    teacher.told(embeddings.expand(len(c2w), -1, -1), c2w)
-                    for c2w in seen.c2w.split(batch)
-                ]
-            )
+            target = teacher.target(clean, noise, t)
+            each = embeddings.expand(batch, -1, -1)
+            told = torch.cat([teacher.told(each, c2w) for c2w in seen.c2w.split(batch)])
             weights = self._weights(t)
             loss = torch.zeros((), device=clean.device)
             for part in torch.arange(rows, device=clean.device).split(at_once or rows):
@@ -219,13 +226,7 @@ class AttachedLora:
                 group["lr"] = self.config.lr * min(1.0, self.trained / max(1, self.config.warmup))
             self.optimizer.step()
             self.optimizer.zero_grad()
-        return loss.item()
-
-    def _draw_timesteps(self, count: int, progress: float, generator: torch.Generator) -> Timesteps:
-        schedule = self.teacher.alphas_cumprod
-        if self.config.timesteps == "loss":
-            return self.schedule.draw(progress, count, schedule, generator)
-        return torch.randint(len(schedule), (count,), generator=generator)
+        return loss
 
     def _weights(self, t: Timesteps) -> Float[Tensor, "b 1 1 1"]:
         """Return the weight of the squared error of the network's output at each timestep."""

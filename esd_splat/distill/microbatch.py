@@ -1,4 +1,4 @@
-"""The data of a step's views, either of all views or of one microbatch at a time."""
+"""The results of a step, either for all its views or for one microbatch at a time."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,39 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.rasterize.base import Render
 from esd_splat.types import Images, Latents, Timesteps
-
-PLAIN_BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
-
-
-def draw_backgrounds(kind: str, count: int, generator: torch.Generator) -> Float[Tensor, "b 3"]:
-    """Return one plain colour for each view: random ones, or ``kind`` of ``PLAIN_BACKGROUNDS``."""
-    if kind == "random":
-        return torch.rand(count, 3, generator=generator)
-    return torch.full((count, 3), PLAIN_BACKGROUNDS[kind])
-
-
-class Drawn(NamedTuple):
-    """Everything that is drawn at random for some views."""
-
-    cameras: Cameras
-    background: Float[Tensor, "b 3"]
-    t: Timesteps
-    noise: Latents | None
-    """``None`` if the loss finds its own noise."""
-
-    def split(self, at_once: int | None) -> "list[Drawn]":
-        """Split into microbatches of at most ``at_once`` views."""
-        rows = torch.arange(len(self.t), device=self.t.device).split(at_once or len(self.t))
-        if len(rows) == 1:
-            return [self]
-        cameras, background, t, noise = self
-        return [
-            Drawn(cameras[i], background[i], t[i], None if noise is None else noise[i])
-            for i in rows
-        ]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class Pool:
         # one of n x n:  sigma^2 M^-1 = I - Z^T A Z,  A = h alpha^2 (h alpha^2 K + n sigma^2 I)^-1.
         K, Zd = Z @ Z.mT, d @ Z.mT
         a2, s2 = (x.square()[:, :, None] for x in (alpha, sigma))
-        A = h * a2 * torch.linalg.inv(h * a2 * K + n * s2 * torch.eye(n, device=K.device))
+        regular = h * a2 * K + n * s2 * torch.eye(n, device=K.device)
+        A = h * a2 * torch.linalg.inv_ex(regular).inverse  # inv would wait for the device
 
         def narrowed(v: Tensor) -> Tensor:
             """Return ``sigma^2 Z M^-1 x``, given ``v = Z x``, with a row for each noise level."""

@@ -51,11 +51,10 @@ class Predictor:
         return self.teacher.told(self.plain.expand(len(cameras), -1, -1), cameras.c2w)
 
     def draw(self, count: int, generator: torch.Generator) -> Latents | None:
-        """Draw noise with a CPU ``generator``, or return ``None`` if the loss uses inversion."""
+        """Draw noise with ``generator``, or return ``None`` if the loss uses inversion."""
         if self.loss.inversion is not None:
             return None
-        noise = torch.randn(count, *self.teacher.latent_shape, generator=generator)
-        return noise.to(self.teacher.device)
+        return torch.randn(count, *self.teacher.latent_shape, generator=generator)
 
     @torch.no_grad()
     def noised(
@@ -153,8 +152,7 @@ class Predictor:
         if self.lora is None:
             eps = self.teacher.eps(noisy, times, texts)
         else:
-            hides = torch.tensor(list(hidden.values()), dtype=torch.bool, device=t.device)
-            each = hides.repeat_interleave(len(t))
+            each = torch.cat([torch.full(t.shape, h, device=t.device) for h in hidden.values()])
             eps = self.lora.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
         parts = eps.split([len(branch.views) for branch in branches.values()])
         return {

@@ -38,18 +38,20 @@ class Recent:
         pairs = zip(vars(self).values(), vars(new).values(), strict=True)
         return Recent(*(torch.cat(pair) for pair in pairs))[-most:]
 
-    def draw(self, count: int, together: int, generator: torch.Generator) -> "Recent":
-        """Draw ``count`` views, with replacement.
+    def chosen(self, groups: Float[Tensor, " g"], together: int) -> "Recent":
+        """Return groups of ``together`` consecutive views.
+
+        These are the views of one step if each step adds that many, which is what a teacher that
+        sees them jointly needs.
 
         Args:
-            count: a multiple of ``together``.
-            together: how many consecutive views are drawn as one. They are the views of a step if
-                each step adds that many, which is what a teacher that sees them jointly needs.
-            generator: a CPU generator.
+            groups: a number in [0, 1) for each group, from the oldest to the latest.
+            together: number of views in a group, at most as many as there are.
         """
-        groups = torch.randint(len(self) // together, (count // together,), generator=generator)
-        rows = len(self) % together + groups[:, None] * together + torch.arange(together)
-        return self[rows.flatten().to(self.steps.device)]
+        count = len(self) // together
+        first = (groups * count).long().clamp(max=count - 1) * together
+        rows = len(self) % together + first[:, None]
+        return self[(rows + torch.arange(together, device=rows.device)).flatten()]
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint must hold."""

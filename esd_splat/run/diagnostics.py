@@ -15,8 +15,8 @@ from torch import Tensor
 
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.draws import PLAIN_BACKGROUNDS
 from esd_splat.distill.losses import Esd
-from esd_splat.distill.microbatch import PLAIN_BACKGROUNDS
 from esd_splat.distill.predictions import Noised
 from esd_splat.run.measure import mixture_eps, side_shares, view_information
 from esd_splat.scene.cameras import Cameras

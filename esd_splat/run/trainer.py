@@ -22,7 +22,7 @@ from esd_splat.run.folder import CHECKPOINT, check_folder, check_writable, claim
 from esd_splat.run.measure import in_words
 from esd_splat.run.observer import Observer
 from esd_splat.run.out_of_memory import short_of_memory
-from esd_splat.run.progress import progress
+from esd_splat.run.progress import progress, speed
 from esd_splat.run.record import Record
 from esd_splat.run.resume import earlier_part, finished
 from esd_splat.scene.denormals import denormals_flushed
@@ -209,7 +209,7 @@ def _save(config: Config, distillation: Distillation, record: Record) -> None:
 def _report(summary: dict[str, Any], config: Config, say: Callable[[str], None]) -> None:
     say(
         f"{summary['steps']} steps in {summary['seconds']:.0f} s "
-        f"({summary['steps_per_second']:.2f} a second), {summary['gaussians']} Gaussians, "
+        f"({speed(summary['steps_per_second'])}), {summary['gaussians']} Gaussians, "
         f"at most {summary['peak_memory_mb']} MB of memory"
     )
     say(in_words(summary["measures"], config.measure.views, summary["judged"]))

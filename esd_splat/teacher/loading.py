@@ -107,14 +107,21 @@ def quiet() -> Iterator[None]:
         logging.getLogger("transformers").setLevel(logging.ERROR)  # it logs during its import
         import diffusers
         import transformers
+        from huggingface_hub.utils import enable_progress_bars
 
         libraries = (diffusers.utils.logging, transformers.utils.logging)
         levels = [library.get_verbosity() for library in libraries]
         for library in libraries:
             library.set_verbosity(logging.CRITICAL)  # we report failures ourselves
-        transformers.utils.logging.disable_progress_bar()
+        bars = transformers.utils.logging
+        shown = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()
+        # That also hides the bars of downloads, which take long enough to be shown.
+        enable_progress_bars()
         try:
             yield
         finally:
             for library, level in zip(libraries, levels, strict=True):
                 library.set_verbosity(level)
+            if shown:
+                bars.enable_progress_bar()

@@ -1,18 +1,30 @@
 """Loading the parts of a model from a folder, the hub, or a single file with a folder beside it."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
+from esd_splat.teacher.listing import Listing, in_words
 from esd_splat.teacher.loading import local_folder, reach_hub, reason, way_out
 from esd_splat.teacher.single_file import SingleFile, load_network
 
 LAST_FILE = "scheduler/scheduler_config.json"
+
+
+class Loaded(NamedTuple):
+    """The parts of a model."""
+
+    family: Family
+    parts: dict[str, Any]
+    """By name."""
+    notes: tuple[str, ...]
+    """What a user should know about the origin of the weights, one line each."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +38,12 @@ class Source:
     hint: str
     """What the user can do if something there cannot be read."""
     variant: str | None = None
+    """The variant of the weights to load, where there is one."""
     file: SingleFile | None = None
     """A single-file checkpoint, whose networks replace those in ``where``."""
 
-    def load(self, dtype: torch.dtype) -> tuple[Family, dict[str, Any]]:
-        """Return the family and its parts by name, with the networks converted to ``dtype``.
+    def load(self, dtype: torch.dtype) -> "Loaded":
+        """Load the parts, with the networks converted to ``dtype``.
 
         Raises:
             TeacherError: a part is missing, or cannot be loaded.
@@ -49,10 +62,11 @@ class Source:
                 f"{self.key}: {self.where!r} is a {family.name} model, but {self.file.path} is a "
                 f"{self.file.family.name} model; give one of that family for the configs"
             )
+        wanted, held = self._wanted(family, folder), self.file.holds if self.file else frozenset()
+        variants = self._variants([name for name in wanted if name not in held], folder is None)
         weights = load_file(self.file.path) if self.file else {}
-        held = self.file.holds if self.file else frozenset()
         parts: dict[str, Any] = {}
-        for name, kind in self._wanted(family, folder).items():
+        for name, kind in wanted.items():
             library, of = kind.split(".")
             cls, at = getattr(libraries[library], of), repr(self.where)
             try:
@@ -60,20 +74,38 @@ class Source:
                     at = f"{str(self.file.path)!r} with the configs of {at}"
                     parts[name] = load_network(cls, name, weights, self.where, dtype)
                 else:
-                    parts[name] = self._from_folder(family, name, cls, dtype)
+                    one = replace(self, variant=variants.get(name))
+                    parts[name] = one._from_folder(family, name, cls, dtype)
             # Errors of the hub, network, safetensors and shapes have no closer common base class.
             except Exception as error:
                 raise TeacherError(
                     f"{self.key}: cannot load the {name} of {at}: {reason(error)}. {self.hint}"
                 ) from error
-        return family, parts
+        networks = [name for name, part in parts.items() if isinstance(part, torch.nn.Module)]
+        notes = []
+        if self.file is not None and (lacks := sorted(set(networks) - held)):
+            notes.append(f"{self.file.path} has no {', '.join(lacks)}: taken from {self.where}")
+        if plain := [n for n in networks if n in variants and variants[n] != self.variant]:
+            notes.append(
+                f"{self.where} has no {self.variant} weights for {', '.join(plain)}: those without "
+                "a variant are loaded"
+            )
+        return Loaded(family, parts, tuple(notes))
 
-    def borrowed(self, parts: Mapping[str, Any]) -> list[str]:
-        """Return a line that names the networks among ``parts`` that the file lacks, if any."""
-        networks = {name for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-        if self.file is None or not (lacks := sorted(networks - self.file.holds)):
-            return []
-        return [f"{self.file.path} has no {', '.join(lacks)}: taken from {self.where}"]
+    def _variants(self, parts: list[str], on_hub: bool) -> dict[str, str | None]:
+        """Return the variant of the weights of each part, and announce what must be downloaded."""
+        variants: dict[str, str | None] = dict.fromkeys(parts, self.variant)
+        if self.variant is None and not on_hub:
+            return variants
+        listing = Listing.of(self.where)
+        if self.variant is not None:
+            variants = {n: self.variant if listing.has(n, self.variant) else None for n in parts}
+        if on_hub and (files := listing.to_fetch(variants)):
+            from huggingface_hub import constants
+
+            line = in_words(self.where, files, parts, constants.HF_HUB_CACHE)
+            print(line, file=sys.stderr, flush=True)  # where the hub's bars follow
+        return variants
 
     def _wanted(self, family: Family, folder: Path | None) -> dict[str, str]:
         there = (

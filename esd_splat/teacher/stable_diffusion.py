@@ -40,8 +40,9 @@ class StableDiffusion(TeacherConfig):
     """LoRAs that are fused into the teacher, in this order. Each is a .safetensors file or a folder
     with one. A scale in [-10, 10] can follow a colon, as in ``style.safetensors:0.8``."""
     variant: str | None = None
-    """Variant of the weight files, such as fp16 for ``*.fp16.safetensors``; null takes the files
-    without a variant."""
+    """Variant of the weight files, such as fp16 for ``*.fp16.safetensors``, which is half as much
+    to download; null takes the files without a variant. So does a network that has no such file,
+    and the run says it."""
     guidance_scale: float = Field(default=1.0, ge=0, le=1000)
     """Scale of classifier-free guidance: 1 is the model's own distribution; a larger scale follows
     the prompt more closely and varies less."""
@@ -116,10 +117,10 @@ class StableDiffusion(TeacherConfig):
         # The imports of loading take seconds, which a wrong key should not cost.
         with quiet():
             source = self._source()
-            family, parts = source.load(dtype)
+            family, parts, notes = source.load(dtype)
             loras = [find_lora(text).fuse(family, parts) for text in self.lora]
         teacher = family.build(parts, device, dtype, memory or Memory())
-        teacher.notes = (*source.borrowed(parts), *loras)
+        teacher.notes = (*notes, *loras)
         return teacher
 
     def _source(self) -> Source:

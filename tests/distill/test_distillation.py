@@ -7,8 +7,8 @@ import torch
 
 from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.draws import draw_backgrounds
 from esd_splat.distill.guidance import guide, perp_neg
-from esd_splat.distill.microbatch import draw_backgrounds
 from esd_splat.distill.predictions import Noised
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import CheckpointError

@@ -37,7 +37,7 @@ def _views() -> Recent:
 
 def _train(lora: AttachedLora, teacher: Teacher, times: int, seed: int = 0) -> list[float]:
     generator, words = torch.Generator().manual_seed(seed), teacher.embed(["a red owl"])
-    return [lora.train(_views(), words, generator) for _ in range(times)]
+    return [lora.train(_views(), words, lora.draw(2, generator)).item() for _ in range(times)]
 
 
 def _error(lora: AttachedLora, teacher: Teacher) -> float:
@@ -119,11 +119,9 @@ def test_its_error_is_to_what_the_network_should_have_said(tmp_path: Path, predi
         off /= teacher.alphas_cumprod[t].sqrt()[
             :, None, None, None
         ]  # eps - noise is alpha (v - v*)
-    found = (
-        Lora(rank=2)
-        .attach(teacher, seed=0)
-        .train(_views(), words[:1], torch.Generator().manual_seed(5))
-    )
+    lora = Lora(rank=2).attach(teacher, seed=0)
+    drawn = lora.draw(2, torch.Generator().manual_seed(5))
+    found = lora.train(_views(), words[:1], drawn).item()
     assert found == pytest.approx(off.square().mean().item(), rel=1e-4)
 
 

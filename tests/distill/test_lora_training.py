@@ -33,6 +33,13 @@ def _views(count: int = 2) -> Recent:
     return Recent.of(latents, Orbit().sample(count, torch.Generator().manual_seed(0)).c2w, 0)
 
 
+def _train(lora: AttachedLora, views: Recent, recent: Recent | None = None) -> float:
+    """Train once and return the error."""
+    words = lora.teacher.embed(["a red owl"])
+    drawn = lora.draw(len(views), torch.Generator().manual_seed(5))
+    return lora.train(views, words, drawn, None, recent).item()
+
+
 def _spied(lora: AttachedLora, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     """Collect the noisy latents and timesteps of every pass of the LoRA."""
     seen: list[tuple[Tensor, Tensor]] = []
@@ -58,7 +65,7 @@ def test_v_weighting_measures_the_same_whatever_the_network_predicts(
     with torch.no_grad():
         off = (teacher.eps(noisy, t, words.expand(2, -1, -1)) - noise) / alpha
     lora = Lora(rank=2, weighting="v", timesteps="loss").attach(teacher, 0, HIGH)
-    found = lora.train(views, words, torch.Generator().manual_seed(5))
+    found = _train(lora, views)
     assert found == pytest.approx((sigma * off).square().mean().item(), rel=1e-4)
 
 
@@ -69,7 +76,7 @@ def test_its_timesteps_are_the_losss(model: Path, monkeypatch: pytest.MonkeyPatc
         seen = _spied(lora, monkeypatch)
         generator, words = torch.Generator().manual_seed(0), lora.teacher.embed(["a red owl"])
         for _ in range(40):
-            lora.train(_views(), words, generator)
+            lora.train(_views(), words, lora.draw(2, generator))
         found[which] = torch.cat([t for _, t in seen])
     assert found["all"].min() < 100
     assert found["all"].max() > 900
@@ -84,13 +91,13 @@ def test_recent_views_are_repeated_beside_the_current_ones(
     lora = Lora(rank=1, replay=3).attach(_load(model), 0)
     seen, words = _spied(lora, monkeypatch), lora.teacher.embed(["a red owl"])
     drawn: list[Recent] = []
-    draw = Recent.draw
-    monkeypatch.setattr(Recent, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    chosen = Recent.chosen
+    monkeypatch.setattr(Recent, "chosen", lambda *given: drawn.append(chosen(*given)) or drawn[-1])
     cameras: list[Tensor] = []
     lora.camera.register_forward_hook(lambda m, inputs, out: cameras.append(inputs[0]))
     now = _views()
     recent = _views(6).join(now, 99)
-    lora.train(now, words, torch.Generator().manual_seed(0), None, 0.0, recent)
+    lora.train(now, words, lora.draw(2, torch.Generator().manual_seed(0)), None, recent)
     assert [len(x) for x, _ in seen] == [2 + 3 * 2]
     torch.testing.assert_close(cameras[0], torch.cat([now.c2w, drawn[0].c2w]))
     assert len(seen[0][1].unique()) > 2, "each row has its own noise level"
@@ -98,8 +105,7 @@ def test_recent_views_are_repeated_beside_the_current_ones(
 
 def test_from_the_pool_an_untrained_lora_is_the_pool(model: Path) -> None:
     """And its training error is that of the pool."""
-    teacher = _load(model)
-    views, words = _views(6), teacher.embed(["a red owl"])
+    teacher, views = _load(model), _views(6)
     lora = Lora(rank=2, base="pool", timesteps="loss", weighting="v").attach(teacher, 0, HIGH)
     generator = torch.Generator().manual_seed(5)
     t = HIGH.draw(0.0, 6, teacher.alphas_cumprod, generator)
@@ -107,7 +113,7 @@ def test_from_the_pool_an_untrained_lora_is_the_pool(model: Path) -> None:
     noisy = add_noise(views.latents, noise, teacher.alphas_cumprod, t)
     alpha, sigma = alpha_sigma(teacher.alphas_cumprod, t)
     off = sigma / alpha * (Pool().eps(views.latents, noisy, teacher.alphas_cumprod, t) - noise)
-    found = lora.train(views, words, torch.Generator().manual_seed(5), None, 0.0, views)
+    found = _train(lora, views, views)
     assert found == pytest.approx(off.square().mean().item(), rel=1e-4)
 
 
@@ -189,7 +195,8 @@ def _learned(steps: int = 60, **keys: Any) -> dict[str, float]:
     lora = Lora(camera_dropout=0.5, warmup=20, **keys).attach(teacher, 0, schedule)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        lora.train(views[torch.randint(count, (4,), generator=generator)], words, generator)
+        some = views[torch.randint(count, (4,), generator=generator)]
+        lora.train(some, words, lora.draw(4, generator))
 
     t, hidden = torch.full((count,), 900), torch.ones(count, dtype=torch.bool)
     noise = torch.randn(clean.shape, generator=generator)

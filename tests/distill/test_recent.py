@@ -25,7 +25,7 @@ def test_the_oldest_views_leave_with_their_cameras_and_steps() -> None:
 
 
 def test_views_are_drawn_with_their_cameras() -> None:
-    drawn = _six().draw(200, 1, torch.Generator().manual_seed(0))
+    drawn = _six().chosen(torch.linspace(0, 1 - 1e-7, 200), 1)
     assert set(drawn.latents.flatten().tolist()) == set(range(6))
     assert torch.equal(drawn.c2w[:, 0, 0], drawn.latents.flatten())
     assert torch.equal(drawn.steps, drawn.latents.flatten().long() // 2)
@@ -33,7 +33,7 @@ def test_views_are_drawn_with_their_cameras() -> None:
 
 def test_the_views_of_a_step_are_drawn_together() -> None:
     """One view of the oldest step has left, so that step cannot be drawn any more."""
-    drawn = _six()[1:].draw(100, 2, torch.Generator().manual_seed(0))
+    drawn = _six()[1:].chosen(torch.linspace(0, 1 - 1e-7, 100), 2)
     pairs = drawn.latents.view(-1, 2)
     assert torch.equal(pairs[:, 1], pairs[:, 0] + 1)
     assert set(pairs[:, 0].tolist()) == {2, 4}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esd_splat.config import load_config
 from esd_splat.distill.distillation import Distillation
-from esd_splat.distill.microbatch import Drawn
+from esd_splat.distill.draws import Drawn
 from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.teacher.noise import add_noise, alpha_sigma
@@ -206,7 +206,9 @@ def test_the_lora_trains_on_the_steps_own_views(
     drawn = twin._draw(0.0)
     _, latents = twin._look(drawn, 0.0)
     asked: list[tuple[Recent, Tensor]] = []
-    monkeypatch.setattr(run.lora, "train", lambda *given: asked.append(given[:2]) or 0.0)
+    monkeypatch.setattr(
+        run.lora, "train", lambda *given: asked.append(given[:2]) or torch.zeros(())
+    )
     run.step()
     ((views, told),) = asked
     torch.testing.assert_close(views.latents, latents.detach())

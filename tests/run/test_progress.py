@@ -1,6 +1,7 @@
 """What a run shows while it goes and when it is done: on a terminal, in a log, and when quiet."""
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -118,3 +120,32 @@ def test_a_log_gets_a_line_now_and_then(
         *(f"step {step}" for step in (30, 50, 60, 70, 80, 90, 100))
     ]
     assert lines[3].startswith("step 70/100, 1.00 steps/s, 00:30 left"), "the latest speed counts"
+
+
+def test_slow_steps_are_counted_in_seconds() -> None:
+    found = [progress.speed(rate) for rate in (2.0, 1.0, 0.5, 1 / 90, 0.0, None)]
+    assert found == ["2.00 steps/s", "1.00 steps/s", "2.0 s/step", "90.0 s/step"] + 2 * [
+        "? steps/s"
+    ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_step_that_takes_long_shows_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    """And says nothing more once the run is over."""
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(progress, "STILL_EVERY_S", 0.02)
+    words = r"step 3/9.* its next step has taken \d+ s so far"
+    with progress.progress(2, 9, quiet=False) as show:
+        show(3, {"gaussians": 7.0})
+        for _ in range(500):
+            if len(re.findall(words, written.getvalue())) > 1:
+                break
+            time.sleep(0.02)
+    assert len(re.findall(words, written.getvalue())) > 1
+    after = written.getvalue()
+    time.sleep(0.1)
+    assert written.getvalue() == after

@@ -1,6 +1,8 @@
 """Models from a small hub on this machine: mirrors, the cache, and each way to fail."""
 
 import json
+import re
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +12,11 @@ from typing import ClassVar
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
+from esd_splat.teacher.loading import quiet
 from esd_splat.teacher.random_weights import save_blank
 from tests.teacher.ldm import save_single_file
 
@@ -44,9 +48,18 @@ class Hub(BaseHTTPRequestHandler):
         if name in REFUSALS or not (self.root / name).is_dir():
             status, code = REFUSALS.get(name, (404, "RepoNotFound"))
             return self._send(status, b"{}", with_body, **{"X-Error-Code": code})
-        if self.path.partition("/revision/")[0] == f"/api/models/{name}":
-            about_it = json.dumps({"id": name, "sha": COMMIT}).encode()
-            return self._send(200, about_it, with_body)
+        if re.split(r"/revision/|\?", self.path)[0] == f"/api/models/{name}":
+            about_it: dict[str, object] = {"id": name, "sha": COMMIT}
+            if "blobs=" in self.path:
+                files = [path for path in (self.root / name).rglob("*") if path.is_file()]
+                about_it["siblings"] = [
+                    {
+                        "rfilename": path.relative_to(self.root / name).as_posix(),
+                        "size": path.stat().st_size,
+                    }
+                    for path in files
+                ]
+            return self._send(200, json.dumps(about_it).encode(), with_body)
         file = self.root / name / "/".join(self.path.split("/")[5:])
         if about or not file.is_file():
             return self._send(404, b"{}", with_body, **{"X-Error-Code": "EntryNotFound"})
@@ -183,3 +196,43 @@ def test_a_single_file_gets_its_configs_from_the_hub(hub: None, tmp_path: Path) 
     assert not [path for path in Hub.asked if path.endswith(".safetensors")]
     message = _refused(str(file))
     assert "(stable-diffusion-v1-5/stable-diffusion-v1-5, as none is given)" in message
+
+
+def test_a_download_is_announced_once_with_its_size(
+    hub: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that is fetched is counted, and what is in the cache is not fetched again."""
+    _load("some/model")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "downloading" in line]
+    wanted = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    files = [p for part in wanted for p in (Hub.root / "some" / "model" / part).iterdir()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    found = re.search(r"downloading some/model \((.*)\): (\d+) MB in (\d+) files, into ", line)
+    assert found is not None, line
+    assert set(found[1].split(", ")) == set(wanted)
+    assert float(found[2]) == pytest.approx(size, abs=0.5)
+    assert int(found[3]) == len(files)
+    _load("some/model")
+    assert "downloading" not in capsys.readouterr().err
+
+
+def test_the_bars_of_downloads_stay_on() -> None:
+    with quiet():
+        assert not huggingface_hub.utils.are_progress_bars_disabled()
+
+
+@pytest.mark.parametrize("place", ["hub", "folder"])
+def test_a_variant_is_taken_where_there_is_one(hub: None, tmp_path: Path, place: str) -> None:
+    """The unet has half-precision weights of its own here, and the other networks do not."""
+    folder = Hub.root / "half" / place
+    shutil.copytree(Hub.root / "some" / "model", folder)
+    weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    halved = {name: weight.half() * 0 for name, weight in weights.items()}
+    save_file(halved, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    model = f"half/{place}" if place == "hub" else str(folder)
+    teacher = _load(model, variant="fp16")
+    assert all(not p.any() for p in teacher.network.parameters())
+    assert teacher.notes == (
+        f"{model} has no fp16 weights for vae, text_encoder: those without a variant are loaded",
+    )
+    assert any(p.any() for p in _load(model).network.parameters())

@@ -116,7 +116,8 @@ def test_a_lora_hangs_in_beside_it(folders: dict[str, Path]) -> None:
         teacher.embed(["a"] * 2),
         torch.eye(4).expand(2, 4, 4),
     )
-    lora.train(Recent.of(clean, c2w, 0), words[:1], torch.Generator().manual_seed(0))
+    drawn = lora.draw(2, torch.Generator().manual_seed(0))
+    lora.train(Recent.of(clean, c2w, 0), words[:1], drawn)
     assert torch.equal(_answers(teacher)[1], before)
     awake = lora.eps(clean, torch.tensor([5, 5]), words, c2w, torch.tensor([False, True]))
     assert not torch.equal(awake, teacher.eps(clean, torch.tensor([5, 5]), words))

@@ -28,7 +28,7 @@ def _trained(teacher: LatentTeacher, at_once: int | None = None) -> AttachedLora
     c2w = Orbit().sample(3, torch.Generator().manual_seed(2)).c2w
     views, words = Recent.of(clean, c2w, 0), teacher.embed(["a red owl"])
     for _ in range(2):
-        lora.train(views, words, torch.Generator().manual_seed(3), at_once)
+        lora.train(views, words, lora.draw(3, torch.Generator().manual_seed(3)), at_once)
     return lora
 
 

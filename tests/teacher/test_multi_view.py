@@ -150,8 +150,8 @@ def test_a_lora_of_a_joint_teacher_replays_whole_steps(
     monkeypatch.setattr(teacher, "output", lambda *given: seen.append(given) or output(*given))
     steps = [Recent.of(_latents(3, seed), _c2w(3, seed), seed) for seed in range(4)]
     recent = steps[0].join(steps[1], 99).join(steps[2], 99).join(steps[3], 99)
-    words, generator = teacher.embed(["a red owl"]), torch.Generator().manual_seed(0)
-    lora.train(steps[3], words, generator, None, 0.0, recent)
+    words, drawn = teacher.embed(["a red owl"]), lora.draw(3, torch.Generator().manual_seed(0))
+    lora.train(steps[3], words, drawn, None, recent)
     ((_, t, told),) = seen
     assert t.view(3, 3).unique(dim=1).shape == (3, 1)
     assert len(t.unique()) == 3
