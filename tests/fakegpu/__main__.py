@@ -43,7 +43,10 @@ def main() -> int:
     args = parser.parse_args()
     work = [(str(case), lambda case=case: check(step(case))) for case in cases()]
     work += [
-        (f"{shape} {' '.join(keys)}", lambda shape=shape, keys=keys: check(step_at_size(shape, *keys)))
+        (
+            f"{shape} {' '.join(keys)}",
+            lambda shape=shape, keys=keys: check(step_at_size(shape, *keys)),
+        )
         for shape in PIXELS
         for keys in product(
             [f"precision={name}" for name in CHOICES["precision"]],

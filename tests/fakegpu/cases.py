@@ -69,6 +69,8 @@ FACTORS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """What a step depends on, with the choices for each factor and the keys that make them. Left out is
 ``memory.compile``, as what is compiled cannot be watched."""
+
+
 def clash(one: tuple[str, str], other: tuple[str, str]) -> bool:
     """Whether two choices, each a factor and its value, are refused together."""
     both = dict((one, other))

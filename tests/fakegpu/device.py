@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from tests.fakegpu import gsplat_kernels
-from tests.fakegpu.counts import Counts, place
+from tests.fakegpu.counts import Counts
 from tests.fakegpu.guard import guard
 from tests.fakegpu.watch import Watch
 
 A: Any = torch.ops.aten
 CUDA = torch.device("cuda:0")
 TOGETHER = 2
-"""How many views a multi-view network sees together: the only list that a step reads."""
+"""How many views a multi-view network sees together: the only list of whole numbers in a step."""
 _real_attention = F.scaled_dot_product_attention
 _optimizer = sys.modules[torch.optim.Optimizer.__module__]
 
@@ -51,9 +51,9 @@ def _mode() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)  # always the same, so that weights can stay
 
 
-def _tolist(counts: Counts, x: Tensor) -> list[int]:
-    counts.wait(x, place())
-    return [TOGETHER] * x.numel()
+def _tolist(counts: Counts, x: Tensor) -> list[float] | list[int]:
+    counts.wait(x)
+    return [1.0] * x.numel() if x.is_floating_point() else [TOGETHER] * x.numel()
 
 
 def _apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:

@@ -36,18 +36,17 @@ def happens(config: Config, joint: bool) -> dict[str, int]:
     parts = -(-config.batch // (memory.views_at_once or config.batch))
     inversion, trained = config.loss.inversion, lora.steps * has_lora
     path = 0 if inversion is None else inversion.steps
-    penalties = sum(weight > 0 for weight in vars(config.regularise).values())
     return {
         "step": 1,
-        "part": parts,
         # A pool must hold all views before the first of them is shown to the network.
         "drawing": parts * (2 if recent and parts > 1 else 1),
-        "mean": 1 + penalties + (config.image_loss > 0),
-        "drawn noise": int(inversion is None),
         "Perp-Neg": parts * config.teacher.views.perp_neg.enabled,
-        "LoRA": int(has_lora),
-        "LoRA part": parts * has_lora,
-        "LoRA step": trained,
-        "replay": trained * (lora.replay > 0),
         "joint pass": joint * (1 + path + trained * (2 if lora.base == "pool" else 1)),
     }
+
+
+def check_memory(name: str, peak: int) -> None:
+    """Check the ``peak`` of a run, in bytes, against its row of the table."""
+    found, most = peak / 2**30, TABLE["peak"][name]
+    assert found <= most, f"{name} takes {found:.4f} GB, and may take {most:.4f}"
+    assert found > 0.97 * most, f"{name} takes only {found:.4f} GB now: correct the table"

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from esd_splat.distill.distillation import Distillation
 from tests.fakegpu.cases import Result, step
-from tests.fakegpu.device import CUDA
-from tests.fakegpu.table import allowed
+from tests.fakegpu.device import CUDA, fake_gpu
+from tests.fakegpu.sizes import step_at_size
+from tests.fakegpu.table import allowed, check_memory
 
 Plant = Callable[[Distillation], None]
 CASE = {"loss": "sds", "precision": "bf16-mixed"}
@@ -72,12 +73,30 @@ def test_a_layer_that_rounds_its_input_up() -> None:
 
 def test_one_more_item() -> None:
     found = cost(lambda x: x.sum().item())
-    assert found.counts.waits - allowed("waits", found.config) == {"distill/distillation.py encode": 1}
+    assert found.counts.waits - allowed("waits", found.config) == {
+        "distill/distillation.py encode": 1
+    }
 
 
 def test_one_more_upload() -> None:
     found = cost(lambda x: x + torch.ones(3).to(CUDA))
-    assert found.counts.uploads - allowed("uploads", found.config) == {"distill/distillation.py encode": 1}
+    assert found.counts.uploads - allowed("uploads", found.config) == {
+        "distill/distillation.py encode": 1
+    }
+
+
+def test_memory_above_the_table() -> None:
+    def plant(run: Distillation) -> None:
+        kept: list[Tensor] = []
+        after(
+            run.teacher,
+            "encode",
+            lambda latents: kept.append(latents.repeat(64, 8, 8, 8)) or latents,
+        )
+
+    check_memory("tiny-sd", step_at_size("tiny-sd").counts.peak)
+    with pytest.raises(AssertionError, match="and may take"):
+        check_memory("tiny-sd", step_at_size("tiny-sd", plant=plant).counts.peak)
 
 
 @pytest.mark.parametrize(
@@ -90,20 +109,17 @@ def test_one_more_upload() -> None:
         lambda x: x.tolist(),
         lambda x: x.unique(),
         lambda x: bool((x > 0).any()),
+        lambda x: torch.linalg.inv(x.diag()),
     ],
-    ids=["nonzero", "mask", "masked_select", "cpu", "tolist", "unique", "bool"],
+    ids=["nonzero", "mask", "masked_select", "cpu", "tolist", "unique", "bool", "inv"],
 )
 def test_each_way_to_wait_counts_once(wait: Callable[[Tensor], Any]) -> None:
-    from tests.fakegpu.device import fake_gpu
-
     with fake_gpu() as counts:
         wait(torch.ones(4, device=CUDA))
         assert counts.waits.total() == 1
 
 
 def test_filling_by_a_mask_does_not_wait() -> None:
-    from tests.fakegpu.device import fake_gpu
-
     with fake_gpu() as counts:
         x = torch.ones(4, device=CUDA)
         x[x > 0] = 2.0

@@ -46,7 +46,8 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is DEVICE:  # half of all calls, so not left to the fake mode
             return args[0].device
-        kwargs = kwargs or {}
+        # Memory on the host cannot be pinned without CUDA.
+        kwargs = {name: value for name, value in (kwargs or {}).items() if name != "pin_memory"}
         answer = ANSWERS.get(func.overloadpacket)
         result = NotImplemented if answer is None else answer(self.counts, *args, **kwargs)
         if result is NotImplemented:
@@ -144,6 +145,10 @@ def _lstsq(counts: Counts, a: Tensor, b: Tensor, *options: Any, **more: Any) -> 
     return a.new_empty(a.shape[-1], b.shape[-1]), a.new_empty(b.shape[-1]), rank, none
 
 
+def _check_errors(counts: Counts, info: Tensor, *rest: Any, **more: Any) -> None:
+    counts.wait(info)
+
+
 def _is_mask(i: Tensor | None) -> bool:
     return i is not None and i.dtype in (torch.bool, torch.uint8)
 
@@ -160,5 +165,6 @@ ANSWERS = {
     A.index: _index,
     A.index_put_: _index_put,
     A.linalg_lstsq: _lstsq,
+    A._linalg_check_errors: _check_errors,
 }
 """All numbers are 1, all checks pass, and half of all rows are chosen. Each answer costs a wait."""
