@@ -7,9 +7,12 @@ on takes turns. Each is checked as in the tests, and failures are printed as the
 import argparse
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from itertools import product
+from typing import Any
 
-from tests.fakegpu.cases import CHOICES, Case, clash, step
+from tests.fakegpu.cases import CHOICES, Case, Result, clash, step
 from tests.fakegpu.sizes import PIXELS, step_at_size
 from tests.fakegpu.test_steps import check
 
@@ -35,24 +38,21 @@ def cases() -> list[Case]:
     return found
 
 
+def _check(make: Callable[..., Result], *choices: Any) -> None:
+    check(make(*choices))
+
+
 def main() -> int:
     """Run the cases and return 1 if any failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.fakegpu", description=__doc__)
     parser.add_argument("--part", type=int, default=0, help="which part to run, from 0")
     parser.add_argument("--parts", type=int, default=1, help="number of parts, one per process")
     args = parser.parse_args()
-    work = [(str(case), lambda case=case: check(step(case))) for case in cases()]
-    work += [
-        (
-            f"{shape} {' '.join(keys)}",
-            lambda shape=shape, keys=keys: check(step_at_size(shape, *keys)),
-        )
-        for shape in PIXELS
-        for keys in product(
-            [f"precision={name}" for name in CHOICES["precision"]],
-            [f"memory.checkpointing={on}" for on in ("false", "true")],
-        )
-    ]
+    work = [(str(case), partial(_check, step, case)) for case in cases()]
+    precisions = [f"precision={name}" for name in CHOICES["precision"]]
+    options = [f"memory.checkpointing={on}" for on in ("false", "true")]
+    for row in product(PIXELS, precisions, options):
+        work.append((" ".join(row), partial(_check, step_at_size, *row)))
     mine, failed = work[args.part :: args.parts], 0
     for number, (name, run) in enumerate(mine):
         try:

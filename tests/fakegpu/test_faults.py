@@ -15,6 +15,8 @@ from tests.fakegpu.table import allowed, check_memory
 
 Plant = Callable[[Distillation], None]
 CASE = {"loss": "sds", "precision": "bf16-mixed"}
+PLACE = "distill/distillation.py encode"
+"""Where ``cost`` plants its work."""
 
 
 def after(owner: Any, name: str, change: Callable[[Any], Any]) -> None:
@@ -32,7 +34,7 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
 
 def test_the_noise_of_a_cpu_generator_that_is_not_moved() -> None:
     def plant(run: Distillation) -> None:
-        after(run.predictor, "draw", lambda noise: noise.cpu())
+        after(run, "_draw", lambda views: views._replace(noise=views.noise.cpu()))
 
     with pytest.raises(RuntimeError, match="cuda:0, cpu"):
         step(CASE, plant=plant)
@@ -73,26 +75,23 @@ def test_a_layer_that_rounds_its_input_up() -> None:
 
 def test_one_more_item() -> None:
     found = cost(lambda x: x.sum().item())
-    assert found.counts.waits - allowed("waits", found.config) == {
-        "distill/distillation.py encode": 1
-    }
+    assert found.counts.waits - allowed("waits", found.config) == {PLACE: 1}
 
 
 def test_one_more_upload() -> None:
     found = cost(lambda x: x + torch.ones(3).to(CUDA))
-    assert found.counts.uploads - allowed("uploads", found.config) == {
-        "distill/distillation.py encode": 1
-    }
+    assert found.counts.uploads - allowed("uploads", found.config) == {PLACE: 1}
 
 
 def test_memory_above_the_table() -> None:
     def plant(run: Distillation) -> None:
         kept: list[Tensor] = []
-        after(
-            run.teacher,
-            "encode",
-            lambda latents: kept.append(latents.repeat(64, 8, 8, 8)) or latents,
-        )
+
+        def keep(latents: Tensor) -> Tensor:
+            kept.append(latents.repeat(64, 8, 8, 8))
+            return latents
+
+        after(run.teacher, "encode", keep)
 
     check_memory("tiny-sd", step_at_size("tiny-sd").counts.peak)
     with pytest.raises(AssertionError, match="and may take"):

@@ -1,4 +1,4 @@
-"""The stand-ins for gsplat's kernels take and refuse what the installed gsplat takes and refuses."""
+"""The stand-ins for gsplat's kernels take what those of the installed gsplat take."""
 
 import inspect
 import re
