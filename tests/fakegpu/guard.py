@@ -1,6 +1,6 @@
-"""What autograd asks of CUDA, for a build of torch without it.
+"""What autograd asks of CUDA, answered where there is none.
 
-Fake tensors need no kernels, but autograd asks for streams and for the current device.
+Fake tensors need no kernels, but autograd asks for the current device and its streams.
 """
 
 import ctypes

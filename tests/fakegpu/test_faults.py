@@ -118,6 +118,23 @@ def test_each_way_to_wait_counts_once(wait: Callable[[Tensor], Any]) -> None:
         assert counts.waits.total() == 1
 
 
+@pytest.mark.parametrize(
+    "upload",
+    [
+        lambda: torch.ones(3).to(CUDA),
+        lambda: torch.ones(3).to(CUDA, non_blocking=True),
+        lambda: torch.tensor([1.0, 2.0], device=CUDA),
+        lambda: torch.zeros(3, device=CUDA).copy_(torch.ones(3)),
+    ],
+    ids=["to", "non_blocking", "tensor", "copy_"],
+)
+def test_each_way_to_upload_counts_once(upload: Callable[[], Any]) -> None:
+    with fake_gpu() as counts:
+        upload()
+        assert counts.uploads.total() == 1
+        assert not counts.waits
+
+
 def test_filling_by_a_mask_does_not_wait() -> None:
     with fake_gpu() as counts:
         x = torch.ones(4, device=CUDA)

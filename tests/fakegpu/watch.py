@@ -24,6 +24,8 @@ STATISTICS = {
 BY_DESIGN = {
     # peft adds the LoRA's float32 update to the layer's output, and rounds the sum.
     "aten.add.Tensor @ peft/tuners/lora/layer.py forward",
+    # diffusers joins SDXL's sizes, as they come from sines, to the text, and rounds both.
+    "aten.cat.default @ diffusers/models/unets/unet_2d_condition.py get_aug_embed",
     # Sums over many steps or views are in float64.
     "esd_splat.observe.default @ scene/densify/classify.py observe_native",
     "aten.add_.Tensor @ scene/densify/classify.py observe_torch",
@@ -60,14 +62,11 @@ class Watch(TorchDispatchMode):
 
     def _look(self, func: Any, args: Any, kwargs: Any) -> None:
         packet = func.overloadpacket
-        if packet in (A._to_copy, A.copy_):
-            source = args[packet is A.copy_]
-            target = args[0].device if packet is A.copy_ else kwargs.get("device") or source.device
-            kinds = source.device.type, torch.device(target).type
-            if kinds == ("cpu", "cuda"):
-                self.counts.uploads[place()] += 1
-            if kinds == ("cuda", "cpu") and not kwargs.get("non_blocking"):
-                self.counts.wait(source)
+        if packet is A._to_copy:
+            self._copy(args[0], kwargs.get("device") or args[0].device, kwargs.get("non_blocking"))
+            return
+        if packet is A.copy_:
+            self._copy(args[1], args[0].device, kwargs.get("non_blocking") or args[2:] == (True,))
             return
         dtypes, devices = set(), set()
         for x in _tensors((*args, *kwargs.values())):
@@ -81,6 +80,13 @@ class Watch(TorchDispatchMode):
             where = place(libraries=True)
             if f"{func} @ {where}" not in BY_DESIGN:
                 self.counts.faults[f"{func} takes {_names(dtypes)} @ {where}"] += 1
+
+    def _copy(self, source: Tensor, target: Any, non_blocking: bool | None) -> None:
+        kinds = source.device.type, torch.device(target).type
+        if kinds == ("cpu", "cuda"):
+            self.counts.uploads[place()] += 1
+        if kinds == ("cuda", "cpu") and not non_blocking:
+            self.counts.wait(source)
 
 
 def _names(kinds: Iterable[Any]) -> str:
