@@ -133,7 +133,7 @@ def step(case: Case, *more: str, steps: int = 1, plant: Plant | None = None) -> 
 def _tiny(name: str, precision: str) -> tuple[Family, dict[str, Any]]:
     """Return a family and parts on the fake GPU, which all cases share, as placing them is slow."""
     if name == "figurines":
-        family, parts = Source("", str(EMBEDDED_FOLDER), "").load(DTYPES[precision])
+        family, parts, _ = Source("", str(EMBEDDED_FOLDER), "").load(DTYPES[precision])
     else:
         shape = {"sd-v": "sd", "multi-view": "views"}.get(name, name)
         family, parts = blank(f"tiny-{shape}", "v_prediction" if name == "sd-v" else None)

@@ -1,6 +1,6 @@
 """Few combinations of many choices in which every pair of choices occurs (pairwise testing)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import combinations, product
 
 Choice = tuple[str, str]
@@ -43,6 +43,6 @@ def _clashes(choice: Choice, case: Mapping[str, str], clash: Clash) -> bool:
     return any(clash(choice, made) or clash(made, choice) for made in case.items())
 
 
-def _gain(choice: Choice, case: Mapping[str, str], missing: Mapping[object, None]) -> int:
+def _gain(choice: Choice, case: Mapping[str, str], missing: Container[object]) -> int:
     """Return how many missing pairs ``choice`` makes with the choices of ``case``."""
     return sum((choice, made) in missing or (made, choice) in missing for made in case.items())

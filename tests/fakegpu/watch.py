@@ -4,7 +4,7 @@ It stands above ``FakeTensorMode``, and answers the operators whose result depen
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -155,7 +155,7 @@ def _check_errors(counts: Counts, info: Tensor, *rest: Any, **more: Any) -> None
     counts.wait(info)
 
 
-def _is_mask(i: Tensor | None) -> bool:
+def _is_mask(i: Tensor | None) -> TypeGuard[Tensor]:
     return i is not None and i.dtype in (torch.bool, torch.uint8)
 
 
