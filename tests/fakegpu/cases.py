@@ -85,12 +85,15 @@ CASES = cover(CHOICES, clash)
 
 
 def config_of(case: Case, *more: str) -> Config:
-    """Return the config of a case; factors that it does not name have their first value."""
+    """Return the config of a case. Factors that it does not name have their first value, and keys
+    in ``more`` take the place of the case's."""
     keys = ["prompt=a red owl", "backend=gsplat", f"batch={TOGETHER}", "steps=100"]
     keys += [f"cameras.size={IMAGE_SIZE}", "init.count=30"]
     for factor, values in FACTORS.items():
         keys += values[case.get(factor, next(iter(values)))]
-    return load_config(None, [*keys, *more])
+    replaced = {key.partition("=")[0] for key in more}
+    kept = [key for key in keys if key.partition("=")[0] not in replaced]
+    return load_config(None, [*kept, *more])
 
 
 @dataclass

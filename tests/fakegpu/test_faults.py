@@ -37,7 +37,7 @@ def test_the_noise_of_a_cpu_generator_that_is_not_moved() -> None:
     def plant(run: Distillation) -> None:
         after(run, "_draw", lambda views: views._replace(noise=views.noise.cpu()))
 
-    with pytest.raises(RuntimeError, match="same device|different devices"):
+    with pytest.raises(RuntimeError, match=r"same device|different devices"):
         step(CASE, plant=plant)
 
 
