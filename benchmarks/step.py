@@ -21,6 +21,7 @@ from torch import Tensor
 from esd_splat.config import Config, load_config
 from esd_splat.distill import distillation
 from esd_splat.distill.distillation import Distillation
+from esd_splat.distill.lora import AttachedLora
 from esd_splat.distill.losses import LOSSES
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.run.trainer import DTYPES
@@ -48,7 +49,8 @@ class Passes:
 
     run: Distillation
     asked: list[tuple[Any, ...]] = field(default_factory=list)
-    """For each pass of the predictor: what the LoRA is told, if it is awake, and the inputs."""
+    """For each pass of the predictor: what the LoRA is told, if it is awake, whether the network
+    computes in float32 by itself, and the inputs."""
     trained: list[tuple[Any, ...]] = field(default_factory=list)
     images: list[Tensor] = field(default_factory=list)
 
@@ -57,13 +59,15 @@ class Passes:
         """While open, passes are noted; those of the step before are forgotten."""
         for record in (self.asked, self.trained, self.images):
             record.clear()
-        teacher, lora = self.run.teacher, self.run.lora
+        teacher: Any = self.run.teacher
+        lora = self.run.lora
         output, encode = teacher.output, teacher.encode
         awake: list[Any] = []
 
         def noted_output(*inputs: Tensor) -> Tensor:
             record = self.trained if torch.is_grad_enabled() else self.asked
-            record.append((awake[-1] if awake else None, inputs))
+            wide = teacher._float32 is not None and teacher._float32._on
+            record.append((awake[-1] if awake else None, wide, inputs))
             return output(*inputs)
 
         def noted_encode(images: Tensor) -> Tensor:
@@ -74,7 +78,7 @@ class Passes:
             stack.enter_context(mock.patch.object(teacher, "output", noted_output))
             stack.enter_context(mock.patch.object(teacher, "encode", noted_encode))
             if lora is not None:
-                wake = lora._awake
+                wake = lora.adapters.awake
 
                 @contextmanager
                 def noted_awake(*told: Any, **asleep: Any) -> Iterator[None]:
@@ -83,7 +87,7 @@ class Passes:
                         yield
                     awake.pop()
 
-                stack.enter_context(mock.patch.object(lora, "_awake", noted_awake))
+                stack.enter_context(mock.patch.object(lora.adapters, "awake", noted_awake))
             yield
 
     def again(self) -> None:
@@ -92,15 +96,19 @@ class Passes:
             images = images.clone().requires_grad_()
             self.run.teacher.encode(images).sum().backward()
         with torch.no_grad():
-            for told, inputs in self.asked:
-                self._output(told, inputs)
-        for told, inputs in self.trained:
-            self._output(told, inputs, backward=True)
+            for passed in self.asked:
+                self._output(*passed)
+        for passed in self.trained:
+            self._output(*passed, backward=True)
 
-    def _output(self, told: Any, inputs: tuple[Tensor, ...], backward: bool = False) -> None:
+    def _output(
+        self, told: Any, wide: bool, inputs: tuple[Tensor, ...], backward: bool = False
+    ) -> None:
         with ExitStack() as stack:
+            if wide:
+                stack.enter_context(self.run.teacher.in_float32())
             if told is not None and self.run.lora is not None:
-                stack.enter_context(self.run.lora._awake(*told[0], **told[1]))
+                stack.enter_context(self.run.lora.adapters.awake(*told[0], **told[1]))
             output = self.run.teacher.output(*inputs)
             if backward:
                 output.square().mean().backward()
@@ -119,6 +127,24 @@ def timed(owner: Any, attribute: str, spent: list[float], settle: Callable[[], N
         return result
 
     with mock.patch.object(owner, attribute, call):
+        yield
+
+
+@contextmanager
+def waking(lora: AttachedLora, spent: list[float]) -> Iterator[None]:
+    """While open, seconds are noted that activating the LoRA takes, and putting it to sleep."""
+    awake = lora.adapters.awake
+
+    @contextmanager
+    def watched(*told: Any, **asleep: Any) -> Iterator[None]:
+        context, start = awake(*told, **asleep), time.perf_counter()
+        with context:
+            woken = time.perf_counter()
+            yield
+            asleep_at = time.perf_counter()
+        spent.append(woken - start + time.perf_counter() - asleep_at)
+
+    with mock.patch.object(lora.adapters, "awake", watched):
         yield
 
 
@@ -161,9 +187,13 @@ def measure(config: Config, device: torch.device, steps: int) -> dict[str, float
         for name, (owner, attribute) in places.items():
             if owner is not None:
                 stack.enter_context(timed(owner, attribute, spent[name], settle))
+        woken: list[float] = []
+        if run.lora is not None:
+            stack.enter_context(waking(run.lora, woken))
         watched = clock(lambda: [run.step() for _ in range(steps)], settle)[0]
     found |= {name: sum(seconds) for name, seconds in spent.items()}
     found["the rest"] = watched - sum(found[name] for name in places)
+    found["waking"] = sum(woken)  # within asking and training, and within the networks' passes
     return {name: 1e3 * seconds / steps for name, seconds in found.items()} | memory
 
 
@@ -193,7 +223,7 @@ def main() -> None:
                 header = ["method", *found, "whole / networks"]
                 print("|", " | ".join(header), "|")
                 print("|---" * len(header) + "|")
-            cells = [f"{value:.1f}" for value in found.values()]
+            cells = [f"{value:.2f}" if value < 1 else f"{value:.1f}" for value in found.values()]
             ratio = f"{found['whole'] / found['networks']:.3f}"
             print("|", " | ".join([name, *cells, ratio]), "|", flush=True)
 

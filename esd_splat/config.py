@@ -187,6 +187,11 @@ class Config:
             problems.append(
                 "lora.base: must be teacher with loss.null_text=empty, as the pool takes no text"
             )
+        if self.memory.compile and trained and self.lora.precision == "32":
+            problems.append(
+                "lora.precision: must be network with memory.compile=true, as a compiled network "
+                "computes in one precision"
+            )
         guided = {
             "views.perp_neg.enabled": self.teacher.views.perp_neg.enabled,
             "guidance_rescale": self.teacher.guidance_rescale > 0,

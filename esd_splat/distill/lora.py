@@ -4,28 +4,22 @@ The LoRA is given the camera for most training samples, and for the others the c
 it learns both the distribution of renders from one camera and that of renders from all cameras.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from esd_splat.distill.camera_embedding import CAMERA_EMBEDDINGS
+from esd_splat.distill.adapters import Adapters
 from esd_splat.distill.draws import TrainingDraws
 from esd_splat.distill.pool import Pool
 from esd_splat.distill.recent import Recent
-from esd_splat.errors import TeacherError
 from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.teacher.noise import TimestepRange, add_noise, alpha_sigma
 from esd_splat.types import Latents, Timesteps
 
-ADAPTER = "scene"
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-CONVOLUTION = ("conv1", "conv2")
 TIMESTEPS, POOL = TimestepRange(), Pool()
 
 
@@ -55,6 +49,10 @@ class Lora:
     camera: Literal["matrix", "pose"] = "matrix"
     """How the camera enters: matrix embeds the camera-to-world matrix and is zero at first, pose
     embeds smooth functions of the camera's position and is not zero at first."""
+    precision: Literal["network", "32"] = "network"
+    """What its predictions are computed in. With 32, a network in half precision computes them in
+    float32, layer by layer, in a pass of their own. They are hardly off the teacher's, so rounding
+    is a large part of the difference. Training stays in the precision of the network."""
     base: Literal["teacher", "pool"] = "teacher"
     """What the LoRA's predictions start from: those of the teacher, or those of the pool of recent
     views. With pool, the LoRA learns only what the pool misses (a control variate). It costs the
@@ -84,52 +82,21 @@ class Lora:
 
 
 class AttachedLora:
-    """The adapters inside a teacher's network, the camera embedding, and their optimizer.
-
-    The teacher's own predictions are unchanged, because the adapters and the embedding are only
-    active within ``eps`` and ``train``.
+    """A LoRA in a teacher's network, and its optimizer. It is only active in ``eps`` and ``train``,
+    so the teacher's own predictions are unchanged.
     """
 
     def __init__(
         self, config: Lora, teacher: Teacher, seed: int, schedule: TimestepRange, pool: Pool
     ) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
         self.config, self.teacher, self.schedule, self.pool = config, teacher, schedule, pool
         self._alphas_cumprod = teacher.alphas_cumprod.cpu()
-        targets = ATTENTION + (CONVOLUTION if "convolution" in config.layers else ())
-        target = r".*\.(" + "|".join(targets) + ")"
-        lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target)
-        if not any(re.fullmatch(target, name) for name, _ in teacher.network.named_modules()):
-            raise TeacherError(
-                "teacher.model: its network has no layer that the LoRA could adapt "
-                f"({', '.join(targets)}); use a loss without a LoRA, such as loss=sds"
-            )
-        # peft and nn.Linear draw their initial weights from the global generator only.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            inject_adapter_in_model(lora, teacher.network, adapter_name=ADAPTER)
-            time_embedding: Any = teacher.time_embedding
-            embedding = CAMERA_EMBEDDINGS[config.camera]
-            self.camera = embedding(time_embedding.linear_2.out_features)
-        self.camera.to(teacher.device)
-        modules: Any = teacher.network.modules()
-        self._layers = [m for m in modules if isinstance(m, BaseTunerLayer)]
-        for layer in self._layers:
-            layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
-            layer.lora_B[ADAPTER].register_forward_hook(self._pad_update)
-        self._embedded: Tensor | None = None
-        self._asleep = 0
-        time_embedding.register_forward_hook(self._add_camera)
-        adapters = [p for n, p in teacher.network.named_parameters() if f".{ADAPTER}." in n]
-        for parameter in adapters:
-            parameter.data = parameter.data.float()  # half precision would round Adam's steps away
-        self.parameters: list[nn.Parameter] = [*adapters, *self.camera.parameters()]
+        convolution = "convolution" in config.layers
+        self.adapters = Adapters(teacher, config.rank, convolution, config.camera, seed)
+        self.parameters = self.adapters.parameters
         # Weight decay would pull the LoRA towards the teacher, which is not its target.
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=0.0)
         self.trained = 0
-        self._sleep()
 
     def eps(
         self,
@@ -141,7 +108,8 @@ class AttachedLora:
     ) -> Latents:
         """Return noise predictions: the LoRA's in the last ``p`` rows, the teacher's in the others.
 
-        One pass makes both, so the weights are read only once and the device is kept busy.
+        One pass makes both, so the weights are read only once and the device is kept busy. With
+        ``precision`` = ``32``, the LoRA's rows have a pass of their own.
 
         Args:
             noisy: noisy latents of all rows.
@@ -150,8 +118,14 @@ class AttachedLora:
             c2w: camera-to-world matrices of the LoRA's rows.
             hidden: whether the camera of each of these rows is hidden from the LoRA.
         """
-        with torch.no_grad(), self._awake(c2w, hidden, asleep=len(noisy) - len(c2w)):
-            return self.teacher.eps(noisy, t, embeddings)
+        inputs, first = (noisy, t, embeddings), len(noisy) - len(c2w)
+        with torch.no_grad():
+            if self.config.precision == "network" or len(c2w) == 0:
+                with self.adapters.awake(c2w, hidden, asleep=first):
+                    return self.teacher.eps(*inputs)
+            own = self.teacher.eps(*(x[:first] for x in inputs)) if first else noisy[:0]
+            with self.adapters.awake(c2w, hidden), self.teacher.in_float32():
+                return torch.cat([own, self.teacher.eps(*(x[first:] for x in inputs))])
 
     def draw(
         self, batch: int, generator: torch.Generator, progress: float = 0.0
@@ -216,7 +190,7 @@ class AttachedLora:
             for part in torch.arange(rows, device=clean.device).split(at_once or rows):
                 inputs = noisy[part], t[part], told[part]
                 shift = self._shift(*inputs, recent)
-                with self._awake(seen.c2w[part], dropped[part]):
+                with self.adapters.awake(seen.c2w[part], dropped[part]):
                     off = teacher.output(*inputs) + shift - target[part]
                     error = (weights[part] * off.square()).mean() * (len(part) / rows)
                     error.backward()
@@ -264,37 +238,3 @@ class AttachedLora:
                 parameter.copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.trained = state["trained"]
-
-    @contextmanager
-    def _awake(
-        self, c2w: Float[Tensor, "b 4 4"], hidden: Bool[Tensor, " b"], asleep: int = 0
-    ) -> Iterator[None]:
-        """Activate the adapters and the camera embedding in all rows but the first ``asleep``."""
-        for layer in self._layers:  # enable_adapters also walks all parameters, in milliseconds
-            layer._disable_adapters = False
-        self._embedded, self._asleep = self.camera(c2w, hidden), asleep
-        try:
-            yield
-        finally:
-            self._sleep()
-
-    def _sleep(self) -> None:
-        self._embedded = None
-        for layer in self._layers:
-            layer._disable_adapters = True
-
-    def _add_camera(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        if self._embedded is None:
-            return output
-        return output + _pad_rows(self._embedded.to(output.dtype), self._asleep)
-
-    def _skip_rows(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0][self._asleep :],)
-
-    def _pad_update(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return _pad_rows(output, self._asleep)
-
-
-def _pad_rows(x: Tensor, count: int) -> Tensor:
-    """Return ``x`` with ``count`` rows of zeros in front."""
-    return nn.functional.pad(x, (0, 0) * (x.ndim - 1) + (count, 0)) if count else x

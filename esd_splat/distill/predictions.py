@@ -152,8 +152,10 @@ class Predictor:
         if self.lora is None:
             eps = self.teacher.eps(noisy, times, texts)
         else:
-            each = torch.cat([torch.full(t.shape, h, device=t.device) for h in hidden.values()])
-            eps = self.lora.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each)
+            each = t.new_zeros(len(hidden), len(t), dtype=torch.bool)
+            for rows, hides in zip(each, hidden.values(), strict=True):
+                rows.fill_(hides)
+            eps = self.lora.eps(noisy, times, texts, c2w.repeat(len(hidden), 1, 1), each.flatten())
         parts = eps.split([len(branch.views) for branch in branches.values()])
         return {
             name: eps.new_zeros(noised.noisy.shape).index_copy(0, branch.views, part)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -83,6 +84,10 @@ class Teacher(ABC):
     @abstractmethod
     def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
         """Return the noise prediction, whatever the network itself predicts."""
+
+    def in_float32(self) -> AbstractContextManager[None]:
+        """Make the network compute in float32 within a ``with`` block, if it does not do so."""
+        return nullcontext()
 
     def offset(self, noisy: Latents, t: Timesteps) -> Latents:
         """Return the part of ``eps`` that is not the network's: ``eps`` if its output were zero."""

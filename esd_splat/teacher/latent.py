@@ -1,7 +1,8 @@
 """What latent diffusion models share: the VAE, a cache of texts, and the kinds of predictions."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,7 @@ from typing_extensions import override
 
 from esd_splat.errors import PromptError, TeacherError
 from esd_splat.teacher.base import Embeddings, Teacher
+from esd_splat.teacher.float32 import Float32
 from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.noise import AlphasCumprod, eps_from_flow, eps_from_v, velocity
 from esd_splat.types import Images, Latents, Timesteps
@@ -59,6 +61,7 @@ class LatentTeacher(Teacher):
         side = self.image_size // factor
         self.latent_shape = (config.latent_channels, side, side)
         self._cache: dict[str, Tensor] = {}
+        self._float32: Float32 | None = None  # made when it is needed, as its hooks take time
         memory.prepare(network, self._vae)
 
     @abstractmethod
@@ -102,6 +105,18 @@ class LatentTeacher(Teacher):
     @override
     def eps(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
         return self._eps_from(self.output(noisy, t, embeddings), noisy, t)
+
+    @override
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        if self._float32 is None:
+            self._float32 = Float32(self.network)
+        dtype, self.dtype = self.dtype, torch.float32
+        try:
+            with self._float32.on():
+                yield
+        finally:
+            self.dtype = dtype
 
     @override
     def offset(self, noisy: Latents, t: Timesteps) -> Latents:

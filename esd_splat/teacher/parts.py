@@ -1,7 +1,8 @@
 """Loading the parts of a model from a folder, the hub, or a single file with a folder beside it."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,8 +55,11 @@ class Source:
 
         libraries = {"diffusers": diffusers, "transformers": transformers}
         folder = local_folder(self.where)
-        if folder is None and (where := self._ask_hub()) != self.where:
-            return replace(self, where=where).load(dtype)
+        if folder is None:
+            with self._asking():
+                where = reach_hub(self.where, INDEX, LAST_FILE)
+            if where != self.where:
+                return replace(self, where=where).load(dtype)
         family = self._hub_family() if folder is None else family_of(folder)
         if self.file is not None and self.file.family is not family:
             raise TeacherError(
@@ -97,7 +101,8 @@ class Source:
         variants: dict[str, str | None] = dict.fromkeys(parts, self.variant)
         if self.variant is None and not on_hub:
             return variants
-        listing = Listing.of(self.where)
+        with self._asking():
+            listing = Listing.of(self.where)
         if self.variant is not None:
             variants = {n: self.variant if listing.has(n, self.variant) else None for n in parts}
         if on_hub and (files := listing.to_fetch(variants)):
@@ -115,9 +120,11 @@ class Source:
         )
         return family.parts | there
 
-    def _ask_hub(self) -> str:
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn errors of the hub into one line that says what to do."""
         try:
-            return reach_hub(self.where, INDEX, LAST_FILE)
+            yield
         # Errors of the hub and of the network have no closer common base class.
         except Exception as error:
             raise TeacherError(

@@ -94,7 +94,9 @@ def test_cameras_are_dropped_sample_by_sample(teacher: Teacher, dropout: float) 
     """Both kinds must occur within single batches."""
     lora = Lora(rank=1, camera_dropout=dropout).attach(teacher, seed=0)
     seen: list[list[bool]] = []
-    lora.camera.register_forward_hook(lambda m, inputs, out: seen.append(inputs[1].tolist()))
+    lora.adapters.camera.register_forward_hook(
+        lambda m, inputs, out: seen.append(inputs[1].tolist())
+    )
     _train(lora, teacher, 40)
     assert any(a != b for a, b in seen)
     assert sum(map(sum, seen)) / 80 == pytest.approx(dropout, abs=0.15)

@@ -94,7 +94,7 @@ def test_recent_views_are_repeated_beside_the_current_ones(
     chosen = Recent.chosen
     monkeypatch.setattr(Recent, "chosen", lambda *given: drawn.append(chosen(*given)) or drawn[-1])
     cameras: list[Tensor] = []
-    lora.camera.register_forward_hook(lambda m, inputs, out: cameras.append(inputs[0]))
+    lora.adapters.camera.register_forward_hook(lambda m, inputs, out: cameras.append(inputs[0]))
     now = _views()
     recent = _views(6).join(now, 99)
     lora.train(now, words, lora.draw(2, torch.Generator().manual_seed(0)), None, recent)

@@ -41,16 +41,17 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         self.asked.append(self.path)
-        name = "/".join(self.path.removeprefix("/api/models").split("/")[1:3])
+        path, _, query = self.path.partition("?")
+        name = "/".join(path.removeprefix("/api/models").split("/")[1:3])
         about = self.path.startswith("/api/")
         if name == "gated/model" and about:
             return self._send(200, json.dumps({"id": name, "gated": "auto"}).encode(), with_body)
         if name in REFUSALS or not (self.root / name).is_dir():
             status, code = REFUSALS.get(name, (404, "RepoNotFound"))
             return self._send(status, b"{}", with_body, **{"X-Error-Code": code})
-        if re.split(r"/revision/|\?", self.path)[0] == f"/api/models/{name}":
+        if path.partition("/revision/")[0] == f"/api/models/{name}":
             about_it: dict[str, object] = {"id": name, "sha": COMMIT}
-            if "blobs=" in self.path:
+            if "blobs=" in query:
                 files = [path for path in (self.root / name).rglob("*") if path.is_file()]
                 about_it["siblings"] = [
                     {
@@ -233,6 +234,6 @@ def test_a_variant_is_taken_where_there_is_one(hub: None, tmp_path: Path, place:
     teacher = _load(model, variant="fp16")
     assert all(not p.any() for p in teacher.network.parameters())
     assert teacher.notes == (
-        f"{model} has no fp16 weights for vae, text_encoder: those without a variant are loaded",
+        f"{model} has no fp16 weights for text_encoder, vae: those without a variant are loaded",
     )
     assert any(p.any() for p in _load(model).network.parameters())
