@@ -51,6 +51,7 @@ FACTORS: dict[str, dict[str, tuple[str, ...]]] = {
     "LoRA": {
         "plain": LORA,
         "all": ("lora.rank=2", "lora.camera=pose", "lora.timesteps=loss", "lora.weighting=v"),
+        "in float32": (*LORA, "lora.precision=32"),
         "on the pool": (*LORA, "lora.base=pool", "lora.replay=1", "lora.steps=2"),
     },
     "scene": {

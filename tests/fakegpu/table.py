@@ -36,12 +36,13 @@ def happens(config: Config, joint: bool) -> dict[str, int]:
     parts = -(-config.batch // (memory.views_at_once or config.batch))
     inversion, trained = config.loss.inversion, lora.steps * has_lora
     path = 0 if inversion is None else inversion.steps
+    apart = has_lora and lora.precision == "32"  # the LoRA's rows have a pass of their own
     return {
         "step": 1,
         # A pool must hold all views before the first of them is shown to the network.
         "drawing": parts * (2 if recent and parts > 1 else 1),
         "Perp-Neg": parts * config.teacher.views.perp_neg.enabled,
-        "joint pass": joint * (1 + path + trained * (2 if lora.base == "pool" else 1)),
+        "joint pass": joint * (1 + apart + path + trained * (2 if lora.base == "pool" else 1)),
     }
 
 

@@ -29,7 +29,7 @@ def check(result: Result) -> None:
     assert {x.device for x in run.densify_state.values()} <= {CUDA}
     own = {id(x) for x in trained}
     frozen = {x.dtype for x in run.teacher.network.parameters() if id(x) not in own}
-    assert frozen == {DTYPES[config.precision]}
+    assert frozen == {DTYPES[config.precision]}, f"weights of the network are in {frozen}"
 
 
 def named(case: Case) -> str:

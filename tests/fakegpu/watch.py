@@ -26,7 +26,9 @@ BY_DESIGN = {
     "aten.add.Tensor @ peft/tuners/lora/layer.py forward",
     # diffusers joins SDXL's sizes, as they come from sines, to the text, and rounds both.
     "aten.cat.default @ diffusers/models/unets/unet_2d_condition.py get_aug_embed",
-    # Sums over many steps or views are in float64.
+    # In float64, so that all devices find the same bits, or as small differences of large numbers.
+    "esd_splat.classify.default @ scene/densify/classify.py classify_native",
+    "aten.sub.Tensor @ scene/densify/growth.py _offspring",
     "esd_splat.observe.default @ scene/densify/classify.py observe_native",
     "aten.add_.Tensor @ scene/densify/classify.py observe_torch",
     "aten.mul.Tensor @ distill/pool.py eps",
