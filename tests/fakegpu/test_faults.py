@@ -54,9 +54,8 @@ def test_indices_that_are_not_moved() -> None:
 @pytest.mark.parametrize("layer", ["conv_norm_out", "conv_out"])
 def test_a_weight_in_float32_in_a_layer_of_bfloat16(layer: str) -> None:
     def plant(run: Distillation) -> None:
-        module = run.teacher.network.get_submodule(layer)
-        wide = torch.nn.Parameter(module.weight.float(), requires_grad=False)
-        module.weight = wide
+        module: Any = run.teacher.network.get_submodule(layer)
+        module.weight = torch.nn.Parameter(module.weight.float(), requires_grad=False)
 
     faults = step(CASE, plant=plant).counts.faults
     assert any("takes torch.bfloat16 and torch.float32 @ diffusers" in fault for fault in faults)
