@@ -2,6 +2,7 @@
 # make test        install, lint, check types, run tests; those in a browser need Chromium, viewers
 # make viewers     install the splat viewers that the browser tests use, with npm
 # make sanitize    run the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make wheel       build a wheel with all kernels, also those for CUDA, into dist/
 # make wheel-test  build a wheel, and run the native tests on it with another Python and torch
 # make clean       remove everything that these commands made, except for runs in outputs/
 #
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 KIND := $(VENV)/.build-$(or $(ESD_SPLAT_BUILD),most)
 SETUP := pyproject.toml setup.py constraints.txt $(shell find cuda_ext -type f) $(KIND)
 
-.PHONY: demo test lint viewers sanitize wheel-test clean
+.PHONY: demo test lint viewers sanitize wheel wheel-test clean
 
 demo: $(VENV)/.installed
 	@echo "The demo runs configs/esd_pool.yaml, which takes a third of the time of configs/esd.yaml."
@@ -61,6 +62,9 @@ sanitize: $(VENV)/.installed-test
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NATIVE_TESTS)
 
+wheel: $(VENV)/.installed-test
+	ESD_SPLAT_BUILD=cuda $(BIN)/python -m build --wheel --no-isolation
+
 OTHER_PYTHON ?= python3.12
 OTHER_TORCH ?= 2.11.0
 WHEEL := build/wheel-test
@@ -77,7 +81,7 @@ wheel-test: $(VENV)/.installed-test
 # Remove the kernels if ESD_SPLAT_BUILD has changed.
 $(KIND):
 	mkdir -p $(VENV)
-	rm -f $(VENV)/.build-* esd_splat/_C*.so
+	rm -f $(VENV)/.build-* esd_splat/_C.json esd_splat/_C*.so
 	touch $@
 
 # These files mark a complete installation. It is repeated when one of the $(SETUP) files changes.
@@ -94,5 +98,5 @@ $(VENV)/.installed-test: $(SETUP)
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) $(VIEWERS) build dist esd_splat/*.so *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
+	rm -rf $(VENV) $(VIEWERS) build dist esd_splat/_C.json esd_splat/*.so *.egg-info .pytest_cache .ruff_cache .hypothesis lightning_logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

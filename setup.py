@@ -2,18 +2,23 @@
 
 ``ESD_SPLAT_BUILD`` is ``cuda`` (needs nvcc), ``cpu`` (needs a C++ compiler and torch) or ``none``.
 If it is not set, as much as possible is built, and the installation succeeds even if the kernels
-cannot be compiled. If it is set, a failure to compile them is an error.
+cannot be compiled. If it is set, a failure to compile them is an error. What was left out, and why,
+is written to ``esd_splat/_C.json``, so that runs can say it.
 """
 
+import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
+
+sys.path.insert(0, str(Path(__file__).parent))  # a build by pip does not look here
+from esd_splat import cuda_toolkit
 
 TORCH_TARGET = "0x020a000000000000"
 """Version 2.10, the first torch whose stable interface has all that the kernels use. The extension
@@ -24,31 +29,67 @@ SOURCES = Path("cuda_ext")
 ASKED = os.environ.get("ESD_SPLAT_BUILD", "")
 
 
+LEFT_OUT: dict[str, str] = {}
+"""Why there are no kernels for ``cpu`` or ``cuda``, in a line each."""
+
+
 def decide() -> str:
-    """Return ``cuda``, ``cpu`` or ``none``. If it is ``none`` by necessity, print the reason."""
+    """Return ``cuda``, ``cpu`` or ``none``. If it is less than ``cuda``, note the reason."""
     if ASKED not in ("", "cuda", "cpu", "none"):
         sys.exit(f"ESD_SPLAT_BUILD={ASKED}: must be cuda, cpu or none")
-    home = cuda_home()
+    if ASKED in ("cpu", "none"):
+        LEFT_OUT["cuda"] = f"the build was asked for with ESD_SPLAT_BUILD={ASKED}"
+    elif without := cuda_toolkit.missing():
+        LEFT_OUT["cuda"] = without
+    if ASKED == "none":
+        LEFT_OUT["cpu"] = LEFT_OUT["cuda"]
+        return ASKED
     try:
         # A build dependency that pyproject.toml does not list, because pip cannot know whether to
         # install the CPU or the CUDA build.
         import torch  # noqa: F401
     except ImportError:
-        missing = "torch, which pip hides from the build without --no-build-isolation"
-    else:
-        lacking = ASKED == "cuda" and home is None
-        missing = "nvcc, and CUDA_HOME with lib64/libcudart_static.a" if lacking else ""
-    if not missing:
-        return ASKED or ("cuda" if home else "cpu")
-    if ASKED in ("cuda", "cpu"):
-        sys.exit(f"ESD_SPLAT_BUILD={ASKED} needs {missing}")
-    if not ASKED:
-        print(f"no native kernels: they need {missing}", file=sys.stderr)
-    return "none"
+        LEFT_OUT["cpu"] = "the build found no torch, which pip hides without --no-build-isolation"
+        LEFT_OUT["cuda"] = LEFT_OUT["cpu"]
+    if ASKED in LEFT_OUT:
+        sys.exit(f"ESD_SPLAT_BUILD={ASKED}: {LEFT_OUT[ASKED]}")
+    for kind, why in LEFT_OUT.items():
+        print(f"no kernels for {kind}: {why}", file=sys.stderr)
+    return "none" if "cpu" in LEFT_OUT else "cpu" if "cuda" in LEFT_OUT else "cuda"
+
+
+def toolkit() -> cuda_toolkit.Toolkit:
+    """Return the toolkit to build with: one of torch's CUDA version, or else the first."""
+    import torch
+
+    found = cuda_toolkit.choose(torch.version.cuda) or cuda_toolkit.choose()
+    assert found is not None, "decided above"
+    return found
+
+
+def note(package: Path) -> None:
+    """Write beside the extension, or where it would be, what was left out of it."""
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "_C.json").write_text(json.dumps(LEFT_OUT, indent=1) + "\n", encoding="utf-8")
+
+
+class Modules(build_py):
+    """Builds the Python files, and the note about the kernels if there are none."""
+
+    def run(self) -> None:
+        """Build as usual; with an extension, ``Build`` writes the note."""
+        super().run()
+        if chosen == "none":
+            note(Path("esd_splat") if self.editable_mode else Path(self.build_lib) / "esd_splat")
 
 
 class Build(build_ext):
-    """Builds the extension, with CUDA sources compiled by nvcc."""
+    """Builds the extension, with CUDA sources compiled by nvcc, and the note beside it."""
+
+    def run(self) -> None:
+        """Build as usual, then write the note, also if the kernels cannot be compiled."""
+        super().run()
+        note(Path(self.get_ext_fullpath("esd_splat._C")).parent)
 
     def build_extension(self, ext: Extension) -> None:
         """Compile the CUDA sources with nvcc, then build the rest as usual and link both."""
@@ -63,11 +104,16 @@ class Build(build_ext):
         except CompileError as error:
             if ASKED:
                 raise
+            LEFT_OUT["cuda"] = str(error)
             print(f"no kernels for CUDA: {error}", file=sys.stderr)
             ext.sources = [s for s in ext.sources if Path(s).parent.name != "cuda"]
             ext.libraries = []
         ext.sources = [s for s in ext.sources if not s.endswith(".cu")]
-        super().build_extension(ext)
+        try:
+            super().build_extension(ext)
+        except Exception:
+            LEFT_OUT["cpu"] = LEFT_OUT["cuda"] = "the C++ compiler failed"  # in the build's output
+            raise
 
     def _nvcc(self, source: Path) -> str:
         target = Path(self.build_temp) / f"{source.stem}_cuda.o"
@@ -76,28 +122,14 @@ class Build(build_ext):
         newest = ARCHITECTURES[-1]
         codes.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
         options = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", f"-I{SOURCES}", *codes]
-        try:
-            subprocess.check_call(["nvcc", "-c", str(source), "-o", str(target), *options])
-        except subprocess.CalledProcessError as error:
-            raise CompileError(
-                f"nvcc cannot compile {source}; set ESD_SPLAT_BUILD=cpu to build without CUDA"
-            ) from error
+        nvcc = str(toolkit().nvcc)
+        words = [nvcc, "-c", str(source), "-o", str(target), *options]
+        done = subprocess.run(words, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
+        sys.stderr.write(done.stderr)
+        if done.returncode:
+            errors = cuda_toolkit.compiler_errors(done.stderr)
+            raise CompileError(f"{nvcc} cannot compile {source}: {errors}")
         return str(target)
-
-
-def cuda_home() -> Path | None:
-    """Return the folder of the CUDA toolkit, or ``None`` if there is none.
-
-    It is not always the parent folder of nvcc, which may be a wrapper in another place.
-    """
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        return None
-    places = [os.environ.get("CUDA_HOME"), Path(nvcc).resolve().parent.parent, "/usr/local/cuda"]
-    for place in filter(None, places):
-        if (Path(place) / "lib64" / "libcudart_static.a").exists():
-            return Path(place)
-    return None
 
 
 def extension(build: str) -> Extension:
@@ -120,19 +152,22 @@ def extension(build: str) -> Extension:
     )
     if build == "cuda":
         ext.sources += sorted(str(p) for p in SOURCES.glob("cuda/*") if p.suffix in (".cpp", ".cu"))
-        home = cuda_home()
-        assert home is not None, "decided above"
-        ext.include_dirs.append(str(home / "include"))
-        ext.library_dirs += [str(home / "lib64")]
+        ext.include_dirs.append(str(toolkit().include))
+        ext.library_dirs.append(str(toolkit().library))
         ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
     return ext
 
 
 chosen = decide()
+wheel = {"py_limited_api": "cp310"} if chosen != "none" else {}
+if ASKED == "cuda":
+    # torch's stable interface makes one wheel do for all versions of Python and torch, but CUDA's
+    # runtime is part of it: its name says which, as its build number.
+    wheel["build_number"] = f"{toolkit().version.split('.')[0]}cuda"
 setup(
     packages=[*find_packages(include=["esd_splat", "esd_splat.*"]), "esd_splat.configs"],
     package_dir={"esd_splat.configs": "configs"},
     ext_modules=[] if chosen == "none" else [extension(chosen)],
-    cmdclass={"build_ext": Build},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}} if chosen != "none" else {},
+    cmdclass={"build_ext": Build, "build_py": Modules},
+    options={"bdist_wheel": wheel},
 )

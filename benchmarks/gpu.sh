@@ -14,6 +14,8 @@
 # GSPLAT_SO  gsplat's CUDA extension, built for the same Python and torch; without it gsplat builds
 #            the extension, which takes minutes
 # RESULTS    the folder of the page (default: benchmarks/results)
+# WEIGHTS    the folder of random weights of real size, which later calls use again
+#            (default: build/gpu-weights)
 # SITE       the folder to install into, which later calls use again (default: build/gpu)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,6 +24,7 @@ PYTHON=${PYTHON:-python3}
 WHEELS=${WHEELS:-wheels}
 GSPLAT_SO=${GSPLAT_SO:-}
 RESULTS=${RESULTS:-benchmarks/results}
+WEIGHTS=$(realpath -m "${WEIGHTS:-build/gpu-weights}")
 SITE=$(realpath -m "${SITE:-build/gpu}")
 
 missing() {
@@ -34,7 +37,10 @@ look() {
   gpu=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name())' 2>/dev/null) ||
     missing "a GPU that torch of $PYTHON can use"
   command -v nvidia-smi >/dev/null || missing "nvidia-smi on the PATH"
-  command -v nvcc >/dev/null || missing "nvcc on the PATH"
+  # CUDA_HOME and the like, of the toolkit that setup.py and gsplat's build take too.
+  toolkit=$("$PYTHON" -m esd_splat.cuda_toolkit "$("$PYTHON" -c \
+    'import torch; print(torch.version.cuda)')") || missing "a CUDA toolkit"
+  eval "$toolkit"
   if [[ $1 == tests ]]; then
     command -v compute-sanitizer >/dev/null || missing "compute-sanitizer on the PATH"
   fi
@@ -99,6 +105,17 @@ record() {
   rm "$log"
 }
 
+# Make the random weights of a family, unless an earlier call did.
+weights() {
+  local folder=$WEIGHTS/$1
+  [[ -d $folder ]] && return
+  rm -rf "$folder.part"
+  mkdir -p "$WEIGHTS"
+  "$PYTHON" -m esd_splat.teacher.random_weights --family "$1" --out "$folder.part" >&2 ||
+    missing "random weights of $1 in $folder"
+  mv "$folder.part" "$folder"
+}
+
 measure() {
   local out=outputs/gpu tool family batch
   case $1 in
@@ -118,9 +135,10 @@ measure() {
     step)
       record 150 20 "$PYTHON" -m benchmarks.step --device cuda
       for family in sd15 sd21-base sdxl; do
+        weights "$family"
         for batch in 1 4; do
           record 75 20 "$PYTHON" -m benchmarks.step --device cuda --steps 10 \
-            --methods esd_sd --blank "$family" batch="$batch"
+            --methods esd_sd teacher.model="$WEIGHTS/$family" batch="$batch"
         done
       done
       ;;

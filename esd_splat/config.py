@@ -119,13 +119,19 @@ class Config:
     networks predict, and buttons to pause, save and stop. It changes no bit of what is made."""
     view_port: int = Field(default=8080, ge=0, le=65535)
     """Port of that page on 127.0.0.1; 0 takes any free port."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device to compute on; auto takes CUDA if there is a GPU."""
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        json_schema_extra={"x-expected": "one of auto, cpu, cuda, cuda:N, mps"},
+    )
+    """Device of the networks; auto takes CUDA if there is a GPU, and else the CPU. ROCm is called
+    cuda too. mps is Apple's GPU."""
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
     """Precision of the networks, in bits; the scene itself is always float32."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
-    """Renderer of the Gaussians; auto takes gsplat on CUDA, our own kernels (cpu) on the CPU if
-    they are compiled, and the PyTorch reference otherwise."""
+    """Renderer of the Gaussians; auto takes gsplat on CUDA if its kernels load, else our own
+    kernels on the CPU (cpu) if they are compiled, also for networks on a GPU, and else the PyTorch
+    reference."""
     background: Literal["random", "white", "grey", "black"] = "random"
     """Colour behind the scene while it is optimized; random draws one for each view."""
     version: int = VERSION

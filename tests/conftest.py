@@ -5,6 +5,7 @@ import os
 # Before torch: two cores are shared with whatever else runs here.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +20,17 @@ from tests.tiny import save_tiny
 examples = int(os.environ.get("ESD_SPLAT_EXAMPLES", "50"))
 hypothesis.settings.register_profile("here", deadline=None, derandomize=True, max_examples=examples)
 hypothesis.settings.load_profile("here")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hide GPUs from a test that is not marked for them, and from its fixtures and programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not item.get_closest_marker("gpu"):
+            patch.setattr(torch.cuda, "is_available", lambda: False)
+            patch.setattr(torch.cuda, "device_count", lambda: 0)
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 ROOMS = [  # a module may import from its own room and from any room above it
     {"errors", "types", "plugins"},
-    {"files", "jinja", "command", "settings", "config_files"},
+    {"files", "jinja", "command", "settings", "config_files", "cuda_toolkit"},
     {"scene"},
     {"formats"},
     {"init", "teacher"},

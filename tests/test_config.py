@@ -200,7 +200,7 @@ def test_the_folder_is_named_after_prompt_and_seed() -> None:
         ("view_port=65536", "must be in [0, 65535], got 65536"),
         ("version=2", "2 is of a newer esd_splat; this one reads 1"),
         ("version=0", "0 is of an unknown esd_splat; this one reads 1"),
-        ("device=gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
+        ("device=gpu", "expected one of auto, cpu, cuda, cuda:N, mps, got 'gpu'"),
         ("precision=16", "expected one of 32, 16-mixed, bf16-mixed, got 16"),
         ("log.every=0", "must be at least 1, got 0"),
         ("log.diagnose_every=-1", "must be at least 0, got -1"),

@@ -55,8 +55,9 @@ class Adapters:
             time_embedding: Any = teacher.time_embedding
             self.camera = CAMERA_EMBEDDINGS[camera](time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
-        modules: Any = teacher.network.modules()
-        self._layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
+        self._layers: list[Any] = [
+            module for module in teacher.network.modules() if isinstance(module, BaseTunerLayer)
+        ]
         for layer in self._layers:
             layer.lora_A[ADAPTER].register_forward_pre_hook(self._skip_rows)
             layer.lora_B[ADAPTER].register_forward_hook(self._pad_update)

@@ -33,7 +33,7 @@ def checked(
     finite = {name: value.isfinite().all() for name, value in vars(scene).items()}
     drawn = [visible.any(), (scene.opacities >= MIN_ALPHA).any()]
     gathered = [*means.values(), *finite.values(), *drawn]
-    *numbers, seen, opaque = torch.stack([value.float() for value in gathered]).tolist()
+    *numbers, seen, opaque = _read(gathered)
     if not seen:
         raise _vanished(scene, step, f"none is visible in any of {len(visible)} views")
     logged = dict(zip(means, numbers, strict=False))
@@ -47,6 +47,16 @@ def checked(
     if not opaque:
         raise _vanished(scene, step, f"none has the least opacity that is drawn, {MIN_ALPHA:.2g}")
     return logged
+
+
+def _read(values: list[Tensor]) -> list[float]:
+    """Read scalars, those of each device in one copy. The scene may be elsewhere."""
+    found = dict.fromkeys(range(len(values)), 0.0)
+    for device in {value.device for value in values}:
+        rows = [row for row, value in enumerate(values) if value.device == device]
+        numbers = torch.stack([values[row].float() for row in rows]).tolist()
+        found |= dict(zip(rows, numbers, strict=True))
+    return list(found.values())
 
 
 def _vanished(scene: Gaussians, step: int, how: str) -> RunError:

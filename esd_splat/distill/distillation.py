@@ -30,7 +30,7 @@ from esd_splat.scene.optim import (
     scene_of,
     set_lr,
 )
-from esd_splat.scene.rasterize import contributions, rasterize
+from esd_splat.scene.rasterize import contributions, rasterize, scene_device
 from esd_splat.scene.rasterize.base import Render
 from esd_splat.teacher import LinearEncoder, Teacher
 from esd_splat.teacher.noise import alpha_sigma
@@ -61,6 +61,7 @@ class Distillation:
     ) -> None:
         self.config, self.teacher, self.backend = config, teacher, backend
         self.device = teacher.device
+        self.home = scene_device(backend, self.device)  # of the scene
         self._alphas_cumprod = teacher.alphas_cumprod.cpu()
         at_once = config.memory.views_at_once
         if teacher.joint and at_once is not None and at_once < config.batch:
@@ -85,8 +86,8 @@ class Distillation:
             self._restore(saved)
             return
         start = config.init.build(torch.Generator().manual_seed(config.seed))
-        self.optimizer = make_adam(start.map(lambda value: value.to(self.device)), config.optim)
-        self.densify_state = config.densify.start(len(start), self.device)
+        self.optimizer = make_adam(start.map(lambda value: value.to(self.home)), config.optim)
+        self.densify_state = config.densify.start(len(start), self.home)
 
     @property
     def scene(self) -> Gaussians:
@@ -156,7 +157,8 @@ class Distillation:
             cameras = config.cameras.sample(config.batch, generator)
             background = draw_backgrounds(config.background, config.batch, generator)
             t = torch.zeros(config.batch, dtype=torch.long)  # nothing is noised but by the LoRA
-            views = Drawn(cameras, background, t, None, self._draw_training(0.0)).to(self.device)
+            views = Drawn(cameras, background, t, None, self._draw_training(0.0))
+            views = views.to(self.device, self.home)
             _, latents = self._look(views, 0.0)
             if self.predictor.uses_recent:
                 self._remember(latents, views.cameras)
@@ -174,7 +176,7 @@ class Distillation:
         noise = self.predictor.draw(batch, generators["noise"])
         background = draw_backgrounds(config.background, batch, generators["background"])
         training = self._draw_training(progress)
-        return Drawn(cameras, background, t, noise, training).to(self.device)
+        return Drawn(cameras, background, t, noise, training).to(self.device, self.home)
 
     def _draw_training(self, progress: float) -> tuple[TrainingDraws, ...]:
         if self.lora is None:
@@ -182,7 +184,8 @@ class Distillation:
         return self.lora.draw(self.config.batch, self.generators["lora"], progress)
 
     def _look(self, views: Drawn, progress: float) -> _Look:
-        render = rasterize(self.scene, views.cameras, views.background, self.backend)
+        assert views.scene_cameras is not None
+        render = rasterize(self.scene, views.scene_cameras, views.background, self.backend)
         return render, self.encode(render.images, progress)
 
     def encode(self, images: Images, progress: float) -> Latents:
@@ -194,7 +197,7 @@ class Distillation:
         """Add the gradient of the loss in some of the step's views to the scene's gradient."""
         config, (render, latents) = self.config, look
         render.means2d.retain_grad()
-        clean, (cameras, _, t, noise, _) = latents.detach(), views
+        clean, (cameras, _, t, noise, *_) = latents.detach(), views
         noised = self.predictor.noised(clean, t, cameras, noise)
         predictions = self.predictor.predict(noised, t, cameras, config.loss.needs, self.recent)
         weights = config.timesteps.weights(self.teacher.alphas_cumprod, t)
@@ -235,7 +238,7 @@ class Distillation:
         """Render ``scene`` (default: the current one) to the CPU, clamped to [0, 1]."""
         scene = self.scene if scene is None else scene
         parts = [
-            rasterize(scene, cameras[one].to(self.device), behind.to(self.device), self.backend)
+            rasterize(scene, cameras[one].to(self.home), behind.to(self.home), self.backend)
             .images.clamp(0, 1)
             .cpu()
             for one, behind in zip(
@@ -257,8 +260,8 @@ class Distillation:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
-        self.optimizer = restore_adam(state["optimizer"], self.device)
-        self.densify_state = {k: v.to(self.device) for k, v in state["densify"].items()}
+        self.optimizer = restore_adam(state["optimizer"], self.home)
+        self.densify_state = {k: v.to(self.home) for k, v in state["densify"].items()}
         if missing := sorted(self.generators.keys() - state["generators"].keys()):
             raise CheckpointError(
                 f"checkpoint: has no state for the random numbers of {', '.join(missing)}; start "
@@ -277,9 +280,9 @@ class Distillation:
         edit = config.densify.edit(scene, self.densify_state, self._importance, *now, config.seed)
         if edit is not None:
             apply_edit(self.optimizer, edit)
-            self.densify_state = config.densify.start(len(self.scene), self.device)
+            self.densify_state = config.densify.start(len(self.scene), self.home)
 
     def _importance(self) -> Float[Tensor, " n"]:
         """How much each Gaussian contributes to the pixels of some newly drawn views."""
         cameras = self.config.cameras.sample(IMPORTANCE_VIEWS, self.generators["importance"])
-        return contributions(self.scene, cameras.to(self.device), self.backend)
+        return contributions(self.scene, cameras.to(self.home), self.backend)

@@ -44,20 +44,33 @@ class Drawn(NamedTuple):
     """``None`` if the loss finds its own noise."""
     training: tuple[TrainingDraws, ...] = ()
     """One for each training step of the LoRA on these views."""
+    scene_cameras: Cameras | None = None
+    """The same cameras on the device of the scene, where ``to`` has put them."""
 
     def split(self, at_once: int | None) -> "list[Drawn]":
         """Split into microbatches of at most ``at_once`` views, for all but the LoRA's training."""
-        rows = torch.arange(len(self.t), device=self.t.device).split(at_once or len(self.t))
-        if len(rows) == 1:
+        count, most = len(self.t), at_once or len(self.t)
+        if count <= most:
             return [self]
-        cameras, background, t, noise, _ = self
+        cameras, background, t, noise, _, near = self
         return [
-            Drawn(cameras[i], background[i], t[i], None if noise is None else noise[i])
-            for i in rows
+            Drawn(
+                cameras[i],
+                background[i],
+                t[i],
+                None if noise is None else noise[i],
+                scene_cameras=near and near[i],
+            )
+            for i in (slice(start, start + most) for start in range(0, count, most))
         ]
 
-    def to(self, device: torch.device) -> "Drawn":
-        """Return the same draws on ``device``. They cross in one copy, see ``moved``."""
+    def to(self, device: torch.device, home: torch.device | None = None) -> "Drawn":
+        """Return the same draws on ``device``. They cross in one copy, see ``moved``.
+
+        Args:
+            home: where the scene is: ``device``, or the CPU, where the draws are. So no camera
+                comes back to it.
+        """
         (viewmats, Ks, width, height), noise = vars(self.cameras).values(), self.noise
         flat = [viewmats, Ks, self.background, self.t]
         flat += [tensor for one in self.training for tensor in one]
@@ -65,7 +78,8 @@ class Drawn(NamedTuple):
         cameras = Cameras(next(found), next(found), width, height)
         background, t = next(found), next(found)
         training = tuple(TrainingDraws(*(next(found) for _ in one)) for one in self.training)
-        return Drawn(cameras, background, t, next(found, None), training)
+        near = self.cameras if home is not None and home.type == "cpu" else cameras
+        return Drawn(cameras, background, t, next(found, None), training, near)
 
 
 def moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

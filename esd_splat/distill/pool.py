@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.noise import AlphasCumprod, alpha_sigma
-from esd_splat.types import Latents, Timesteps
+from esd_splat.types import Latents, Timesteps, wide
 
 Views = Float[Tensor, "_ c hl wl"]
 """Latents of any number of views."""
@@ -62,12 +62,12 @@ class Pool:
             The shrunk kernel estimate of Silverman, "Density Estimation" (1986), section 6.4.
         """
         # In float64, because at low noise the result is a small difference of large numbers.
-        clean, schedule = latents.flatten(1).double(), alphas_cumprod.double()
-        alpha, sigma = (x.flatten(1) for x in alpha_sigma(schedule, t))
+        clean, schedule = wide(latents.flatten(1)), wide(alphas_cumprod)
+        alpha, sigma = (x.flatten(1) for x in alpha_sigma(schedule, t.to(clean.device)))
         n, h, keep = len(latents), self.bandwidth, math.sqrt(1 - self.bandwidth)
         mean = clean.mean(0)
         Z = clean - mean
-        d = noisy.flatten(1).double() - alpha * mean
+        d = wide(noisy.flatten(1)) - alpha * mean
         # With M = alpha^2 h Z^T Z / n + sigma^2 I, Woodbury's identity turns each inverse of M into
         # one of n x n:  sigma^2 M^-1 = I - Z^T A Z,  A = h alpha^2 (h alpha^2 K + n sigma^2 I)^-1.
         K, Zd = Z @ Z.mT, d @ Z.mT
@@ -88,4 +88,4 @@ class Pool:
         # -sigma times the score is sigma M^-1 sum_i w_i (d - alpha keep z_i) = sigma M^-1 off.
         off = d - step * (weights @ Z)
         pulled = torch.einsum("bij,bj->bi", A, off @ Z.mT) @ Z
-        return ((off - pulled) / sigma).view_as(noisy).to(noisy.dtype)
+        return ((off - pulled) / sigma).view_as(noisy).to(noisy)

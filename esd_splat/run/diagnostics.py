@@ -22,7 +22,7 @@ from esd_splat.run.measure import mixture_eps, side_shares, view_information
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.rasterize import rasterize
 from esd_splat.teacher.noise import add_noise, alpha_sigma
-from esd_splat.types import Latents, Timesteps
+from esd_splat.types import Latents, Timesteps, wide
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 """Noise levels, as fractions of T."""
@@ -88,7 +88,7 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
           figurines.
     """
     cameras, grid = _look_around(run, config)
-    wide = grid.double()  # at low noise the exponents are differences of large numbers
+    exact = wide(grid)  # at low noise the exponents are differences of large numbers
     generator = torch.Generator().manual_seed(_seed(config.seed, run.done))
     backgrounds = grid.shape[1]
     picks = torch.randperm(len(cameras) * backgrounds, generator=generator)[:DRAWN]
@@ -100,7 +100,7 @@ def diagnose(run: Distillation, config: Config) -> list[dict[str, float]]:
     rows = []
     for level in LEVELS:
         t = torch.full((DRAWN,), min(round(level * T), T - 1), device=run.device)
-        found = _at(run, config, wide, own, clean, noise, t, seen.to(run.device))
+        found = _at(run, config, exact, own, clean, noise, t, seen.to(run.device))
         rows.append({"step": float(run.done), "t": level, **found})
     return rows
 
@@ -122,7 +122,7 @@ def _look_around(run: Distillation, config: Config) -> tuple[Cameras, Grid]:
     behind = torch.tensor(colours, device=run.device)[:, :, None, None]
     black, latents = torch.zeros(1, 3, device=run.device), []
     for index in torch.arange(len(cameras)).split(1):
-        render = rasterize(run.scene, cameras[index].to(run.device), black, run.backend)
+        render = rasterize(run.scene, cameras[index].to(run.home), black, run.backend)
         over = render.images + (1 - render.alphas)[:, None] * behind
         latents.append(run.encode(over, (run.done - 1) / config.steps))
     return cameras, torch.stack(latents)
@@ -142,10 +142,10 @@ def _at(
     known, loss = run.teacher.alphas_cumprod, config.loss
     noisy = add_noise(clean, noise, known, t)
     found = _predictions(run, loss.needs, noisy, noise, t, cameras)
-    alpha, sigma = (scale.double().item() for scale in alpha_sigma(known, t[:1]))
-    wide = noisy.double()
-    null = mixture_eps(wide, grid.flatten(0, 1), alpha, sigma)
-    mine = zip(wide.split(1), grid[own.to(run.device)], strict=True)
+    alpha, sigma = (scale.item() for scale in alpha_sigma(known, t[:1]))
+    exact = wide(noisy)
+    null = mixture_eps(exact, grid.flatten(0, 1), alpha, sigma)
+    mine = zip(exact.split(1), grid[own.to(grid.device)], strict=True)
     camera = torch.cat([mixture_eps(view, views, alpha, sigma) for view, views in mine])
 
     row: dict[str, float] = {}
@@ -160,7 +160,7 @@ def _at(
         every = grid.flatten(0, 1)
         pooled = config.pool.eps(every[:: max(1, len(every) // config.pool.views)], noisy, known, t)
     if pooled is not None:
-        row["pool_error"] = _off(pooled, null)
+        row["pool_error"] = _off(wide(pooled), null)
     row["gap_exact"] = _off(camera, null)
     known_by, w = (loss.parts[0], loss.entropy_weight) if isinstance(loss, Esd) else ("lora", 0.0)
     if row["gap_exact"] and known_by in found:
@@ -176,8 +176,8 @@ def _at(
         row["entropy_share_exact"] = _entropy_share(
             loss.entropy_weight, found["teacher"], camera, null
         )
-    row["view_information"] = view_information(wide, grid, alpha, sigma)
-    plain = run.teacher.predict_clean(noisy, found["plain"].float(), t)
+    row["view_information"] = view_information(exact, grid, alpha, sigma)
+    plain = run.teacher.predict_clean(noisy, found["plain"].to(noisy), t)
     return row | _teacher_sides(run, config, plain)
 
 
@@ -209,7 +209,7 @@ def _predictions(
             )
             predictions["shuffled"] = wrong["lora"]
         parts.append(predictions | {"plain": run.teacher.eps(noisy[part], t[part], words)})
-    return {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    return {name: wide(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
 def _teacher_sides(run: Distillation, config: Config, clean: Latents) -> dict[str, float]:

@@ -11,6 +11,9 @@ from esd_splat.errors import RunError
 CPU_SHORT = ("can't allocate memory", "not enough memory", '"aten::new_empty"')
 """Texts of a ``RuntimeError`` for a lack of memory: by torch on Linux, by torch on other systems,
 and by our kernels."""
+OTHERS = 0.15
+"""Other programs are named if they have at least this fraction of a GPU's memory. The context of
+this program, some 0.5 GiB, counts as theirs."""
 
 
 def remedies(config: Config, *, joint: bool = False) -> str:
@@ -46,6 +49,20 @@ def short_of_memory(config: Config, *, joint: bool = False) -> Iterator[None]:
         if not (full or on_cpu):
             raise
         raise RunError(
-            f"{config.device} has too little memory; try, in the order of the estimated savings: "
-            f"{remedies(config, joint=joint)}"
+            f"{config.device} has too little memory{_taken(config.device)}; try, in the order of "
+            f"the estimated savings: {remedies(config, joint=joint)}"
         ) from error
+
+
+def _taken(device: str) -> str:
+    """Say how much of a GPU's memory other programs have, if it is more than a desktop's share."""
+    if not device.startswith("cuda"):
+        return ""
+    free, total = torch.cuda.mem_get_info(device)
+    others = total - free - torch.cuda.memory_reserved(device)
+    if others < OTHERS * total:
+        return ""
+    return (
+        f", as other programs have {others / 2**30:.1f} of its {total / 2**30:.1f} GiB (nvidia-smi "
+        "lists them: end them, or choose another device)"
+    )

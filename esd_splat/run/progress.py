@@ -64,7 +64,7 @@ class _Bar(tqdm):
     @property
     @override
     def format_dict(self) -> Any:
-        known = super().format_dict
+        known: dict[str, Any] = dict(super().format_dict)
         done, elapsed = known["n"] - known["initial"], known["elapsed"]
         return known | {"speed": speed(known["rate"] or (done / elapsed if elapsed else None))}
 

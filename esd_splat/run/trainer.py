@@ -179,11 +179,12 @@ def _loop(
     left = config.steps - distillation.done
     if until is not None and distillation.done >= until:
         return True
+    cuda = distillation.device.type == "cuda"
     watched = progress(distillation.done, config.steps, quiet=quiet)
     with _quiet_lightning(), watched as show, _interrupts(controls.stop):
         lightning.Trainer(
-            accelerator="gpu" if distillation.device.type == "cuda" else "cpu",
-            devices=1,
+            accelerator="gpu" if cuda else "cpu",
+            devices=[distillation.device.index or 0] if cuda else 1,
             max_epochs=1,
             logger=False,
             enable_checkpointing=False,

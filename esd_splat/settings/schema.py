@@ -8,7 +8,8 @@ across fields belong in ``__post_init__``, which calls ``esd_splat.errors.refuse
 
 - ``{"x-formerly": "particle"}``: a former name of the key;
 - ``{"x-complement": "guidance_scale_lora"}``: a key that stands for 1 minus this one;
-- ``{"x-renamed": {"particle": "lora"}}``: former names of choices.
+- ``{"x-renamed": {"particle": "lora"}}``: former names of choices;
+- ``{"x-expected": "one of cpu, cuda:N"}``: the words for what a ``pattern`` allows.
 """
 
 import dataclasses

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +42,8 @@ def leaf(node: Node, given: Any) -> Any:
         near = did_you_mean(str(given), map(str, node["enum"]))
         raise WrongValueError(f"expected {describe(node)}, got {got(given)}{near}")
     if node.get("type") == "string" and isinstance(given, str):
+        if not re.search(node.get("pattern", ""), given):
+            raise WrongValueError(f"expected {describe(node)}, got {got(given)}")
         return value
     if type(value) not in TYPES.get(node.get("type", ""), ()):
         whole = isinstance(value, float) and value.is_integer()

@@ -62,6 +62,8 @@ def keys_of(node: Node, prefix: str = "", plugin: str = "", chooser: str = "") -
 
 def describe(node: Node) -> str:
     """Return a type in words."""
+    if "x-expected" in node:
+        return node["x-expected"]
     if "enum" in node:
         return f"one of {', '.join(map(str, node['enum']))}"
     if "anyOf" in node:

@@ -25,7 +25,7 @@ def test_a_hidden_camera_has_one_embedding_whatever_it_is(kind: str) -> None:
     torch.manual_seed(0)
     embedding = CAMERA_EMBEDDINGS[kind](6)
     hidden = embedding(_c2w(), HIDDEN)
-    assert torch.equal(hidden, hidden[:1].expand(5, -1))
+    torch.testing.assert_close(hidden, hidden[:1].expand(5, -1))
 
 
 def test_one_is_zero_at_first_and_the_other_is_not() -> None:

@@ -1,5 +1,7 @@
 """Rasterizers, which render images of Gaussians, and the choice between them."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,9 +10,11 @@ from esd_splat.errors import BackendError
 from esd_splat.scene import kernels
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import SH_C0, Gaussians
+from esd_splat.scene.rasterize import gsplat_build
 from esd_splat.scene.rasterize.base import Rasterizer, Render, Surface
 from esd_splat.scene.rasterize.cpu import rasterize_cpu, require_cpu
 from esd_splat.scene.rasterize.gsplat import rasterize_gsplat, require_gsplat
+from esd_splat.scene.rasterize.gsplat_build import announced
 from esd_splat.scene.rasterize.reference import rasterize_reference
 
 RASTERIZERS: dict[str, Rasterizer] = {
@@ -27,6 +31,7 @@ __all__ = [
     "contributions",
     "rasterize",
     "resolve_backend",
+    "scene_device",
 ]
 
 
@@ -48,7 +53,8 @@ def rasterize(
     Args:
         gaussians: any number of Gaussians, including none.
         cameras: cameras on the same device.
-        background: RGB in [0, 1] for each view, visible where the Gaussians are not opaque.
+        background: RGB in [0, 1] for each view, visible where the Gaussians are not opaque, on the
+            same device; with ``backend="cpu"`` on any, to which the images then go.
         backend: ``auto`` or a key of ``RASTERIZERS``, see ``resolve_backend``. There is no
             fallback: ``gsplat`` on a machine without CUDA is an error, not a slow run.
         surface: whether to render depths and normals too, as ``Render.surface``. It takes more
@@ -93,12 +99,19 @@ def contributions(gaussians: Gaussians, cameras: Cameras, backend: str) -> Float
     return grad[:, 0, 0] / SH_C0
 
 
-def resolve_backend(name: str, device_type: str) -> str:
-    """Return the key of ``RASTERIZERS`` that ``name`` stands for with tensors on ``device_type``.
+def resolve_backend(
+    name: str, device_type: str, say: Callable[[str], None] = lambda line: None
+) -> str:
+    """Return the key of ``RASTERIZERS`` that ``name`` stands for with networks on ``device_type``.
+
+    ``auto`` is ``gsplat`` on CUDA if its kernels load, or else our kernels on the CPU (``cpu``) if
+    they are compiled, also for networks on a GPU, or else ``reference``.
 
     Args:
         name: ``auto``, or the backend that the user chose.
         device_type: a ``torch.device.type``, such as ``cpu`` or ``cuda``.
+        say: is told, in a line each, why ``auto`` is not a faster backend, and of a build of
+            gsplat, which may take twenty minutes.
 
     Raises:
         BackendError: the backend is unknown, does not run on ``device_type``, or cannot be loaded.
@@ -108,13 +121,41 @@ def resolve_backend(name: str, device_type: str) -> str:
         >>> resolve_backend("auto", "cuda"), resolve_backend("reference", "cpu")
         ('gsplat', 'reference')
     """
+    if name not in ("auto", *RASTERIZERS):
+        raise BackendError(f"backend={name} is not one of auto, {', '.join(sorted(RASTERIZERS))}")
     if name == "auto":
-        compiled = device_type == "cpu" and not kernels.MISSING
-        name = "gsplat" if device_type == "cuda" else "cpu" if compiled else "reference"
+        return _fastest(device_type, say)
     if name == "gsplat":
-        require_gsplat(device_type)
+        with announced(say):
+            require_gsplat(device_type)
     if name == "cpu":
         require_cpu(device_type)
-    if name not in RASTERIZERS:
-        raise BackendError(f"backend={name} is not one of auto, {', '.join(sorted(RASTERIZERS))}")
     return name
+
+
+def _fastest(device_type: str, say: Callable[[str], None]) -> str:
+    away = device_type != "cpu"
+    why = f"gsplat draws on CUDA only, not on {device_type}"
+    if device_type == "cuda":
+        with announced(say):
+            missing = gsplat_build.missing()
+        if not missing:
+            return "gsplat"
+        why = f"gsplat cannot draw ({missing}; `esd-splat doctor` says how to get it)"
+    if kernels.MISSING:
+        slow = f"no compiled kernels ({kernels.MISSING}), so PyTorch draws, more slowly"
+        say(f"{f'{why}, and there are ' if away else ''}{slow}; {kernels.COMPILE}")
+        return "reference"
+    require_cpu(device_type)
+    if away:
+        say(f"{why}, so our kernels draw on the CPU; the networks stay on {device_type}")
+    return "cpu"
+
+
+def scene_device(backend: str, device: torch.device) -> torch.device:
+    """Return where a scene should be that ``backend`` draws for networks on ``device``.
+
+    Our kernels draw and densify on the CPU. Only images and their gradients then go between the
+    devices.
+    """
+    return torch.device("cpu") if backend == "cpu" else device

@@ -57,8 +57,8 @@ class Render:
     """Opacity accumulated along the ray of each pixel, in [0, 1]."""
     means2d: Float[Tensor, "b n 2"]
     """Projected centres, in pixels. ``images`` depend on them: call ``retain_grad()``, and after
-    the backward pass ``grad`` holds the gradient for densification. Only meaningful where a
-    Gaussian is ``visible``."""
+    the backward pass ``grad`` holds the gradient for densification. Both are defined only where a
+    Gaussian is ``visible``: elsewhere, gsplat leaves the memory as it was, which may be NaN."""
     visible: Bool[Tensor, "b n"]
     """Whether a Gaussian is visible: it is in front of the camera, its opacity is at least
     ``MIN_ALPHA``, and the box around its footprint, rounded up to whole pixels, overlaps the

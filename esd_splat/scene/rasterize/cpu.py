@@ -15,10 +15,10 @@ from esd_splat.scene.rasterize.base import Render, Surface, averages, replace_un
 
 
 def require_cpu(device_type: str) -> None:
-    """Check that this backend can run.
+    """Check that this backend can run for Gaussians on ``device_type``.
 
     Raises:
-        BackendError: the kernels were not compiled, ``device_type`` is not ``cpu``, or
+        BackendError: the kernels were not compiled, the Gaussians have no values (``meta``), or
             ``ESD_SPLAT_ISA`` names an instruction set that is not available.
     """
     if kernels.MISSING:
@@ -26,7 +26,7 @@ def require_cpu(device_type: str) -> None:
             f"backend=cpu needs the compiled kernels; {kernels.COMPILE}, or choose "
             "backend=reference"
         )
-    if device_type != "cpu":
+    if device_type == "meta":  # there are no values that could be brought to the CPU
         raise BackendError(
             f"backend=cpu needs the CPU, and this run is on {device_type}; choose backend=auto"
         )
@@ -58,14 +58,20 @@ def rasterize_cpu(
 
     The kernels composite three colours at a time, so a surface takes two further passes.
 
+    Gaussians, cameras and background may each be on any device. What belongs to the Gaussians
+    (``means2d`` and ``visible``) is returned on their device, and what belongs to the pixels on the
+    device of ``background``. Copies between devices are differentiable.
+
     The tensors may be float32, or float64 to check gradients. The bits of the images and of their
     gradients do not depend on the number of threads.
 
     Raises:
         BackendError: see ``require_cpu``.
     """
-    require_cpu(gaussians.means.device.type)
-    width, height = cameras.width, cameras.height
+    home, away = gaussians.means.device, background.device
+    require_cpu(home.type)
+    gaussians, cameras = gaussians.map(Tensor.cpu), cameras.to("cpu")
+    width, height, background = cameras.width, cameras.height, background.cpu()
     means2d, conics, colors, *rest, visible = kernels.ops.project(
         *(value.contiguous() for value in vars(gaussians).values()),
         cameras.viewmats.contiguous(),
@@ -73,20 +79,25 @@ def rasterize_cpu(
         width,
         height,
     )
+    # The images must depend on the tensor that the caller gets: its gradient is what densification
+    # needs. On the CPU, these are the same tensors.
+    means2d, visible = means2d.to(home), visible.to(home)
+    centres = means2d.cpu()
 
     def composite(colors: Tensor, behind: Tensor, median: bool = False) -> tuple[Tensor, ...]:
         """Return images, alphas and, if asked for, median depths."""
-        shown = means2d, conics, colors.contiguous(), *rest, behind.contiguous()
+        shown = centres, conics, colors.contiguous(), *rest, behind.contiguous()
         images, alphas, *_, medians = kernels.ops.composite(*shown, width, height, median)
         return images, alphas, medians
 
     images, alphas, _ = composite(colors, background)
+    pixels = images.to(away), alphas.to(away)
     if not surface:
-        return Render(images, alphas, means2d, visible)
+        return Render(*pixels, means2d, visible)
     safe, _ = replace_undrawable(gaussians)
     black = torch.zeros_like(background)
     z = cameras.viewmats[:, 2, :3] @ safe.means.mT + cameras.viewmats[:, 2, 3:]
     normals, *_ = composite(safe.normals(cameras.eyes), black)
     depths, _, medians = composite(torch.nn.functional.pad(z[..., None], (0, 2)), black, True)
-    found = Surface(averages(depths, alphas)[:, 0], medians, averages(normals, alphas))
-    return Render(images, alphas, means2d, visible, found)
+    planes = averages(depths, alphas)[:, 0], medians, averages(normals, alphas)
+    return Render(*pixels, means2d, visible, Surface(*(plane.to(away) for plane in planes)))

@@ -1,19 +1,15 @@
 """The CUDA rasterizer, which draws all views in one batched call of gsplat."""
 
-import importlib
-import os
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from esd_splat.errors import BackendError
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
+from esd_splat.scene.rasterize import gsplat_build
 from esd_splat.scene.rasterize.base import (
     BLUR_PX2,
     NEAR,
@@ -23,6 +19,7 @@ from esd_splat.scene.rasterize.base import (
     replace_undrawable,
 )
 from esd_splat.scene.rasterize.culling import Pairs
+from esd_splat.scene.rasterize.reference import FRUSTUM_MARGIN
 from esd_splat.scene.rasterize.tiles import median_depths
 
 
@@ -37,30 +34,11 @@ def require_gsplat(device_type: str) -> None:
             f"backend=gsplat needs a CUDA device, and this run is on {device_type}; "
             "choose backend=auto"
         )
-    if missing := _missing():
+    if missing := gsplat_build.missing():
         raise BackendError(
-            f"gsplat cannot load its CUDA kernels ({missing}); install a C++ compiler and the nvcc "
-            "of torch's CUDA version, or choose backend=reference"
+            f"backend=gsplat cannot load its CUDA kernels ({missing}); `esd-splat doctor` says how "
+            "to get a CUDA toolkit, or choose backend=auto"
         )
-
-
-@cache
-def _missing() -> str:
-    """Load gsplat's kernels. Return the reason in one line if that fails, else an empty string.
-
-    Without a CUDA device nothing is loaded and the result is empty, as gsplat would start a build
-    of twenty minutes.
-    """
-    if not torch.cuda.is_available():
-        return ""
-    # gsplat compiles with ninja, which pip installs beside the interpreter, often not on PATH.
-    beside = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
-    try:
-        compiled = importlib.import_module("gsplat.cuda._backend")._C
-    except (AttributeError, ImportError, OSError, RuntimeError) as error:
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return "" if compiled is not None else "it finds no CUDA toolkit"
 
 
 def rasterize_gsplat(
@@ -81,6 +59,7 @@ def rasterize_gsplat(
     import gsplat  # slow to import, and of no use without CUDA
 
     gaussians, ok = replace_undrawable(gaussians)
+    ok = ok & ~overflow(gaussians, cameras)
     eyes = cameras.eyes
     colors = _colors(gaussians, eyes)
     if surface:
@@ -129,6 +108,25 @@ def _colors(gaussians: Gaussians, eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "
     elsewhere = (directions != 0).any(-1)
     found = gsplat.spherical_harmonics(gaussians.sh_degree, directions, harmonics, elsewhere)
     return (found + 0.5).clamp(min=0)
+
+
+@torch.no_grad()
+def overflow(gaussians: Gaussians, cameras: Cameras) -> Bool[Tensor, " n"]:
+    """Return which rows are so large that their covariance on some screen may overflow.
+
+    gsplat takes no note if the determinant is NaN, and draws. The trace of the covariance is at
+    most that of the Jacobian's square times the largest variance, and the determinant at most the
+    square of the trace. The reference drops such a row only from the view in which it overflows.
+    """
+    z = gaussians.means @ cameras.viewmats[:, 2, :3].mT + cameras.viewmats[:, 2, 3]
+    fx, fy = cameras.Ks[:, 0, 0], cameras.Ks[:, 1, 1]
+    # Rays are clamped to FRUSTUM_MARGIN beyond the image, so their slopes are at most these.
+    wide = (1 + FRUSTUM_MARGIN) * cameras.width / fx
+    high = (1 + FRUSTUM_MARGIN) * cameras.height / fy
+    jacobian = fx.square() * (1 + wide.square()) + fy.square() * (1 + high.square())
+    variance = (2 * gaussians.log_scales).exp().sum(dim=1)
+    trace = variance[:, None] * jacobian / z.square()
+    return ((z > NEAR) & ~trace.square().isfinite()).any(dim=1)
 
 
 def _pairs(meta: dict[str, Any]) -> Pairs:

@@ -14,7 +14,7 @@ from esd_splat.run.measure import pose_entropies, view_information
 from esd_splat.scene.cameras import Cameras
 from esd_splat.scene.gaussians import Gaussians
 from esd_splat.teacher.noise import add_noise, alpha_sigma
-from esd_splat.types import Images
+from esd_splat.types import Images, wide
 
 VIEWS = 2
 """Number of views of a step that are shown. Decoding takes longer than everything else shown."""
@@ -95,9 +95,9 @@ def entropies(run: Distillation, scene: Gaussians, config: Config) -> dict[str, 
     # The noise is the same every time, so that only the views change the result.
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(device)
     t = torch.full((len(clean),), round(LEVEL * len(known)), device=device)
-    alpha, sigma = (scale.double().item() for scale in alpha_sigma(known, t[:1]))
-    noisy = add_noise(clean, noise, known, t).double()
-    return {"I": view_information(noisy, latents[:, None].double(), alpha, sigma)}
+    alpha, sigma = (scale.item() for scale in alpha_sigma(known, t[:1]))
+    noisy = wide(add_noise(clean, noise, known, t))
+    return {"I": view_information(noisy, wide(latents[:, None]), alpha, sigma)}
 
 
 def explained(config: Config, names: Collection[str]) -> str:

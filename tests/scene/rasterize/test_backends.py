@@ -10,11 +10,11 @@ from tests.scene.rasterize.scenes import background, camera, random_scene, wide_
 
 def test_auto_takes_the_fastest_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_backend("auto", "cuda") == "gsplat"
-    assert resolve_backend("auto", "mps") == "reference"
-    monkeypatch.setattr(kernels, "MISSING", "")
-    assert resolve_backend("auto", "cpu") == "cpu"
-    monkeypatch.setattr(kernels, "MISSING", "not compiled")
-    assert resolve_backend("auto", "cpu") == "reference"
+    for device in ("cpu", "mps"):
+        monkeypatch.setattr(kernels, "MISSING", "")
+        assert resolve_backend("auto", device) == "cpu"
+        monkeypatch.setattr(kernels, "MISSING", "not compiled")
+        assert resolve_backend("auto", device) == "reference"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
