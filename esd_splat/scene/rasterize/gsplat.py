@@ -60,10 +60,10 @@ def rasterize_gsplat(
 
     gaussians, ok = replace_undrawable(gaussians)
     ok = ok & ~overflow(gaussians, cameras)
-    colors, sh_degree = torch.cat([gaussians.sh0, gaussians.shN], dim=1), gaussians.sh_degree
-    if surface:  # gsplat evaluates harmonics only if there are three colours
-        eyes = cameras.eyes
-        colors, sh_degree = torch.cat([gaussians.colors(eyes), gaussians.normals(eyes)], -1), None
+    eyes = cameras.eyes
+    colors = _colors(gaussians, eyes)
+    if surface:
+        colors = torch.cat([colors, gaussians.normals(eyes)], -1)
         background = torch.nn.functional.pad(background, (0, 3))
     planes, alphas, meta = gsplat.rasterization(
         means=gaussians.means,
@@ -71,7 +71,6 @@ def rasterize_gsplat(
         scales=gaussians.log_scales.exp(),
         opacities=torch.where(ok, gaussians.opacities, 0.0),
         colors=colors,
-        sh_degree=sh_degree,
         viewmats=cameras.viewmats,
         Ks=cameras.Ks,
         width=cameras.width,
@@ -93,6 +92,22 @@ def rasterize_gsplat(
         found = Surface(depths[:, 0], medians, averages(normals, alphas))
     visible = (meta["radii"] > 0).all(dim=-1)
     return Render(images, alphas, meta["means2d"], visible, found)
+
+
+def _colors(gaussians: Gaussians, eyes: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
+    """Return the colour of each Gaussian seen from ``eyes``, by gsplat's kernel for harmonics.
+
+    Left to itself, ``gsplat.rasterization`` would find the eyes by inverting matrices, for which
+    the host waits.
+    """
+    import gsplat
+
+    harmonics = torch.cat([gaussians.sh0, gaussians.shN], dim=1).expand(len(eyes), -1, -1, -1)
+    directions = gaussians.means - eyes[:, None]
+    # A Gaussian at the eye has no direction. It is not drawn, and gets no gradient either.
+    elsewhere = (directions != 0).any(-1)
+    found = gsplat.spherical_harmonics(gaussians.sh_degree, directions, harmonics, elsewhere)
+    return (found + 0.5).clamp(min=0)
 
 
 @torch.no_grad()
