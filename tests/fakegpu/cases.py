@@ -16,10 +16,11 @@ from esd_splat.distill.losses import LOSSES
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.run.trainer import DTYPES
 from esd_splat.scene import kernels
-from esd_splat.teacher import latent, random_weights
-from esd_splat.teacher.families import MULTI_VIEW, SD, SD3, SDXL, Family
+from esd_splat.teacher import latent
+from esd_splat.teacher.families import Family
 from esd_splat.teacher.loading import quiet
 from esd_splat.teacher.parts import Source
+from esd_splat.teacher.random_weights import build_parts
 from esd_splat.teacher.stable_diffusion import EMBEDDED_FOLDER
 from tests.fakegpu.counts import Counts
 from tests.fakegpu.cover import cover
@@ -140,7 +141,9 @@ def _tiny(name: str, precision: str) -> tuple[Family, dict[str, Any]]:
         family, parts, _ = Source("", str(EMBEDDED_FOLDER), "").load(DTYPES[precision])
     else:
         shape = {"sd-v": "sd", "multi-view": "views"}.get(name, name)
-        family, parts = blank(f"tiny-{shape}", "v_prediction" if name == "sd-v" else None)
+        predicts = "v_prediction" if name == "sd-v" else None
+        with torch.random.fork_rng(devices=[]):
+            family, parts = build_parts(f"tiny-{shape}", t5=True, predicts=predicts)
     rounded(parts, DTYPES[precision])
     with fake_gpu():
         for part in parts.values():
@@ -163,19 +166,3 @@ def _copied(part: Any) -> Any:
     if not isinstance(part, nn.Module):
         return part
     return copy.deepcopy(part, {id(x): x for x in (*part.parameters(), *part.buffers())})
-
-
-def blank(
-    shape: str, predicts: str | None = None, device: str = "cpu"
-) -> tuple[Family, dict[str, Any]]:
-    """Return the family of a shape in ``random_weights.SHAPES``, and its parts.
-
-    With ``meta`` as ``device``, nothing is drawn, which takes long at real size.
-    """
-    kind, found = shape.removeprefix("tiny-"), random_weights.SHAPES[shape]
-    with torch.random.fork_rng(devices=[]), torch.device(device):
-        parts = random_weights._parts(found, kind, True, predicts or found.predicts)
-    scheduler = parts["scheduler"]
-    parts["scheduler"] = type(scheduler).from_config(scheduler.config)  # on the CPU
-    family = {"sdxl": SDXL, "sd3": SD3, "views": MULTI_VIEW}.get(kind, SD)
-    return family, {name: part for name, part in parts.items() if part is not None}

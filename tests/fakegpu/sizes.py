@@ -8,7 +8,8 @@ from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.run.trainer import DTYPES
 from esd_splat.teacher import latent
-from tests.fakegpu.cases import Plant, Result, blank, rounded
+from esd_splat.teacher.random_weights import build_parts
+from tests.fakegpu.cases import Plant, Result, rounded
 from tests.fakegpu.device import CUDA, fake_gpu
 from tests.tiny import IMAGE_SIZE
 
@@ -28,7 +29,7 @@ def step_at_size(shape: str, *more: str, plant: Plant | None = None) -> Result:
     keys = ["prompt=a red owl", "backend=gsplat", "batch=1", f"cameras.size={PIXELS[shape]}"]
     config = load_config("esd_sd", [*keys, *more])
     dtype = DTYPES[config.precision]
-    family, parts = blank(shape, device="meta")
+    family, parts = build_parts(shape, t5=True, device="meta")
     rounded(parts, dtype)
     with fake_gpu() as counts:
         with mock.patch.object(latent, "_check_finite"):
