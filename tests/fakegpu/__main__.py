@@ -14,6 +14,8 @@ from typing import Any
 
 from tests.fakegpu.cases import CHOICES, Case, Result, clash, step
 from tests.fakegpu.sizes import PIXELS, step_at_size
+from tests.fakegpu.table import TABLE
+from tests.fakegpu.test_sizes import check_size
 from tests.fakegpu.test_steps import check
 
 WHOLE = ("family", "loss", "precision", "views at once", "checkpointing", "slicing", "offload")
@@ -53,6 +55,7 @@ def main() -> int:
     options = [f"memory.checkpointing={on}" for on in ("false", "true")]
     for row in product(PIXELS, precisions, options):
         work.append((" ".join(row), partial(_check, step_at_size, *row)))
+    work += [(f"memory of {name}", partial(check_size, name)) for name in TABLE["peak"]]
     mine, failed = work[args.part :: args.parts], 0
     for number, (name, run) in enumerate(mine):
         try:

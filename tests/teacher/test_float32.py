@@ -75,8 +75,10 @@ def _gap(folder: Path, dtype: torch.dtype, **keys: Any) -> torch.Tensor:
     with torch.no_grad():
         for weight in lora.parameters:
             weight.copy_(0.02 * torch.randn(weight.shape, generator=generator))
-    rows = [torch.cat([x, x]) for x in _inputs(teacher)]
-    found = lora.eps(*rows, _c2w().repeat(2, 1, 1), torch.tensor([False, False, True, True]))
+    noisy, t, words = (torch.cat([x, x]) for x in _inputs(teacher))
+    found = lora.eps(
+        noisy, t, words, _c2w().repeat(2, 1, 1), torch.tensor([False, False, True, True])
+    )
     return found[:2] - found[2:]
 
 
@@ -97,10 +99,10 @@ def test_the_teachers_rows_stay_in_the_precision_of_the_network(folders: dict[st
     """They are bit for bit what the teacher alone predicts."""
     teacher = _load(folders["sd"], torch.bfloat16)
     lora: AttachedLora = Lora(rank=2, precision="32").attach(teacher, seed=0)
-    inputs = _inputs(teacher)
-    rows = [torch.cat([x, x]) for x in inputs]
-    found = lora.eps(*rows, _c2w(), torch.tensor([False, True]))
-    none = lora.eps(*inputs, _c2w()[:0], torch.zeros(0, dtype=torch.bool))
+    inputs = once, at, told = _inputs(teacher)
+    noisy, t, words = (torch.cat([x, x]) for x in inputs)
+    found = lora.eps(noisy, t, words, _c2w(), torch.tensor([False, True]))
+    none = lora.eps(once, at, told, _c2w()[:0], torch.zeros(0, dtype=torch.bool))
     with torch.no_grad():
         assert torch.equal(none, teacher.eps(*inputs))
         assert torch.equal(found[:2], teacher.eps(*inputs))
