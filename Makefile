@@ -34,7 +34,8 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m esd_splat.fit --config configs/esd_pool.yaml prompt="$(PROMPT)" out=outputs/demo overwrite=true
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore=tests/fakegpu
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/fakegpu
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
