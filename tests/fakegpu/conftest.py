@@ -1,4 +1,4 @@
-"""The fake GPU needs a process of its own: autograd looks for devices only once, at its first use."""
+"""The fake GPU needs a process of its own: autograd looks for devices at its first use only."""
 
 from pathlib import Path
 
