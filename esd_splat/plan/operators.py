@@ -54,15 +54,27 @@ def attention(
         return _ATTENTION(
             *(q, k, v, attn_mask, dropout_p, is_causal), scale=scale, enable_gqa=enable_gqa
         )
+    return gpu_attention(q, k, v, None, is_causal, scale)
+
+
+def gpu_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """Return attention by the operator that PyTorch chooses on a GPU, on tensors without data."""
     width = q.shape[-1]
     scale = width**-0.5 if scale is None else scale
     half = q.dtype in (torch.float16, torch.bfloat16)
-    if half and width <= FLASH_WIDEST:
+    if attn_mask is None and half and width <= FLASH_WIDEST:
         more = -width % FLASH_STEP
         q, k, v = (F.pad(x, (0, more)) if more else x for x in (q, k, v))
         out = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, is_causal, scale=scale)[0]
         return out[..., :width]
     keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     return aten._scaled_dot_product_efficient_attention(
-        *(q, k, v, None, keeps, 0.0, is_causal), scale=scale
+        *(q, k, v, attn_mask, keeps, 0.0, is_causal), scale=scale
     )[0]

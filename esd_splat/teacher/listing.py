@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from esd_splat.teacher.loading import HUB_TIMEOUT, SAFE, local_folder
 
@@ -24,10 +23,8 @@ class Listing:
     def of(cls, where: str) -> "Listing":
         """List a folder, or ask the hub."""
         if (folder := local_folder(where)) is not None:
-            files = [path for path in Path(folder).rglob("*") if path.is_file()]
-            return cls(
-                where, {str(p.relative_to(folder).as_posix()): p.stat().st_size for p in files}
-            )
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            return cls(where, {p.relative_to(folder).as_posix(): p.stat().st_size for p in files})
         from huggingface_hub import HfApi
 
         found = HfApi().model_info(where, files_metadata=True, timeout=HUB_TIMEOUT).siblings or []

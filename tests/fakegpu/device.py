@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from esd_splat.plan.operators import gpu_attention
 from tests.fakegpu import gsplat_kernels
 from tests.fakegpu.counts import Counts
 from tests.fakegpu.guard import guard
 from tests.fakegpu.watch import Watch
 
-A: Any = torch.ops.aten
 CUDA = torch.device("cuda:0")
 TOGETHER = 2
 """How many views a multi-view network sees together: the only list of whole numbers in a step."""
@@ -91,12 +91,4 @@ def attention(
         return _real_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)
     assert dropout_p == 0
     assert not enable_gqa
-    size = query.shape[-1]
-    scale = size**-0.5 if scale is None else scale
-    if attn_mask is None and size <= 256 and query.dtype in (torch.float16, torch.bfloat16):
-        query, key, value = (F.pad(x, (0, -size % 8)) for x in (query, key, value))
-        flash = A._scaled_dot_product_flash_attention
-        return flash(query, key, value, 0.0, is_causal, scale=scale)[0][..., :size]
-    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    efficient = A._scaled_dot_product_efficient_attention
-    return efficient(query, key, value, attn_mask, keep, 0.0, is_causal, scale=scale)[0]
+    return gpu_attention(query, key, value, attn_mask, is_causal, scale)
