@@ -55,6 +55,7 @@ class Adapters:
             time_embedding: Any = teacher.time_embedding
             self.camera = CAMERA_EMBEDDINGS[camera](time_embedding.linear_2.out_features)
         self.camera.to(teacher.device)
+        self._teacher = teacher
         self._layers: list[Any] = [
             module for module in teacher.network.modules() if isinstance(module, BaseTunerLayer)
         ]
@@ -83,13 +84,14 @@ class Adapters:
         for layer in self._layers:  # enable_adapters also walks all parameters, in milliseconds
             layer._disable_adapters = False
         self._embedded, self._asleep = self.camera(c2w, hidden), asleep
+        self._teacher.pristine = False
         try:
             yield
         finally:
             self._sleep()
 
     def _sleep(self) -> None:
-        self._embedded = None
+        self._embedded, self._teacher.pristine = None, True
         for layer in self._layers:
             layer._disable_adapters = True
 

@@ -37,6 +37,8 @@ class Teacher(ABC):
     image_size: int
     """Width and height in pixels of the images that the network was trained on."""
     device: torch.device
+    pristine: bool = True
+    """Whether the network makes the teacher's own predictions, with no adapter active in it."""
     joint: bool = False
     """Whether the network sees all views of a step together. They then share one timestep."""
     notes: tuple[str, ...] = ()

@@ -26,6 +26,10 @@ class Memory:
     """Whether the text encoders stay on the CPU, where each text is encoded once."""
     compile: bool = False
     """Whether torch.compile compiles the network. It is faster after minutes of compilation."""
+    trace: bool = True
+    """Whether passes of Stable Diffusion 1 or 2 on the CPU run as a TorchScript graph, which is
+    recorded in half a second and shared among threads by rows. Passes with the scene's LoRA do not,
+    and with Python 3.14 or later none does."""
 
     def place(self, parts: Mapping[str, Any], device: torch.device) -> None:
         """Freeze the networks among a model's ``parts`` and move them to their devices."""

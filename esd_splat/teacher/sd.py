@@ -8,6 +8,7 @@ from typing_extensions import override
 from esd_splat.teacher.base import Embeddings
 from esd_splat.teacher.latent import LatentTeacher, check_fit, token_ids
 from esd_splat.teacher.memory import Memory
+from esd_splat.teacher.traced import SUPPORTED, Traced
 from esd_splat.types import Latents, Timesteps
 
 PARTS = {
@@ -37,6 +38,8 @@ class Sd(LatentTeacher):
         check_fit(TEXT_WIDTH, width, parts["unet"].config.cross_attention_dim)
         self.time_embedding = parts["unet"].time_embedding
         self._tokenizer, self._text = parts["tokenizer"], parts["text_encoder"]
+        traced = memory.trace and not memory.compile and device.type == "cpu" and SUPPORTED
+        self._traced = Traced(self.network) if traced else None
 
     @override
     def encode_text(self, text: str) -> Embeddings:
@@ -44,4 +47,7 @@ class Sd(LatentTeacher):
 
     @override
     def output(self, noisy: Latents, t: Timesteps, embeddings: Embeddings) -> Latents:
-        return self.network(noisy.to(self.dtype), t, embeddings.to(self.dtype)).sample.float()
+        inputs = noisy.to(self.dtype), t, embeddings.to(self.dtype)
+        if self._traced is not None and self.pristine and not torch.is_grad_enabled():
+            return self._traced(*inputs).float()
+        return self.network(*inputs).sample.float()

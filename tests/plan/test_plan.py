@@ -31,7 +31,7 @@ def _of(peak: float, **more: Any) -> Prediction:
 def test_it_is_what_a_step_with_values_holds(checkpointing: str) -> None:
     """The same step on the CPU. It differs by what only one of the two keeps for attention."""
     config = _tiny(
-        *("precision=32", "loss=csd", "memory.offload=false"),
+        *("precision=32", "loss=csd", "memory.offload=false", "memory.trace=false"),
         f"memory.checkpointing={checkpointing}",
     )
     predicted = predict(config, "tiny-sd")
