@@ -22,8 +22,8 @@ class Traced:
     each operator. With one thread, the results are those of the network to the bit. With more, they
     differ by rounding, because operators compute another number of rows in another order.
 
-    The graph shares the weights of the network. What hooks and adapters do in the first pass becomes
-    part of it.
+    The graph shares the weights of the network. What hooks and adapters do in the first pass is
+    recorded with it.
 
     Args:
         network: a diffusers model that returns its result as ``sample``.
