@@ -38,7 +38,8 @@ class Sd(LatentTeacher):
         check_fit(TEXT_WIDTH, width, parts["unet"].config.cross_attention_dim)
         self.time_embedding = parts["unet"].time_embedding
         self._tokenizer, self._text = parts["tokenizer"], parts["text_encoder"]
-        traced = memory.trace and not memory.compile and device.type == "cpu" and SUPPORTED
+        of_cpu = SUPPORTED and (device.type, dtype) == ("cpu", torch.float32)
+        traced = memory.trace and not memory.compile and of_cpu
         self._traced = Traced(self.network) if traced else None
 
     @override

@@ -18,7 +18,7 @@ from esd_splat.distill.recent import Recent
 from esd_splat.distill.step_config import StepConfig
 from esd_splat.errors import TeacherError
 from esd_splat.run import trainer
-from esd_splat.teacher import StableDiffusion
+from esd_splat.teacher import Memory, StableDiffusion
 from esd_splat.teacher.latent import LatentTeacher
 from esd_splat.teacher.noise import add_noise, alpha_sigma
 from esd_splat.teacher.random_weights import SHAPES, save_blank
@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def _load(folder: Path, dtype: torch.dtype = torch.float32) -> LatentTeacher:
     config = StableDiffusion(model=str(folder))
     config.check({})
-    teacher = config.load(CPU, dtype)
+    teacher = config.load(CPU, dtype, Memory(trace=False))  # some tests watch each pass
     assert isinstance(teacher, LatentTeacher)
     return teacher
 
