@@ -111,7 +111,7 @@ class Orbit:
                 f"size_start: must be at most size = {self.size}, got {self.size_start}"
             )
         if self.ring and not self.stratified:
-            problems.append("ring: must be false with stratified=false, which scatters the azimuths")
+            problems.append("ring: must be false with stratified=false: azimuths are independent")
         refuse(problems)
 
     def size_at(self, progress: float) -> int:
@@ -133,8 +133,8 @@ class Orbit:
 
         Every single azimuth is uniform over the circle. If ``stratified`` is true, the circle is
         divided into ``batch`` equal sectors from a random start, and the i-th camera lies in the
-        i-th sector. If ``ring`` is true, it lies where the i-th sector begins, and all cameras share
-        the other numbers.
+        i-th sector. If ``ring`` is true, it lies where the i-th sector begins, and the cameras have
+        all other numbers in common.
 
         Args:
             batch: number of cameras.

@@ -118,13 +118,14 @@ def family_by_index(index: Path) -> Family:
     """Return the family that a ``model_index.json`` names."""
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
-        name, pictures = found["_class_name"], found.get("image_encoder")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        name, pictured = found["_class_name"], any(found.get("image_encoder") or ())
+        name = name[-1] if isinstance(name, list) else name  # of a file and its class
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise TeacherError(f"teacher.model: {index} names no pipeline ({error})") from error
     if name not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise TeacherError(f"teacher.model: {index.parent} is a {name}; supported are {known}")
-    if FAMILIES[name] is MVDREAM and pictures and pictures[1]:
+    if FAMILIES[name] is MVDREAM and pictured:
         raise TeacherError(
             f"teacher.model: {index.parent} is ImageDream, which needs a picture of the object; "
             "MVDream takes a prompt alone: teacher.model=ashawkey/mvdream-sd2.1-diffusers"

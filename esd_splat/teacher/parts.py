@@ -155,7 +155,8 @@ class Source:
         if self.empty:
             with torch.device("meta"):
                 return _from_config(kind, self.where, name).to(dtype)
-        if name == "unet" and mvdream.is_published(config := kind.load_config(self.where, **options)):
+        config = kind.load_config(self.where, **options) if name == "unet" else {}
+        if mvdream.is_published(config):
             return mvdream.load_unet(kind, self.where, config, self.variant, dtype)
         # Only safetensors files are read, never pickles.
         options |= {"use_safetensors": True, "variant": self.variant, "output_loading_info": True}
