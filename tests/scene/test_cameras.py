@@ -1,5 +1,4 @@
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -87,9 +86,8 @@ def test_stratified_azimuths_take_one_sector_each(batch: int) -> None:
 
 
 def test_a_ring_is_evenly_spaced_and_shares_all_else() -> None:
-    ranges: Any = {"distance": (2.0, 4.0), "elevation": (-20.0, 60.0), "fov": (30.0, 70.0)}
-    orbit, generator = Orbit(ring=True, **ranges), _seeded()
-    rings = [orbit.sample(4, generator) for _ in range(20)]
+    orbit = Orbit(distance=(2.0, 4.0), elevation=(-20.0, 60.0), fov=(30.0, 70.0), ring=True)
+    rings = [orbit.sample(4, _seeded(seed)) for seed in range(20)]
     for ring in rings:
         gaps = torch.cat([ring.azimuth_deg, ring.azimuth_deg[:1]]).diff() % 360
         torch.testing.assert_close(gaps, torch.full((4,), 90.0), atol=1e-3, rtol=0)
