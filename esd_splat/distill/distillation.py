@@ -69,6 +69,12 @@ class Distillation:
                 f"memory.views_at_once: must be null or batch, {config.batch}, got {at_once}: this "
                 "teacher looks at all views of a step at once"
             )
+        if teacher.ring is not None and (config.batch, config.cameras.ring) != (teacher.ring, True):
+            raise TeacherError(
+                f"batch, cameras.ring: must be {teacher.ring} and true, got {config.batch} and "
+                f"{str(config.cameras.ring).lower()}: this teacher was trained on {teacher.ring} "
+                "views that are evenly spaced at one elevation"
+            )
         self.generators = {
             name: torch.Generator().manual_seed(config.seed * 16 + index)
             for index, name in enumerate(STREAMS)

@@ -26,7 +26,8 @@ def remedies(config: Config, *, joint: bool = False) -> str:
     """
     memory, views = config.memory, config.memory.views_at_once or config.batch
     options = {
-        f"{'batch' if joint else 'memory.views_at_once'}={views // 2}": views > 1,
+        f"{'batch' if joint else 'memory.views_at_once'}={views // 2}": views > 1
+        and not (joint and config.cameras.ring),  # the number of views may be fixed
         "memory.checkpointing=true": not memory.checkpointing,
         "precision=bf16-mixed": config.precision == "32",
         "memory.offload=true": not memory.offload,

@@ -95,6 +95,9 @@ class Orbit:
     stratified: bool = True
     """Whether the circle is divided into batch equal sectors with one azimuth in each; otherwise
     the azimuths are independent."""
+    ring: bool = False
+    """Whether the views of a step are evenly spaced around the object, from a random azimuth, at
+    one elevation, distance and field of view, as MVDream needs them."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -107,6 +110,8 @@ class Orbit:
             problems.append(
                 f"size_start: must be at most size = {self.size}, got {self.size_start}"
             )
+        if self.ring and not self.stratified:
+            problems.append("ring: must be false with stratified=false: azimuths are independent")
         refuse(problems)
 
     def size_at(self, progress: float) -> int:
@@ -128,7 +133,8 @@ class Orbit:
 
         Every single azimuth is uniform over the circle. If ``stratified`` is true, the circle is
         divided into ``batch`` equal sectors from a random start, and the i-th camera lies in the
-        i-th sector.
+        i-th sector. If ``ring`` is true, it lies where the i-th sector begins, and the cameras have
+        all other numbers in common.
 
         Args:
             batch: number of cameras.
@@ -136,6 +142,8 @@ class Orbit:
             size: image size in pixels; ``None`` uses the size of the orbit.
         """
         u = torch.rand(5, batch, generator=generator, dtype=torch.float64)
+        if self.ring:
+            u = torch.cat([torch.zeros_like(u[:1]), u[1:, :1].expand(-1, batch)])
         turn = u[0]
         if self.stratified:
             turn = u[1, :1] + (torch.arange(batch, dtype=torch.float64) + u[0]) / max(batch, 1)

@@ -41,6 +41,9 @@ class Teacher(ABC):
     """Whether the network makes the teacher's own predictions, with no adapter active in it."""
     joint: bool = False
     """Whether the network sees all views of a step together. They then share one timestep."""
+    ring: int | None = None
+    """The number of views in a step, evenly spaced at one elevation, that the network was trained
+    on. ``None`` if it takes any views."""
     notes: tuple[str, ...] = ()
     """What a user should know about the origin of the weights, one line each."""
 

@@ -5,14 +5,14 @@ To add one, write its file and add it to ``FAMILIES``.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from esd_splat.errors import TeacherError
-from esd_splat.teacher import multi_view, sd, sd3, sdxl
+from esd_splat.teacher import multi_view, mvdream, sd, sd3, sdxl
 from esd_splat.teacher.base import Teacher
 from esd_splat.teacher.loading import SAFE
 from esd_splat.teacher.memory import Memory
@@ -66,8 +66,10 @@ MULTI_VIEW = Family(
     multi_view.PARTS,
     without=SD.without,
 )
+MVDREAM = replace(MULTI_VIEW, name="MVDream", build=mvdream.MvDream)
 FAMILIES = {family.pipeline: family for family in (SD, SDXL, SD3)} | {
-    "MultiViewPipeline": MULTI_VIEW
+    "MultiViewPipeline": MULTI_VIEW,
+    "MVDreamPipeline": MVDREAM,
 }
 """The families by the name of the pipeline in a model's ``model_index.json``."""
 
@@ -83,6 +85,9 @@ def family_of(folder: Path) -> Family:
         return family_by_index(index)
     if (folder / "transformer").is_dir():
         return SD3
+    unet = folder / "unet" / "config.json"
+    if unet.exists() and mvdream.UNET in unet.read_text(encoding="utf-8"):
+        return MVDREAM
     return SDXL if (folder / "text_encoder_2").is_dir() else SD
 
 
@@ -112,10 +117,17 @@ def check_folder(folder: Path) -> None:
 def family_by_index(index: Path) -> Family:
     """Return the family that a ``model_index.json`` names."""
     try:
-        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(index.read_text(encoding="utf-8"))
+        name, pictured = found["_class_name"], any(found.get("image_encoder") or ())
+        name = name[-1] if isinstance(name, list) else name  # of a file and its class
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise TeacherError(f"teacher.model: {index} names no pipeline ({error})") from error
     if name not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise TeacherError(f"teacher.model: {index.parent} is a {name}; supported are {known}")
+    if FAMILIES[name] is MVDREAM and pictured:
+        raise TeacherError(
+            f"teacher.model: {index.parent} is ImageDream, which needs a picture of the object; "
+            "MVDream takes a prompt alone: teacher.model=ashawkey/mvdream-sd2.1-diffusers"
+        )
     return FAMILIES[name]

@@ -52,11 +52,15 @@ class MultiView(Sd):
         }
         parts["unet"].set_attn_processor(processors)
 
+    def camera(self, c2w: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 16"]:
+        """Return what the network is told of cameras: here, their matrices as they are."""
+        return c2w.flatten(1)
+
     @override
     def told(self, texts: Embeddings, c2w: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b rows d"]:
         """Append a row with the camera and the number of views that are seen together."""
         together = torch.full((len(c2w), 1), float(len(c2w)), device=c2w.device)
-        row = torch.cat([c2w.flatten(1), together], dim=1)
+        row = torch.cat([self.camera(c2w), together], dim=1)
         return torch.cat([texts, F.pad(row, (0, texts.shape[-1] - row.shape[-1]))[:, None]], dim=1)
 
     @override

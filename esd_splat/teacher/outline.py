@@ -26,6 +26,7 @@ KNOWN = {
     "stabilityai/stable-diffusion-2-1-base": "sd21-base",
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
     "stabilityai/stable-diffusion-3-medium-diffusers": "sd3",
+    "ashawkey/mvdream-sd2.1-diffusers": "mvdream",
 }
 """Models on the hub whose shapes are in ``SHAPES``, so that nothing needs to be downloaded."""
 META: Any = {"t5": True, "device": "meta"}

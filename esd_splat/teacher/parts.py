@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from esd_splat.errors import TeacherError
+from esd_splat.teacher import mvdream
 from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
 from esd_splat.teacher.listing import Listing, in_words
 from esd_splat.teacher.loading import local_folder, reach_hub, reason, way_out
@@ -154,6 +155,9 @@ class Source:
         if self.empty:
             with torch.device("meta"):
                 return _from_config(kind, self.where, name).to(dtype)
+        config = kind.load_config(self.where, **options) if name == "unet" else {}
+        if mvdream.is_published(config):
+            return mvdream.load_unet(kind, self.where, config, self.variant, dtype)
         # Only safetensors files are read, never pickles.
         options |= {"use_safetensors": True, "variant": self.variant, "output_loading_info": True}
         options["dtype" if name.startswith("text_encoder") else "torch_dtype"] = dtype
@@ -166,7 +170,10 @@ class Source:
 
 def _from_config(kind: Any, where: str, name: str) -> torch.nn.Module:
     if hasattr(kind, "from_config"):
-        return kind.from_config(kind.load_config(where, subfolder=name))
+        config = kind.load_config(where, subfolder=name)
+        return kind.from_config(
+            mvdream.unet_config(config) if mvdream.is_published(config) else config
+        )
     return kind(kind.config_class.from_pretrained(where, subfolder=name))
 
 

@@ -18,7 +18,7 @@ import torch
 
 from esd_splat import command
 from esd_splat.errors import OutputError
-from esd_splat.teacher.families import INDEX, MULTI_VIEW, SD, SD3, SDXL, Family
+from esd_splat.teacher.families import FAMILIES, INDEX, MULTI_VIEW, MVDREAM, SD, SD3, SDXL, Family
 from esd_splat.teacher.tokenizer import make_tokenizer
 
 WORDS = (
@@ -61,6 +61,7 @@ def _unet(size: int, widths: tuple[int, ...], context: int, heads: Any, **more: 
 
 
 _TOLD = {"addition_embed_type": "text_time"}
+_CAMERA = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 16}
 _SDXL_BLOCKS = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -125,15 +126,24 @@ SHAPES = {
         _VAE | {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609},
         {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
     ),
+    "mvdream": Shape(
+        _unet(32, _WIDTHS, 1024, (5, 10, 20, 20), use_linear_projection=True, **_CAMERA),
+        (_H,),
+        _VAE,
+    ),
     "tiny-sd": Shape(
         _unet(4, (8, 16), 16, 2, **_TINY_UNET), (_clip(16, 1, 2, 12, **_TOKENS),), _TINY_VAE
     ),
     "tiny-views": Shape(
+        _unet(4, (8, 16), 24, 2, **_TINY_UNET, **_CAMERA),
+        (_clip(24, 1, 2, 12, **_TOKENS),),
+        _TINY_VAE,
+    ),
+    "tiny-mvdream": Shape(
         _unet(
-            *(4, (8, 16), 24, 2),
-            **_TINY_UNET,
-            class_embed_type="projection",
-            projection_class_embeddings_input_dim=16,
+            *(4, (32, 64), 24, (2, 4)),
+            **(_TINY_UNET | _CAMERA | {"norm_num_groups": 32}),
+            use_linear_projection=True,
         ),
         (_clip(24, 1, 2, 12, **_TOKENS),),
         _TINY_VAE,
@@ -211,10 +221,11 @@ def save_blank(
         pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     pipeline.save_pretrained(unfinished)
-    if kind is MULTI_VIEW:  # diffusers has no pipeline for it
-        index = unfinished / INDEX
-        named = json.loads(index.read_text()) | {"_class_name": "MultiViewPipeline"}
-        index.write_text(json.dumps(named, indent=2))
+    index = unfinished / INDEX
+    named = next(name for name, one in FAMILIES.items() if one is kind)
+    if named != kind.pipeline:  # diffusers has no pipeline for it
+        found = json.loads(index.read_text()) | {"_class_name": named}
+        index.write_text(json.dumps(found, indent=2))
     return unfinished.rename(folder)
 
 
@@ -233,7 +244,7 @@ def build_parts(
     import transformers
 
     shape, name = SHAPES[family], family.removeprefix("tiny-")
-    kind = {"sdxl": SDXL, "sd3": SD3, "views": MULTI_VIEW}.get(name, SD)
+    kind = {"sdxl": SDXL, "sd3": SD3, "views": MULTI_VIEW, "mvdream": MVDREAM}.get(name, SD)
     make = cast(Any, diffusers)  # its annotations are too narrow
     # The encoders have no position embeddings for longer texts.
     tokenizer = make_tokenizer(WORDS, shape.encoders[0]["max_position_embeddings"])

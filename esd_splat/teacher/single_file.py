@@ -31,6 +31,11 @@ _KINDS: tuple[tuple[str, Family | str, str | None], ...] = (
     (r"(^lora_|\.lora_|_lora\.)", "a LoRA: give it as teacher.lora, beside a teacher.model", None),
     (r"^conditioner\.embedders\.0\.model\.", "the refiner of Stable Diffusion XL", None),
     (r"^control_model\.", "a ControlNet", None),
+    (
+        r"^(model\.diffusion_model\.)?camera_embed\.",
+        "MVDream in its authors' layout: give teacher.model=ashawkey/mvdream-sd2.1-diffusers",
+        None,
+    ),
     (r"^model\.diffusion_model\.label_emb\.weight", "an upscaler", None),
     (r"\.joint_blocks\.37\.", SD3, "stabilityai/stable-diffusion-3.5-large"),
     (r"\.x_block\.attn2\.", SD3, "stabilityai/stable-diffusion-3.5-medium"),

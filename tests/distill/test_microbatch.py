@@ -180,6 +180,8 @@ def test_every_remedy_is_a_valid_key(model: Path) -> None:
     left = remedies(load_config(None, _keys(model, *keys)))
     assert left == "a smaller densify.max_count", "none is named that is in use"
     assert remedies(load_config(None, _keys(model)), joint=True).startswith("batch=1, ")
+    ring = load_config(None, _keys(model, "cameras.ring=true"))
+    assert "batch" not in remedies(ring, joint=True), "MVDream takes no other number of views"
     watched = load_config(None, _keys(model, "view=true"))
     assert remedies(watched).endswith("view=false")
 

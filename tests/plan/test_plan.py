@@ -67,11 +67,13 @@ def test_options_take_less_memory_and_cost_what_they_should() -> None:
     assert host.peak - plain.peak == host.weights - plain.weights == plain.on_cpu > host.on_cpu == 0
 
 
-@pytest.mark.parametrize("family", ["tiny-sdxl", "tiny-sd3", "tiny-views"])
+@pytest.mark.parametrize("family", ["tiny-sdxl", "tiny-sd3", "tiny-views", "tiny-mvdream"])
 def test_every_family_can_be_planned(family: str) -> None:
-    predicted = predict(_tiny(batch=2), family)
+    ring = family == "tiny-mvdream"
+    config = _tiny(f"cameras.ring={ring}", batch=4 if ring else 2)
+    predicted = predict(config, family)
     assert predicted.flops > 0
-    assert predicted.joint == (family == "tiny-views")
+    assert predicted.joint == (family in ("tiny-views", "tiny-mvdream"))
 
 
 @pytest.mark.slow

@@ -85,10 +85,22 @@ def test_stratified_azimuths_take_one_sector_each(batch: int) -> None:
         assert gaps.sum().item() == pytest.approx(360, abs=1e-2)
 
 
-@pytest.mark.parametrize("stratified", [True, False])
-def test_each_azimuth_alone_is_uniform(stratified: bool) -> None:
+def test_a_ring_is_evenly_spaced_and_shares_all_else() -> None:
+    orbit = Orbit(distance=(2.0, 4.0), elevation=(-20.0, 60.0), fov=(30.0, 70.0), ring=True)
+    rings = [orbit.sample(4, _seeded(seed)) for seed in range(20)]
+    for ring in rings:
+        gaps = torch.cat([ring.azimuth_deg, ring.azimuth_deg[:1]]).diff() % 360
+        torch.testing.assert_close(gaps, torch.full((4,), 90.0), atol=1e-3, rtol=0)
+        for same in (ring.elevation_deg, ring.eyes.norm(dim=1), ring.Ks[:, 0, 0]):
+            torch.testing.assert_close(same, same[:1].expand(4), atol=1e-4, rtol=1e-5)
+    for values in zip(*((r.elevation_deg[0], r.Ks[0, 0, 0]) for r in rings), strict=True):
+        assert len(set(map(float, values))) == len(rings)
+
+
+@pytest.mark.parametrize("orbit", [Orbit(), Orbit(stratified=False), Orbit(ring=True)])
+def test_each_azimuth_alone_is_uniform(orbit: Orbit) -> None:
     """Over 1000 batches, the counts of each camera in 10 bins pass a chi-squared test at 0.1 %."""
-    orbit, generator = Orbit(stratified=stratified), _seeded()
+    generator = _seeded()
     azimuths = torch.stack([orbit.sample(3, generator).azimuth_deg for _ in range(1000)])
     for column in azimuths.T:
         counts = torch.histc(column, bins=10, min=-180, max=180)

@@ -1,5 +1,6 @@
 """Writes a diffusers folder as a single file, with the names of weights that its authors use."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ RESNET = {
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "class_embedding.linear_1": "camera_embed.0",
+    "class_embedding.linear_2": "camera_embed.2",
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
@@ -86,6 +89,32 @@ def save_single_file(folder: Path, file: Path, layers: int = 1) -> Path:
         weights |= {start + key: w for key, w in _open_clip(parts["text_encoder_2"]).items()}
     save_file({key: weight.contiguous().clone() for key, weight in weights.items()}, file)
     return file
+
+
+def publish_mvdream(folder: Path) -> Path:
+    """Write the UNet of a ``tiny-mvdream`` folder as the published MVDream has it, in place."""
+    unet, weights = folder / "unet", _unet(_read(folder / "unet"), layers=1)
+    config = {
+        "_class_name": "MultiViewUNetModel",
+        "image_size": 4,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 32,
+        "channel_mult": [1, 2],
+        "num_res_blocks": 1,
+        "attention_resolutions": [2],
+        "num_head_channels": 16,
+        "transformer_depth": 1,
+        "context_dim": 24,
+        "camera_dim": 16,
+        "use_checkpoint": False,
+    }
+    (unet / "config.json").write_text(json.dumps(config))
+    save_file(weights, unet / "diffusion_pytorch_model.safetensors")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"unet": ["mv_unet", "MultiViewUNetModel"], "image_encoder": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 def _read(part: Path) -> dict[str, Tensor]:

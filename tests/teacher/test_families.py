@@ -225,12 +225,16 @@ def test_random_weights_depend_on_the_seed_and_are_written_whole(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("family", "millions"), [("sd15", 859.5), ("sd21", 865.9), ("sdxl", 2567.5), ("sd3", 2028.3)]
+    ("family", "millions"),
+    [("sd15", 859.5), ("sd21", 865.9), ("sdxl", 2567.5), ("sd3", 2028.3), ("mvdream", 867.6)],
 )
 def test_real_configurations_have_as_many_parameters_as_the_models(
     family: str, millions: float
 ) -> None:
-    """As published: 860 M, 866 M and 2.6 B for the UNets, 2 B for the transformer."""
+    """As published: 860 M, 866 M and 2.6 B for the UNets, 2 B for the transformer.
+
+    MVDream's is that of Stable Diffusion 2 with an embedding of 16 numbers, 1.7 M.
+    """
     keys, of = SHAPES[family].network, diffusers.UNet2DConditionModel
     with torch.device("meta"):
         network: Any = diffusers.SD3Transformer2DModel if family == "sd3" else of

@@ -18,7 +18,7 @@ from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
 from esd_splat.teacher.loading import quiet
 from esd_splat.teacher.random_weights import save_blank
-from tests.teacher.ldm import save_single_file
+from tests.teacher.ldm import publish_mvdream, save_single_file
 
 REFUSALS = {"gone/model": (404, "RepoNotFound"), "gated/model": (403, "GatedRepo")}
 COMMIT = "0" * 40
@@ -237,3 +237,12 @@ def test_a_variant_is_taken_where_there_is_one(hub: None, tmp_path: Path, place:
         f"{model} has no fp16 weights for text_encoder, vae: those without a variant are loaded",
     )
     assert any(p.any() for p in _load(model).network.parameters())
+
+
+@torch.no_grad()
+def test_mvdream_comes_from_the_hub(hub: None, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = publish_mvdream(save_blank(Hub.root / "some" / "mvdream", "tiny-mvdream"))
+    one, other = _load("some/mvdream"), _load(str(folder))
+    assert re.search(r"downloading some/mvdream \(.*unet.*\): \d+ MB", capsys.readouterr().err)
+    for found, known in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(found, known)

@@ -145,6 +145,8 @@ UNET = "model.diffusion_model."
         (["unet.x.to_q.lora_A.weight"], "is a LoRA"),
         ([UNET + "label_emb.0.0.weight", "conditioner.embedders.0.model.x"], "refiner of Stable"),
         (["control_model.x"], "is a ControlNet"),
+        ([UNET + "camera_embed.0.weight", UNET + "input_blocks.0.0.weight"], "is MVDream in its"),
+        (["camera_embed.0.bias"], "its authors' layout: give teacher.model=ashawkey/mvdream-sd2.1"),
         (
             ["encoder.conv_in.weight"],
             r"has keys such as 'encoder\.conv_in\.weight'\); give a whole",
