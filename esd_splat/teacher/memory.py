@@ -28,8 +28,8 @@ class Memory:
     """Whether torch.compile compiles the network. It is faster after minutes of compilation."""
     trace: bool = True
     """Whether passes of Stable Diffusion 1 or 2 on the CPU, in float32, run as a TorchScript graph,
-    recorded in half a second, with the rows shared among threads. Passes with the LoRA do not, and
-    with Python 3.14 or later none does."""
+    which is recorded in half a second. Passes with the LoRA do not, and with Python 3.14 or later
+    none does."""
 
     def place(self, parts: Mapping[str, Any], device: torch.device) -> None:
         """Freeze the networks among a model's ``parts`` and move them to their devices."""

@@ -1,7 +1,5 @@
 """The recorded passes of a teacher on the CPU are those of its network."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,17 +25,6 @@ def teacher(request: pytest.FixtureRequest, tmp_path: Path) -> Sd:
     return loaded
 
 
-@contextmanager
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        yield
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
 def _inputs(teacher: Sd, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(rows)
     noisy = torch.randn(rows, *teacher.latent_shape, generator=generator)
@@ -51,30 +38,12 @@ def _by_the_network(teacher: Sd, inputs: tuple[Tensor, Tensor, Tensor]) -> Tenso
 
 
 @torch.no_grad()
-def test_one_thread_gives_the_same_bits(teacher: Sd) -> None:
+def test_it_gives_the_same_bits(teacher: Sd) -> None:
     for rows in (2, 5, 1):  # the pass is recorded with the first number of rows
         inputs = _inputs(teacher, rows)
         assert torch.equal(teacher.output(*inputs), _by_the_network(teacher, inputs))
     assert teacher._traced is not None
     assert teacher._traced._graph is not None
-
-
-@torch.no_grad()
-def test_threads_share_the_rows(teacher: Sd) -> None:
-    for rows in (4, 3, 1):
-        inputs = _inputs(teacher, rows)
-        known = teacher.output(*inputs)
-        with _two_threads():
-            found = teacher.output(*inputs)
-        torch.testing.assert_close(found, known, atol=1e-5, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_an_error_in_a_thread_is_raised_and_threads_are_as_before(teacher: Sd) -> None:
-    noisy, t, texts = _inputs(teacher, 4)
-    teacher.output(noisy, t, texts)
-    with _two_threads(), pytest.raises(RuntimeError):
-        teacher.output(noisy, t, texts[:, :, :-1])
 
 
 def test_gradients_need_the_network(teacher: Sd) -> None:
