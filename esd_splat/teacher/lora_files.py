@@ -168,12 +168,10 @@ def _product(up: Tensor, down: Tensor, shape: tuple[int, ...], layer: str) -> Te
         and len(down) > 0
     )
     if not fits:
-        pair = ", ".join(
-            f"{name} {w.dtype} {[*w.shape]}" for name, w in (("up", up), ("down", down))
-        )
+        up_is, down_is = (f"{str(w.dtype)[6:]} {[*w.shape]}" for w in (up, down))
         raise ValueError(
-            f"its layer {shown(layer)} has {pair.replace('torch.', '')}, and the model's weights have "
-            f"the shape {[*shape]}"
+            f"its layer {shown(layer)} has up {up_is} and down {down_is}, and the model's weights "
+            f"have the shape {[*shape]}"
         )
     return (up.float().flatten(1) @ down.float().flatten(1)).view(shape)
 

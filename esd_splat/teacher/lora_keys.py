@@ -29,11 +29,12 @@ _KINDS = (
     (r"^lora_controlnet$", "a ControlNet in the form of a LoRA"),
     (r"^(unet|text_encoder):\d+:(up|down)$", "a LoRA of cloneofsimo, whose layers are numbered"),
 )
-"""Kinds of files that are not read, each with the pattern of keys that tells it. The first match decides."""
+"""Kinds of files that are not read, by the pattern of keys that tells each. The first counts."""
 _ROLE = re.compile(
     r"(?P<layer>.+?)(?:"
     r"[._]lora(?:_linear_layer)?[._](?P<end>down|up|A|B)(?:(?:\.[^.]+)?\.weight)?"
-    r"|(?:[._]lora)?\.(?:lora_)?alpha)"
+    r"|(?:[._]lora)?\.(?:lora_)?alpha)",
+    re.DOTALL,
 )
 """A weight of a LoRA. PEFT may put the name of an adapter before the last word."""
 _UP = {"B": "up", "A": "down"}
