@@ -16,7 +16,7 @@ from esd_splat.teacher.families import Family
 from esd_splat.teacher.loading import SAFE
 from esd_splat.teacher.lora_keys import Keys, Place, find_places, roles, shown
 from esd_splat.teacher.peft_settings import Settings, read_settings, stated_strength
-from esd_splat.teacher.single_file import header_keys
+from esd_splat.teacher.weight_files import read_header
 
 USUAL_NAME = f"pytorch_lora_weights{SAFE}"
 """Name of the LoRA file in a folder that diffusers saved."""
@@ -69,9 +69,9 @@ class Lora:
         self._read()
 
     def _read(self) -> tuple[dict[str, Keys], Settings]:
-        keys = header_keys("teacher.lora", self.file)
+        header = read_header("teacher.lora", self.file)
         try:
-            layers = roles(keys)
+            layers = roles(header)
             return layers, read_settings(self.file, layers)
         except ValueError as error:
             raise TeacherError(f"teacher.lora: {self.file} {error}") from error
