@@ -72,8 +72,8 @@ def way_out(name: str, error: Exception) -> str:
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return (
-            f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} (HF_HOME) does not hold it: "
-            "unset it, copy the model there, or give the folder of the model"
+            f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} (HF_HOME) does not hold all of "
+            "it: unset it, copy the model there, or give the folder of the model"
         )
     if isinstance(error, errors.GatedRepoError):
         return (

@@ -15,10 +15,11 @@ from esd_splat.teacher import mvdream
 from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
 from esd_splat.teacher.listing import Listing, in_words
 from esd_splat.teacher.loading import DamagedError, local_folder, reach_hub, reason, way_out
-from esd_splat.teacher.single_file import SingleFile, load_network, read_weights
+from esd_splat.teacher.single_file import SCALES, SingleFile, load_network, read_weights
 from esd_splat.teacher.weight_files import check_index, check_part
 
 LAST_FILE = "scheduler/scheduler_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _OTHER_SHAPE = re.compile(
     r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)"
     r"|size mismatch for|ignore_mismatched_sizes"
@@ -68,7 +69,8 @@ class Source:
             with self._asking():
                 where = reach_hub(self.where, INDEX, LAST_FILE)
             if where != self.where:
-                return replace(self, where=where).load(dtype)
+                hint = f"The hub's cache may hold only a part of {self.where}. {self.hint}"
+                return replace(self, where=where, hint=hint).load(dtype)
         family = self._hub_family() if folder is None else family_of(folder)
         if self.file is not None and self.file.family is not family:
             raise TeacherError(
@@ -175,6 +177,7 @@ class Source:
 
     def _from_folder(self, family: Family, name: str, kind: Any, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"subfolder": name}
+        folder = local_folder(self.where)
         if name == "scheduler":
             says_v = self.file is not None and self.file.predicts_v
             _check_scheduler(family, kind.load_config(self.where, **options), says_v)
@@ -182,14 +185,17 @@ class Source:
             kind = _vae_class(self.where)
         if not hasattr(kind, "parameters"):
             part = kind.from_pretrained(self.where, **options)
-            # transformers silently makes an empty tokenizer if the files are missing.
-            if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
-                raise DamagedError("it has no vocabulary")
+            if name.startswith("tokenizer"):
+                # transformers silently does without files that are missing, even without all.
+                if not len(part) > len(part.all_special_tokens):
+                    raise DamagedError("it has no vocabulary")
+                if folder is not None and not (folder / name / TOKENIZER_CONFIG).exists():
+                    raise DamagedError(f"it has no {TOKENIZER_CONFIG}, which says how texts end")
             return part
         if self.empty:
             with torch.device("meta"):
                 return _from_config(kind, self.where, name).to(dtype)
-        if (folder := local_folder(self.where)) is not None:
+        if folder is not None:
             check_part(folder / name, Listing.of(self.where).weight_files(name, self.variant))
         config = kind.load_config(self.where, **options) if name == "unet" else {}
         if mvdream.is_published(config):
@@ -201,6 +207,9 @@ class Source:
         # Both libraries would initialize missing weights at random.
         if lacking := sorted(info["missing_keys"]):
             raise DamagedError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
+        # They would leave out the scales of quantized weights.
+        if scales := sorted(key for key in info["unexpected_keys"] if key.endswith(SCALES)):
+            raise ValueError(f"its weights have scales, such as {scales[0]}; give unscaled ones")
         return part
 
 

@@ -66,7 +66,7 @@ _MORE_CHANNELS = {
     33: "an inpainting model",
 }
 """What a model is whose first layer takes more channels than those of latents."""
-_SCALES = (".scale_weight", ".weight_scale")
+SCALES = (".scale_weight", ".weight_scale")
 """The ends of the names of scales of float8 weights: ComfyUI's, old and new."""
 _OLDEST = r"^(cond_stage_model\.transformer\.)(?=embeddings\.|encoder\.|final_layer_norm\.)"
 """The text encoder's names in the oldest files, which lack a level."""
@@ -125,7 +125,7 @@ def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     weights = {re.sub(_OLDEST, r"\1text_model.", key): w for key, w in load_file(path).items()}
-    for key in [key for key in weights if key.endswith(_SCALES)]:
+    for key in [key for key in weights if key.endswith(SCALES)]:
         name = f"{key.rpartition('.')[0]}.weight"
         scale, weight = weights.pop(key), weights.get(name)
         if weight is None or not scale.is_floating_point() or scale.numel() not in (1, len(weight)):

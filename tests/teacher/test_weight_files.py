@@ -1,12 +1,13 @@
 """Files that are taken for weight files, and folders that moved."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion
@@ -74,3 +75,55 @@ def test_an_index_names_safetensors_files_beside_it_alone(
         file.unlink()
         message = _refused(StableDiffusion(model=str(folder)))
         assert f"index.json names '{named}', which is no" in message
+
+
+def _cached(model: Path, hub: Path) -> Path:
+    """Lay out a model as in the hub's cache, where a snapshot has links to blobs."""
+    snapshot, blobs = hub / "models--some--model" / "snapshots" / "0a1b", hub / "blobs"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(path for path in model.rglob("*") if path.is_file()):
+        place = snapshot / file.relative_to(model)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blobs / str(number))
+        place.symlink_to(blobs / str(number))
+    return snapshot
+
+
+def test_links_of_the_hubs_cache_are_followed(model: Path, tmp_path: Path) -> None:
+    """Nothing is written beside them, as a share may be read-only."""
+    snapshot = _cached(model, tmp_path)
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    _load(StableDiffusion(model=str(snapshot)))
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    message = _refused(StableDiffusion(model=str(snapshot.parent.parent)))
+    assert f"it is a model in the hub's cache: give {snapshot}" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "unet of .* no file named diffusion_pytorch_"),
+        ("text_encoder/model.safetensors", "text_encoder of .* no file named model.safetensors"),
+        ("vae/config.json", "vae of .* no file named config.json"),
+        ("tokenizer/tokenizer.json", "tokenizer of .* it has no vocabulary"),
+        ("tokenizer/tokenizer_config.json", "tokenizer of .* it has no tokenizer_config.json"),
+        ("scheduler/scheduler_config.json", "scheduler of .* no file named scheduler_config"),
+    ],
+)
+def test_half_a_snapshot_is_refused(model: Path, tmp_path: Path, file: str, why: str) -> None:
+    """A link whose blob is gone counts as missing."""
+    snapshot = _cached(model, tmp_path)
+    (snapshot / file).resolve().unlink()
+    message = _refused(StableDiffusion(model=str(snapshot)))
+    assert re.search(why, message)
+    assert "Its files must be complete; copy or download the folder again" in message
+
+
+def test_a_folder_of_scaled_weights_is_refused(model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    scale = {"conv_in.weight_scale": torch.ones(1)}
+    save_file(load_file(file) | scale, file, {"format": "pt"})
+    message = _refused(StableDiffusion(model=str(folder)))
+    assert "its weights have scales, such as conv_in.weight_scale" in message
+    assert "complete" not in message, "they are"
