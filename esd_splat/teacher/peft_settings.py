@@ -9,6 +9,8 @@ from typing import Any
 
 from safetensors import safe_open
 
+from esd_splat.teacher.lora_keys import shown
+
 Settings = Mapping[str, Any]
 """The fields of PEFT's ``LoraConfig``. Those of one network may begin with its name and a dot."""
 CONFIG = "adapter_config.json"
@@ -42,18 +44,19 @@ def read_settings(file: Path, layers: Iterable[str]) -> Settings:
         stated = [(key.rpartition(".")[2], value) for key, value in found.items()]
         if place != "its metadata":
             float(found["lora_alpha"])
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"has no readable lora_alpha in {place}, where PEFT writes it; save it again with PEFT"
         ) from error
     for name, value in stated:
         if name == "peft_type" and value != "LORA":
-            raise ValueError(f"is a {value} of PEFT, which is not read; give a plain LoRA")
+            kind = shown(str(value))
+            raise ValueError(f"is a {kind} of PEFT, which is not read; give a plain LoRA")
         if name == "use_dora" and value:
             raise ValueError("is a DoRA in PEFT's layout, which is not read; give a plain LoRA")
         if name == "init_lora_weights" and value not in _PLAIN_STARTS:
             raise ValueError(
-                f"was trained beside changed weights of the model (init_lora_weights={value!r}); "
+                f"was trained beside changed weights of the model (init_lora_weights={shown(str(value))}); "
                 "convert it to a plain LoRA with PEFT's save_pretrained"
             )
     return found
@@ -67,16 +70,22 @@ def stated_strength(settings: Settings, part: str, layer: str, rank: int) -> flo
         part: the network that the layer is in.
         layer: the layer's name in the file, of which a pattern may be the end.
         rank: the rank of its pair.
+
+    Raises:
+        ValueError: an alpha is no number, or a pattern no pattern.
     """
 
     def setting(name: str) -> Any:
         return settings.get(f"{part}.{name}", settings.get(name))
 
-    alpha = setting("lora_alpha")
-    for pattern, own in (setting("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", layer):
-            alpha = own
-            break
-    if alpha is None:
-        return 1.0
-    return float(alpha) / (math.sqrt(rank) if setting("use_rslora") else rank)
+    alpha, patterns = setting("lora_alpha"), setting("alpha_pattern") or {}
+    try:
+        fits = (own for end, own in patterns.items() if re.match(rf"(.*\.)?({end})$", layer))
+        alpha = next(fits, alpha)
+        if alpha is None:
+            return 1.0
+        return float(alpha) / (math.sqrt(rank) if setting("use_rslora") else rank)
+    except (AttributeError, TypeError, ValueError, re.error) as error:
+        raise ValueError(
+            f"PEFT's settings state no alpha that can be read for the layer {shown(layer)}"
+        ) from error

@@ -1,6 +1,7 @@
 """LoRA files that are not read say which kind they are, or which of their layers does not fit."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_blank(tmp_path_factory.mktemp("refusals") / "sd", "tiny-sd")
 
 
+def _documented() -> list[str]:
+    """The phrases in the table of refusals in ``docs/teachers.md``."""
+    text = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text(encoding="utf-8")
+    table = text.partition("These are refused:")[2].partition("\n\n## ")[0]
+    said = "".join(line.split("|")[2] for line in table.splitlines() if line.startswith("|"))
+    return re.findall("`([^`]+)`", said)
+
+
+def _check_message(caught: pytest.ExceptionInfo[TeacherError]) -> None:
+    message = str(caught.value)
+    assert "\n" not in message
+    assert any(phrase in message for phrase in _documented()), f"not in the table: {message}"
+
+
 def _fuse(model: Path, lora: Path) -> None:
     with quiet():
         loaded = StableDiffusion(model=str(model)).source().load(torch.float32)
@@ -32,13 +47,14 @@ def test_the_settings_of_peft_may_state_what_is_not_read(tmp_path: Path) -> None
     save_file(lora, tmp_path / "adapter_model.safetensors")
     for settings, message in (
         ({}, "has no readable lora_alpha"),
-        ({"peft_type": "LOHA", "lora_alpha": 1}, "is a LOHA of PEFT, which is not read"),
+        ({"peft_type": "LOHA", "lora_alpha": 1}, "is a 'LOHA' of PEFT, which is not read"),
         ({"use_dora": True, "lora_alpha": 1}, "is a DoRA in PEFT's layout"),
         ({"init_lora_weights": "pissa", "lora_alpha": 1}, "init_lora_weights='pissa'"),
     ):
         (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-        with pytest.raises(TeacherError, match=message):
+        with pytest.raises(TeacherError, match=message) as caught:
             find_lora(str(tmp_path)).check()
+        _check_message(caught)
 
 
 PLACE = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -86,7 +102,7 @@ def test_other_kinds_are_named_unread(
     )
     with pytest.raises(TeacherError, match=f"x.safetensors {message}") as caught:
         find_lora(str(tmp_path)).check()
-    assert "\n" not in str(caught.value)
+    _check_message(caught)
     assert "another" not in str(caught.value)
 
 
@@ -119,7 +135,7 @@ def test_what_does_not_fit_is_refused_with_its_layer(
     save_file(weights | change, tmp_path / "x.safetensors")
     with pytest.raises(TeacherError, match=message) as caught:
         _fuse(model, tmp_path)
-    assert "\n" not in str(caught.value)
+    _check_message(caught)
 
 
 def test_messages_show_names_from_a_file_readably(model: Path, tmp_path: Path) -> None:
