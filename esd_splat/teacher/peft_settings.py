@@ -56,8 +56,8 @@ def read_settings(file: Path, layers: Iterable[str]) -> Settings:
             raise ValueError("is a DoRA in PEFT's layout, which is not read; give a plain LoRA")
         if name == "init_lora_weights" and value not in _PLAIN_STARTS:
             raise ValueError(
-                f"was trained beside changed weights of the model (init_lora_weights={shown(str(value))}); "
-                "convert it to a plain LoRA with PEFT's save_pretrained"
+                f"was trained beside changed weights of the model (init_lora_weights is "
+                f"{shown(str(value))}); convert it to a plain LoRA with PEFT's save_pretrained"
             )
     return found
 

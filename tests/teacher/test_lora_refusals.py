@@ -49,7 +49,7 @@ def test_the_settings_of_peft_may_state_what_is_not_read(tmp_path: Path) -> None
         ({}, "has no readable lora_alpha"),
         ({"peft_type": "LOHA", "lora_alpha": 1}, "is a 'LOHA' of PEFT, which is not read"),
         ({"use_dora": True, "lora_alpha": 1}, "is a DoRA in PEFT's layout"),
-        ({"init_lora_weights": "pissa", "lora_alpha": 1}, "init_lora_weights='pissa'"),
+        ({"init_lora_weights": "pissa", "lora_alpha": 1}, "init_lora_weights is 'pissa'"),
     ):
         (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
         with pytest.raises(TeacherError, match=message) as caught:
@@ -134,6 +134,20 @@ def test_what_does_not_fit_is_refused_with_its_layer(
     weights = {key: torch.ones(shape) for key, shape in PAIR.items()}
     save_file(weights | change, tmp_path / "x.safetensors")
     with pytest.raises(TeacherError, match=message) as caught:
+        _fuse(model, tmp_path)
+    _check_message(caught)
+
+
+@pytest.mark.parametrize("wrong", [["x"], {"(": 1}, {".*": "x"}, {".*": {}}])
+def test_alphas_of_peft_that_cannot_be_read_are_refused(
+    model: Path, tmp_path: Path, wrong: object
+) -> None:
+    place = "base_model.model." + DOTTED.removeprefix("unet.")
+    pair = {f"{place}.lora_{end}.weight": torch.ones(16, 16) for end in "AB"}
+    save_file(pair, tmp_path / "x.safetensors")
+    settings = {"lora_alpha": 1, "alpha_pattern": wrong}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(TeacherError, match="state no alpha that can be read") as caught:
         _fuse(model, tmp_path)
     _check_message(caught)
 
