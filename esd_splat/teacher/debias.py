@@ -73,9 +73,10 @@ def load_language_model(name: str) -> ViewScore:
         try:
             if local_folder(name) is None:
                 source = reach_hub(name, "config.json", "model.safetensors")
-            tokenizer: Any = AutoTokenizer.from_pretrained(source)
-            model, info = AutoModelForMaskedLM.from_pretrained(  # never a pickle
-                source, use_safetensors=True, output_loading_info=True
+            # Never a pickle, and never code of the model's own, which transformers offers to run.
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            model, info = AutoModelForMaskedLM.from_pretrained(
+                source, use_safetensors=True, output_loading_info=True, trust_remote_code=False
             )
             if lacking := sorted(info["missing_keys"]):
                 raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")

@@ -102,7 +102,9 @@ def check_folder(folder: Path) -> None:
     if not missing:
         return
     files = sorted(file.name for file in folder.glob(f"*{SAFE}"))
-    if any("lora" in name for name in files):
+    if snapshots := sorted(folder.glob("snapshots/*/")):
+        advice = f"it is a model in the hub's cache: give {snapshots[-1]}"
+    elif any("lora" in name for name in files):
         advice = "it looks like a LoRA, which belongs in teacher.lora"
     elif files:
         advice = f"for a single-file checkpoint, give its path: teacher.model={folder / files[0]}"

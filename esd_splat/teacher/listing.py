@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from esd_splat.teacher.loading import HUB_TIMEOUT, SAFE, local_folder
 
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model((?:[.-][\w-]+)*)\.safetensors")
+INDEX = re.compile(r"\.safetensors\.index[\w.-]*\.json$")
 SHARD = re.compile(r"-\d+-of-\d+")
 
 
@@ -33,6 +34,17 @@ class Listing:
     def has(self, part: str, variant: str) -> bool:
         """Whether the folder ``part`` holds weights of this variant."""
         return any(self._variant(name, part) == variant for name in self.sizes)
+
+    def weight_files(self, part: str, variant: str | None) -> list[str]:
+        """Return the names of the weight files and indexes in the folder ``part``."""
+        names = [
+            name.removeprefix(f"{part}/") for name in self.sizes if name.startswith(f"{part}/")
+        ]
+        return [
+            name
+            for name in names
+            if INDEX.search(name) or self._variant(f"{part}/{name}", part) == variant
+        ]
 
     def to_fetch(self, variants: dict[str, str | None]) -> dict[str, int]:
         """Return the sizes of the files that loading fetches, by name, as far as they are missing.

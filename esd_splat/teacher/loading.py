@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 from esd_splat.files import expanded
 
@@ -22,9 +23,13 @@ STAND_INS = {
 """Official hub ids that were deleted, with copies that users report to work."""
 
 
+class DamagedError(ValueError):
+    """A file is cut off, lacks weights, or is not what its name says."""
+
+
 def is_weight_file(name: str) -> bool:
     """Whether ``name`` has the suffix of a weight file, including pickles, which are never read."""
-    return Path(name).suffix in (SAFE, *PICKLES)
+    return Path(name).suffix.lower() in (SAFE, *PICKLES)
 
 
 def local_folder(name: str) -> Path | None:
@@ -67,8 +72,8 @@ def way_out(name: str, error: Exception) -> str:
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return (
-            f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} (HF_HOME) does not hold it: "
-            "unset it, copy the model there, or give the folder of the model"
+            f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} (HF_HOME) does not hold all of "
+            "it: unset it, copy the model there, or give the folder of the model"
         )
     if isinstance(error, errors.GatedRepoError):
         return (
@@ -95,8 +100,9 @@ def way_out(name: str, error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error's message, at most 200 characters, or the error's class."""
-    return str(error).strip().split("\n")[0][:200].rstrip(". ") or type(error).__name__
+    """Return the first line of an error's message, cut after a word, or the error's class."""
+    line = str(error).strip().split("\n")[0]
+    return shorten(line, 200, placeholder=" ...").rstrip(". ") or type(error).__name__
 
 
 @contextmanager

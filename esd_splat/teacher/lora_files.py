@@ -1,21 +1,27 @@
 """LoRA files that become part of a teacher. They are fused into its weights when it is loaded."""
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from esd_splat.errors import TeacherError
 from esd_splat.files import expanded
 from esd_splat.teacher.families import Family
-from esd_splat.teacher.loading import SAFE, reason
-from esd_splat.teacher.single_file import header_keys
+from esd_splat.teacher.loading import SAFE
+from esd_splat.teacher.lora_keys import Keys, Place, find_places, roles, shown
+from esd_splat.teacher.peft_settings import Settings, read_settings, stated_strength
+from esd_splat.teacher.weight_files import read_header
 
 USUAL_NAME = f"pytorch_lora_weights{SAFE}"
 """Name of the LoRA file in a folder that diffusers saved."""
 MOST = 10.0
 """Largest magnitude of a scale. A larger one is probably a mistake, such as 80 for 0.8."""
-_ADAPTER = "fused"
 
 
 @dataclass(frozen=True)
@@ -25,64 +31,87 @@ class Lora:
     file: Path
     scale: float
 
-    def fuse(self, family: Family, parts: dict[str, Any]) -> str:
-        """Fuse the LoRA into the weights of the networks among ``parts``.
+    def fuse(self, family: Family, parts: Mapping[str, Any]) -> str:
+        """Add ``scale * alpha / rank * up @ down`` to the weights of each layer in the file.
+
+        Alpha is the layer's own or, without one, that of PEFT's settings. If nothing states it, it
+        is the rank.
 
         Returns:
-            One line that says which networks were changed.
+            One line that says how many layers of which networks were changed.
 
         Raises:
             TeacherError: the LoRA belongs to another kind of model, or cannot be read.
         """
-        keys = self.check()
-        layers = {re.split(r"[._]lora[._]|\.alpha$", key)[0] for key in keys}
-        pipeline = family.as_pipeline(parts)
+        layers, settings = self._read()
         try:
-            pipeline.load_lora_weights(
-                str(self.file.parent),
-                weight_name=self.file.name,
-                adapter_name=_ADAPTER,
-                use_safetensors=True,
-                local_files_only=True,
-            )
-            changed = {name: count for name in parts if (count := _adapted(parts[name]))}
-            # diffusers only warns about layers that do not fit.
-            if (placed := sum(changed.values())) < len(layers):
-                raise ValueError(
-                    f"{len(layers) - placed} of its {len(layers)} layers are not in this model"
-                )
-            pipeline.fuse_lora(list(changed), lora_scale=self.scale, safe_fusing=True)
-        # The error for a foreign LoRA depends on the names and shapes of its layers.
-        except Exception as error:
+            changed = self._fuse(layers, settings, find_places(layers, parts), parts)
+        except ValueError as error:
             raise TeacherError(
-                f"teacher.lora: {self.file} does not fit {family.name} ({reason(error)}): it has "
-                f"layers such as {min(layers, default='none')!r}{self._made_for()}; give one that "
-                "was trained on this family, or the teacher.model that it was trained on"
+                f"teacher.lora: {self.file} does not fit {family.name}: {error}{self._made_for()}; "
+                "give a LoRA of this model in a layout of docs/teachers.md, or the teacher.model "
+                "that it was trained on"
             ) from error
-        pipeline.unload_lora_weights()
-        places = ", ".join(f"{count} layers of the {name}" for name, count in changed.items())
-        return f"teacher.lora: {self.file} at {self.scale:g} changed {places}"
+        where = ", ".join(f"{count} layers of the {part}" for part, count in changed.items())
+        if not where and self.scale:
+            raise TeacherError(
+                f"teacher.lora: {self.file} changes nothing: in each layer, up or down is zero; "
+                "give one that was trained"
+            )
+        return f"teacher.lora: {self.file} at {self.scale:g} changed {where or 'nothing'}"
 
-    def check(self) -> list[str]:
-        """Return the names of the weights, after checking that the file is a LoRA.
-
-        Only the header of the file is read.
+    def check(self) -> None:
+        """Check that the file is a LoRA whose weights are all known. Only its header is read.
 
         Raises:
             TeacherError: the file cannot be read, or is not a LoRA that can be used.
         """
-        keys = header_keys("teacher.lora", self.file)
-        if not any("lora" in key for key in keys):
-            raise TeacherError(
-                f"teacher.lora: {self.file} is not a LoRA: it has weights such as "
-                f"{keys[0] if keys else 'none'!r}; a whole model belongs in teacher.model"
-            )
-        if any("dora_scale" in key for key in keys):
-            raise TeacherError(
-                f"teacher.lora: {self.file} is a DoRA, whose scales diffusers would drop; "
-                "give a plain LoRA"
-            )
-        return keys
+        self._read()
+
+    def _read(self) -> tuple[dict[str, Keys], Settings]:
+        header = read_header("teacher.lora", self.file)
+        try:
+            layers = roles(header)
+            return layers, read_settings(self.file, layers)
+        except ValueError as error:
+            raise TeacherError(f"teacher.lora: {self.file} {error}") from error
+
+    @torch.no_grad()
+    def _fuse(
+        self,
+        layers: Mapping[str, Keys],
+        settings: Settings,
+        found: Mapping[str, Place],
+        parts: Mapping[str, Any],
+    ) -> Counter[str]:
+        """Change the weights, and return the number of changed layers in each network."""
+        from safetensors import safe_open
+
+        changed = Counter[str]()
+        with safe_open(self.file, framework="pt") as file:
+            for layer, (part, rows) in found.items():
+                weights = [parts[part].get_parameter(f"{name}.weight")[of] for name, of in rows]
+                heights = [len(weight) for weight in weights]
+                shape = (sum(heights), *weights[0].shape[1:])
+                own = {role: file.get_tensor(key) for role, key in layers[layer].items()}
+                delta = _product(own["up"], own["down"], shape, layer)
+                rank = len(own["down"])
+                strength = (
+                    _number(own["alpha"], layer) / rank
+                    if "alpha" in own
+                    else stated_strength(settings, part, layer, rank)
+                )
+                delta *= self.scale * strength
+                if delta.any():
+                    changed[part] += len({name for name, _ in rows})
+                for weight, added in zip(weights, delta.split(heights), strict=True):
+                    weight += added.to(weight.device)
+                    if not weight.isfinite().all():
+                        raise ValueError(
+                            f"at {self.scale:g} it makes weights of the layer {shown(layer)} "
+                            f"overflow in {weight.dtype}, or is no number itself"
+                        )
+        return changed
 
     def _made_for(self) -> str:
         from safetensors import safe_open
@@ -91,7 +120,7 @@ class Lora:
             known = file.metadata() or {}
         for name in ("ss_base_model_version", "modelspec.architecture"):
             if name in known:
-                return f" and says that it is for {known[name]}"
+                return f". It says that it is for {shown(known[name])}"
         return ""
 
 
@@ -124,9 +153,34 @@ def find_lora(text: str) -> Lora:
     return Lora(usual[0], scale)
 
 
-def _adapted(part: Any) -> int:
-    """Return the number of layers of a network to which the LoRA was added."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
+def _product(up: Tensor, down: Tensor, shape: tuple[int, ...], layer: str) -> Tensor:
+    """Return ``up @ down`` with the shape of the layer's weights.
 
-    modules = part.modules() if hasattr(part, "modules") else ()
-    return sum(isinstance(module, BaseTunerLayer) for module in modules)
+    A convolution has all of its kernel in ``down``. A linear layer may be stored as a convolution
+    with a kernel of one pixel, and the other way around.
+    """
+    fits = (
+        up.is_floating_point()
+        and down.is_floating_point()
+        and min(up.ndim, down.ndim) > 1
+        and up.flatten(1).shape == (shape[0], len(down))
+        and _without_ones(down.shape[1:]) == _without_ones(shape[1:])
+        and len(down) > 0
+    )
+    if not fits:
+        up_is, down_is = (f"{str(w.dtype)[6:]} {[*w.shape]}" for w in (up, down))
+        raise ValueError(
+            f"its layer {shown(layer)} has up {up_is} and down {down_is}, and the model's weights "
+            f"have the shape {[*shape]}"
+        )
+    return (up.float().flatten(1) @ down.float().flatten(1)).view(shape)
+
+
+def _without_ones(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return sizes[:1] if all(size == 1 for size in sizes[1:]) else sizes
+
+
+def _number(alpha: Tensor, layer: str) -> float:
+    if alpha.numel() != 1 or not alpha.isfinite().all():
+        raise ValueError(f"the alpha of its layer {shown(layer)} is not a number")
+    return alpha.item()

@@ -1,5 +1,6 @@
 """Loading the parts of a model from a folder, the hub, or a single file with a folder beside it."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +14,17 @@ from esd_splat.errors import TeacherError
 from esd_splat.teacher import mvdream
 from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
 from esd_splat.teacher.listing import Listing, in_words
-from esd_splat.teacher.loading import local_folder, reach_hub, reason, way_out
-from esd_splat.teacher.single_file import SingleFile, load_network
+from esd_splat.teacher.loading import DamagedError, local_folder, reach_hub, reason, way_out
+from esd_splat.teacher.single_file import SCALES, SingleFile, load_network, read_weights
+from esd_splat.teacher.weight_files import check_index, check_part
 
 LAST_FILE = "scheduler/scheduler_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+_OTHER_SHAPE = re.compile(
+    r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)"
+    r"|size mismatch for|ignore_mismatched_sizes"
+)
+"""What diffusers and transformers say of weights that do not fit their config."""
 
 
 class Loaded(NamedTuple):
@@ -54,7 +62,6 @@ class Source:
         """
         import diffusers
         import transformers
-        from safetensors.torch import load_file
 
         libraries = {"diffusers": diffusers, "transformers": transformers}
         folder = local_folder(self.where)
@@ -62,7 +69,8 @@ class Source:
             with self._asking():
                 where = reach_hub(self.where, INDEX, LAST_FILE)
             if where != self.where:
-                return replace(self, where=where).load(dtype)
+                hint = f"The hub's cache may hold only a part of {self.where}. {self.hint}"
+                return replace(self, where=where, hint=hint).load(dtype)
         family = self._hub_family() if folder is None else family_of(folder)
         if self.file is not None and self.file.family is not family:
             raise TeacherError(
@@ -71,7 +79,7 @@ class Source:
             )
         wanted, held = self._wanted(family, folder), self.file.holds if self.file else frozenset()
         variants = self._variants([name for name in wanted if name not in held], folder is None)
-        weights = load_file(self.file.path) if self.file else {}
+        weights = read_weights(self.file.path, dtype) if self.file else {}
         parts: dict[str, Any] = {}
         for name, kind in wanted.items():
             library, of = kind.split(".")
@@ -86,7 +94,7 @@ class Source:
             # Errors of the hub, network, safetensors and shapes have no closer common base class.
             except Exception as error:
                 raise TeacherError(
-                    f"{self.key}: cannot load the {name} of {at}: {reason(error)}. {self.hint}"
+                    f"{self.key}: cannot load the {name} of {at}: {self._why(error, name)}"
                 ) from error
         networks = [name for name, part in parts.items() if isinstance(part, torch.nn.Module)]
         notes = []
@@ -98,6 +106,19 @@ class Source:
                 "a variant are loaded"
             )
         return Loaded(family, parts, tuple(notes))
+
+    def _why(self, error: Exception, name: str) -> str:
+        """Return why a part cannot be loaded, and what to do as far as the error tells."""
+        in_file = self.file is not None and name in self.file.holds
+        if found := _OTHER_SHAPE.search(str(error)):
+            layer = f"{found[1]} of the shape {found[2]}, not {found[3]}" if found[1] else "others"
+            return f"its weights are not those of its config.json, which asks for {layer}" + (
+                "; teacher.parts must be a model with such networks" if in_file else ""
+            )
+        why = reason(error)
+        if not isinstance(error, (OSError, DamagedError)):
+            return why
+        return f"{why}; give a complete file" if in_file else f"{why}. {self.hint}"
 
     def _variants(self, parts: list[str], on_hub: bool) -> dict[str, str | None]:
         """Return the variant of the weights of each part, and announce what must be downloaded."""
@@ -113,7 +134,22 @@ class Source:
 
             line = in_words(self.where, files, parts, constants.HF_HUB_CACHE)
             print(line, file=sys.stderr, flush=True)  # where the hub's bars follow
+        if on_hub:
+            self._check_indexes(listing, variants)
         return variants
+
+    def _check_indexes(self, listing: Listing, variants: dict[str, str | None]) -> None:
+        from huggingface_hub import hf_hub_download
+
+        for part, variant in variants.items():
+            for file in listing.weight_files(part, variant):
+                if file.endswith(".json"):
+                    with self._asking():
+                        path = hf_hub_download(self.where, f"{part}/{file}")
+                    try:
+                        check_index(Path(path))
+                    except DamagedError as error:
+                        raise TeacherError(f"{self.key}: {self.where}: {part}/{error}") from error
 
     def _wanted(self, family: Family, folder: Path | None) -> dict[str, str]:
         there = (
@@ -141,6 +177,7 @@ class Source:
 
     def _from_folder(self, family: Family, name: str, kind: Any, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"subfolder": name}
+        folder = local_folder(self.where)
         if name == "scheduler":
             says_v = self.file is not None and self.file.predicts_v
             _check_scheduler(family, kind.load_config(self.where, **options), says_v)
@@ -148,13 +185,18 @@ class Source:
             kind = _vae_class(self.where)
         if not hasattr(kind, "parameters"):
             part = kind.from_pretrained(self.where, **options)
-            # transformers silently makes an empty tokenizer if the files are missing.
-            if name.startswith("tokenizer") and not len(part) > len(part.all_special_tokens):
-                raise ValueError("it has no vocabulary")
+            if name.startswith("tokenizer"):
+                # transformers silently does without files that are missing, even without all.
+                if not len(part) > len(part.all_special_tokens):
+                    raise DamagedError("it has no vocabulary")
+                if folder is not None and not (folder / name / TOKENIZER_CONFIG).exists():
+                    raise DamagedError(f"it has no {TOKENIZER_CONFIG}, which says how texts end")
             return part
         if self.empty:
             with torch.device("meta"):
                 return _from_config(kind, self.where, name).to(dtype)
+        if folder is not None:
+            check_part(folder / name, Listing.of(self.where).weight_files(name, self.variant))
         config = kind.load_config(self.where, **options) if name == "unet" else {}
         if mvdream.is_published(config):
             return mvdream.load_unet(kind, self.where, config, self.variant, dtype)
@@ -164,7 +206,10 @@ class Source:
         part, info = kind.from_pretrained(self.where, **options)
         # Both libraries would initialize missing weights at random.
         if lacking := sorted(info["missing_keys"]):
-            raise ValueError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
+            raise DamagedError(f"its file lacks {len(lacking)} weights, such as {lacking[0]}")
+        # They would leave out the scales of quantized weights.
+        if scales := sorted(key for key in info["unexpected_keys"] if key.endswith(SCALES)):
+            raise ValueError(f"its weights have scales, such as {scales[0]}; give unscaled ones")
         return part
 
 

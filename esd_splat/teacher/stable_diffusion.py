@@ -19,7 +19,7 @@ from esd_splat.teacher.loading import SAFE, is_weight_file, local_folder, quiet
 from esd_splat.teacher.lora_files import MOST, find_lora, split_scale
 from esd_splat.teacher.memory import Memory
 from esd_splat.teacher.parts import Source
-from esd_splat.teacher.single_file import read_header
+from esd_splat.teacher.single_file import identify
 from esd_splat.teacher.view_prompts import ViewPrompts
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "figurines" / "weights"
@@ -71,7 +71,7 @@ class StableDiffusion(TeacherConfig):
     @property
     def _is_file(self) -> bool:
         at = self.folder
-        return at is not None and is_weight_file(at.name) and not at.is_dir()
+        return at is not None and (at.is_file() or (is_weight_file(at.name) and not at.is_dir()))
 
     @property
     @override
@@ -84,7 +84,8 @@ class StableDiffusion(TeacherConfig):
             return found | {name: list(found[name]) for name in ("words", "kinds", "colours")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TeacherError(
-                f"teacher.model: {file} is not a list of words ({error}). " + self._hint()
+                f"teacher.model: {file} is not a list of words ({error}). "
+                + self._hint(self.folder)
             ) from error
 
     @override
@@ -125,10 +126,11 @@ class StableDiffusion(TeacherConfig):
 
     def source(self) -> Source:
         """Return the place of the model's parts, after reading the header of a file."""
-        folder, hint = self.folder, self._hint()
+        folder = self.folder
         if folder is None or not self._is_file:
-            return Source("teacher.model", str(folder or self.model), hint, self.variant)
-        file = read_header(folder)
+            where, hint = str(folder or self.model), self._hint(folder)
+            return Source("teacher.model", where, hint, self.variant)
+        file = identify(folder)
         if (where := self.parts or file.original) is None:
             raise TeacherError(
                 f"teacher.parts: {folder} does not tell which model it derives from; give the "
@@ -137,17 +139,18 @@ class StableDiffusion(TeacherConfig):
                 "Manojb/stable-diffusion-2-1-base (predicts noise)"
             )
         key = "teacher.parts" + ("" if self.parts else f" ({where}, as none is given)")
-        return Source(key, str(local_folder(where) or where), hint, self.variant, file)
+        at = local_folder(where)
+        return Source(key, str(at or where), self._hint(at), self.variant, file)
 
-    def _hint(self) -> str:
-        if self.folder is None:
+    def _hint(self, at: Path | None) -> str:
+        if at is None:
             return (
                 "Without a network, download the model elsewhere and give its folder; "
                 f"teacher.model={self.embedded} needs neither."
             )
         if self.model == self.embedded:
             return "The installation is damaged: install esd_splat again."
-        return "Its weights must be complete safetensors files; copy or download the folder again."
+        return "Its files must be complete; copy or download the folder again."
 
 
 def _check_parts(name: str, is_used: bool) -> None:

@@ -2,32 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-UNET_ENDS = {
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "class_embedding.linear_1": "camera_embed.0",
-    "class_embedding.linear_2": "camera_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
+from esd_splat.teacher.authors_layers import SD3, renamed, unet_name
+
 OPEN_CLIP = {
     "embeddings.position_embedding.weight": "positional_embedding",
     "embeddings.token_embedding": "token_embedding",
@@ -38,25 +21,6 @@ OPEN_CLIP = {
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
     "self_attn": "attn",
-}
-SD3 = {
-    "pos_embed.pos_embed": "pos_embed",
-    "pos_embed.proj": "x_embedder.proj",
-    "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
-    "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
-    "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
-    "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
-    "transformer_blocks": "joint_blocks",
-    "norm1_context.linear": "context_block.adaLN_modulation.1",
-    "norm1.linear": "x_block.adaLN_modulation.1",
-    "ff_context.net.0.proj": "context_block.mlp.fc1",
-    "ff_context.net.2": "context_block.mlp.fc2",
-    "ff.net.0.proj": "x_block.mlp.fc1",
-    "ff.net.2": "x_block.mlp.fc2",
-    "attn.to_out.0": "x_block.attn.proj",
-    "attn.to_add_out": "context_block.attn.proj",
-    "norm_out.linear": "final_layer.adaLN_modulation.1",
-    "proj_out": "final_layer.linear",
 }
 
 
@@ -121,54 +85,20 @@ def _read(part: Path) -> dict[str, Tensor]:
     return {k: w for file in part.glob("*.safetensors") for k, w in load_file(file).items()}
 
 
-def _renamed(
-    weights: Mapping[str, Tensor], table: Mapping[str, str]
-) -> Iterator[tuple[str, Tensor]]:
-    for key, weight in weights.items():
-        for old, new in table.items():
-            key = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", rf"\g<1>{new}", key)
-        yield key, weight
+def _renamed(weights: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    return {renamed(key, table): weight for key, weight in weights.items()}
 
 
 def _unet(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """The authors number all blocks in one sequence, on the way down including the downsamplers."""
-    found, whole = {}, "up_blocks.0.attentions.0.norm.weight" in weights
-    for key, weight in weights.items():
-        end = next((e for e in UNET_ENDS if key.startswith(e + ".")), None)
-        if end is not None:
-            key = UNET_ENDS[end] + key.removeprefix(end)
-        elif match := re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.*)", key):
-            side, kind, rest = match[1], match[3], match[5]
-            block, index = int(match[2]), int(match[4])
-            at = block * (layers + 1) + index
-            if kind == "downsamplers":
-                key = f"input_blocks.{(block + 1) * (layers + 1)}.0.op{rest.removeprefix('conv')}"
-            elif kind == "upsamplers":
-                slot = 2 if whole and block == 0 else 1
-                key = f"output_blocks.{block * (layers + 1) + layers}.{slot}.{rest}"
-            else:
-                slot = 0 if kind == "resnets" else 1
-                start = f"input_blocks.{at + 1}" if side == "down" else f"output_blocks.{at}"
-                key = f"{start}.{slot}.{rest}"
-        elif match := re.match(r"mid_block\.(\w+)\.(\d+)\.(.*)", key):
-            at = 1 if match[1] == "attentions" else 2 * int(match[2])
-            key = f"middle_block.{at}.{match[3]}"
-        found[key] = weight
-    return dict(
-        pair
-        for key, weight in found.items()
-        for pair in (
-            _renamed({key: weight}, RESNET)
-            if re.match(r"(input|output)_blocks\.\d+\.0\.|middle_block\.[02]\.", key)
-            else [(key, weight)]
-        )
-    )
+    blocks = {int(match[1]) for key in weights if (match := re.match(r"up_blocks\.(\d+)\.", key))}
+    attends = [f"up_blocks.{at}.attentions.0.norm.weight" in weights for at in sorted(blocks)]
+    return {unet_name(key, layers + 1, attends): weight for key, weight in weights.items()}
 
 
 def _vae(weights: Mapping[str, Tensor], blocks: int = 3) -> dict[str, Tensor]:
     table = {"conv_norm_out": "norm_out", "conv_shortcut": "nin_shortcut"}
     found = {}
-    for key, weight in _renamed(weights, table):
+    for key, weight in _renamed(weights, table).items():
         key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
         key = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", key)
         key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", key)
@@ -187,7 +117,7 @@ def _vae(weights: Mapping[str, Tensor], blocks: int = 3) -> dict[str, Tensor]:
 def _open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Queries, keys and values share one matrix, and the projection is transposed."""
     bare = {key.removeprefix("text_model."): weight for key, weight in weights.items()}
-    projection, found = bare.pop("text_projection.weight").T, dict(_renamed(bare, OPEN_CLIP))
+    projection, found = bare.pop("text_projection.weight").T, _renamed(bare, OPEN_CLIP)
     for key in [key for key in found if ".attn.q_proj." in key]:
         three = torch.cat(
             [found.pop(key.replace("q_proj", name)) for name in ("q_proj", "k_proj", "v_proj")]
@@ -198,7 +128,7 @@ def _open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _sd3(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Likewise. The last layers' modulation is stored as shift and scale, not scale and shift."""
-    found = dict(_renamed(weights, SD3))
+    found = _renamed(weights, SD3)
     for key in [key for key in found if key.endswith(("attn.to_q.weight", "attn.to_q.bias"))]:
         end = key.rpartition(".")[2]
         block = key.removesuffix(f"attn.to_q.{end}")

@@ -1,9 +1,13 @@
 """Models from a small hub on this machine: mirrors, the cache, and each way to fail."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -158,8 +162,50 @@ def test_offline_without_a_cache_says_so(hub: None, monkeypatch: pytest.MonkeyPa
     _go_offline(monkeypatch)
     message = _refused("some/model")
     assert "teacher.model: cannot get 'some/model' from the hub: HF_HUB_OFFLINE is set" in message
-    assert "cache (HF_HOME) does not hold it" in message
+    assert "cache (HF_HOME) does not hold all of it" in message
     assert Hub.asked == []
+
+
+def test_offline_with_half_a_snapshot_says_so(hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a download that was cut off, or of the configs alone for a single file."""
+    _load("some/model")
+    (weights,) = Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("unet/*.safetensors")
+    weights.unlink()
+    _go_offline(monkeypatch)
+    message = _refused("some/model")
+    assert "no file named diffusion_pytorch_model.safetensors" in message
+    assert "The hub's cache may hold only a part of some/model" in message
+
+
+LOAD = """
+import torch
+from esd_splat.teacher import StableDiffusion
+teacher = StableDiffusion(model="some/model").load(torch.device("cpu"), torch.float32)
+print(teacher.embed(["a red owl"]).double().sum().item())
+"""
+
+
+@pytest.mark.slow
+def test_two_runs_download_at_the_same_time(hub: None, server: str, tmp_path: Path) -> None:
+    """Both get the whole model. This process begins when the other one has begun."""
+    told = {"HF_ENDPOINT": server, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    start = [sys.executable, "-c", LOAD]
+    with subprocess.Popen(start, env=os.environ | told, text=True, stdout=subprocess.PIPE) as other:
+        while not Hub.asked and other.poll() is None:
+            time.sleep(0.01)
+        known = _load("some/model").embed(["a red owl"]).double().sum().item()
+        assert float(other.communicate()[0]) == pytest.approx(known, abs=1e-6)
+    assert _same(_load("some/model"), _load(str(Hub.root / "some" / "model")))
+
+
+def test_an_index_on_the_hub_names_no_pickle(hub: None) -> None:
+    folder = Hub.root / "pickle" / "model"
+    shutil.copytree(Hub.root / "some" / "model", folder)
+    index = {"metadata": {}, "weight_map": {"conv_in.weight": "innocent.bin"}}
+    text = json.dumps(index)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(text)
+    assert "index.json names 'innocent.bin', which is no" in _refused("pickle/model")
+    assert not any(path.endswith(".bin") for path in Hub.asked)
 
 
 def test_a_model_that_is_gone_names_one_that_works(hub: None, server: str) -> None:

@@ -17,6 +17,7 @@ from tests.teacher.ldm import save_single_file
 from tests.tiny import IMAGE_SIZE
 
 FAMILIES = ("sd", "sdxl", "sd3")
+UNET = "model.diffusion_model."
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +131,95 @@ def test_a_file_that_says_v_needs_a_scheduler_that_says_so(
     assert _load(file, parts=str(parts)).predicts == "v_prediction"
 
 
+@pytest.mark.parametrize("ends", [("scale_weight", "scale_input"), ("weight_scale", "input_scale")])
+@pytest.mark.parametrize("by_row", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scaled_float8_weights_are_multiplied_out(
+    folders: dict[str, Path], tmp_path: Path, family: str, by_row: bool, ends: tuple[str, str]
+) -> None:
+    """As ComfyUI writes them, in both spellings, in the text encoders too."""
+    file, whole, scaled = tmp_path / "fp8.safetensors", load_file(_file(folders[family])), {}
+    for key, weight in load_file(_file(folders[family])).items():
+        if weight.ndim != 2 or not key.endswith("proj.weight"):
+            scaled[key] = weight
+            continue
+        largest = weight.abs().amax(1, keepdim=True) if by_row else weight.abs().max()
+        scale = largest / 448
+        scaled[key] = (weight / scale).to(torch.float8_e4m3fn)
+        whole[key] = scaled[key].float() * scale
+        scaled |= {key.removesuffix("weight") + end: scale.clone() for end in ends}
+    marker = {"model.diffusion_model.scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    assert len(scaled) > len(whole)
+    save_file(scaled | marker, file)
+    save_file(whole, tmp_path / "whole.safetensors")
+    parts = str(folders[family])
+    found = _answers(_load(file, parts=parts))
+    known = _answers(_load(tmp_path / "whole.safetensors", parts=parts))
+    for name in known:
+        torch.testing.assert_close(found[name], known[name], atol=1e-6, rtol=1e-6)
+
+
+def test_other_ways_to_quantize_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    file, key = tmp_path / "model.safetensors", f"{UNET}time_embed.0."
+    weights = load_file(_file(folders["sd"]))
+    save_file(weights | {f"{key}weight": torch.zeros(32, 8).byte()}, file)
+    with pytest.raises(
+        TeacherError, match=r"is quantized \(.*time_embed.* is stored as U8\); give"
+    ):
+        StableDiffusion(model=str(file)).check({})
+    blocks = {f"{key}weight": torch.zeros(32, 8).to(torch.float8_e4m3fn)}
+    save_file(weights | blocks | {f"{key}weight_scale": torch.ones(32, 2)}, file)
+    with pytest.raises(
+        TeacherError, match=r"scales .* of the shape \[32, 2\], which is not one for"
+    ):
+        _load(file, parts=str(folders["sd"]))
+
+
+@pytest.mark.parametrize(
+    ("channels", "what"), [(9, "inpainting"), (8, "InstructPix2Pix"), (5, "depth-to-image")]
+)
+def test_networks_that_take_more_than_latents_are_named(
+    tmp_path: Path, channels: int, what: str
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({f"{UNET}input_blocks.0.0.weight": torch.zeros(8, channels, 3, 3)}, file)
+    with pytest.raises(TeacherError, match=rf"is an? {what} model: its network takes {channels} "):
+        StableDiffusion(model=str(file)).check({})
+
+
+def test_the_oldest_layout_and_other_names_of_files_are_read(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without a level in the text encoder's names, as a blob of the hub's cache, in capitals."""
+    known, parts = _answers(_load(folders["sd"])), str(folders["sd"])
+    weights = load_file(_file(folders["sd"]))
+    assert any("transformer.text_model." in key for key in weights)
+    for name in ("OLD.SAFETENSORS", "0a1b2c3d"):
+        file = tmp_path / name
+        save_file(
+            {k.replace("transformer.text_model.", "transformer."): w for k, w in weights.items()},
+            file,
+        )
+        assert torch.equal(_answers(_load(file, parts=parts))["eps"], known["eps"])
+
+
+def test_the_configs_of_another_model_are_told_from_a_damaged_file(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    weights = load_file(_file(folders["sd"]))
+    weights[f"{UNET}time_embed.0.weight"] = torch.zeros(32, 16)
+    file = tmp_path / "model.safetensors"
+    save_file(weights, file)
+    with pytest.raises(
+        TeacherError, match=r"asks for .* of the shape \[32, 8\], not .* must be a model"
+    ) as caught:
+        _load(file, parts=str(folders["sd"]))
+    assert "complete" not in str(caught.value)
+
+
 def _header(file: Path, *keys: str) -> Path:
     save_file({key: torch.zeros(1) for key in keys}, file)
     return file
-
-
-UNET = "model.diffusion_model."
 
 
 @pytest.mark.parametrize(
