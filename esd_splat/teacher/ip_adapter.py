@@ -154,6 +154,7 @@ class IpAdapter:
         """Load the first image encoder that makes what the adapter takes."""
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+        kind: Any = CLIPVisionModelWithProjection  # its annotations are too narrow
         makes = []
         for place, folder in self._encoders():
             found = getattr(CLIPVisionConfig.from_pretrained(folder), size)
@@ -164,7 +165,7 @@ class IpAdapter:
                 raise self._no_encoder(f"{place}/model{SAFE}")
             try:
                 # In float32, as it runs once and on the CPU.
-                part, info = CLIPVisionModelWithProjection.from_pretrained(
+                part, info = kind.from_pretrained(
                     folder,
                     use_safetensors=True,
                     dtype=torch.float32,

@@ -19,9 +19,8 @@ from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
 from esd_splat.teacher.loading import quiet
 from esd_splat.teacher.random_weights import save_blank
-from tests.teacher.ldm import publish_mvdream, save_single_file
 from tests.teacher.adapters import save_adapter
-from tests.teacher.ldm import save_single_file
+from tests.teacher.ldm import publish_mvdream, save_single_file
 
 REFUSALS = {"gone/model": (404, "RepoNotFound"), "gated/model": (403, "GatedRepo")}
 COMMIT = "0" * 40
