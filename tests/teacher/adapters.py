@@ -11,8 +11,9 @@ from torch import Tensor
 
 from esd_splat.teacher.families import family_of
 
-TOKENS, PLUS_TOKENS = 4, 6
-"""Image tokens of a plain adapter, as in the published ones, and of a Plus adapter."""
+TOKENS = {"plain": 4, "plus": 6, "face": 10}
+"""Image tokens of each kind of adapter. A plain one has 4, as published, and a full-face one takes
+all that ``VISION`` makes."""
 WIDE = 64
 """Width of a Plus adapter's resampler, which has heads of 64 channels."""
 VISION: dict[str, Any] = {
@@ -34,13 +35,13 @@ def save_encoder(folder: Path, **other: int) -> None:
         transformers.CLIPVisionModelWithProjection(config).save_pretrained(folder)
 
 
-def save_adapter(root: Path, model: Path, plus: bool = False) -> Path:
+def save_adapter(root: Path, model: Path, kind: str = "plain") -> Path:
     """Write the usual adapter for a tiny model, with its image encoder, and return its file."""
     file = root / str(family_of(model).ip_adapter)
     make: Any = diffusers
     network = make.UNet2DConditionModel.from_pretrained(model, subfolder="unet")
     deep, generator = network.config.cross_attention_dim, torch.Generator().manual_seed(0)
-    shapes = _plus(deep) if plus else _plain(deep)
+    shapes = {"plain": _plain, "plus": _plus, "face": _face}[kind](deep)
     shapes = {f"image_proj.{name}": shape for name, shape in shapes.items()}
     crossed = [name for name in network.attn_processors if ".attn2." in name]
     for index, name in enumerate(crossed):
@@ -57,14 +58,21 @@ def save_adapter(root: Path, model: Path, plus: bool = False) -> Path:
 
 
 def _plain(deep: int) -> dict[str, tuple[int, ...]]:
-    tall = TOKENS * deep
+    tall = TOKENS["plain"] * deep
     shapes = {"proj.weight": (tall, VISION["projection_dim"]), "proj.bias": (tall,)}
     return shapes | {"norm.weight": (deep,), "norm.bias": (deep,)}
 
 
+def _face(deep: int) -> dict[str, tuple[int, ...]]:
+    wide = VISION["hidden_size"]
+    shapes = {"proj.0.weight": (wide, wide), "proj.0.bias": (wide,)}
+    shapes |= {"proj.2.weight": (deep, wide), "proj.2.bias": (deep,)}
+    return shapes | {"proj.3.weight": (deep,), "proj.3.bias": (deep,)}
+
+
 def _plus(deep: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
-        "latents": (1, PLUS_TOKENS, WIDE),
+        "latents": (1, TOKENS["plus"], WIDE),
         "proj_in.weight": (WIDE, VISION["hidden_size"]),
         "proj_out.weight": (deep, WIDE),
         "norm_out.weight": (deep,),

@@ -21,7 +21,7 @@ from esd_splat.teacher import StableDiffusion
 from esd_splat.teacher.ip_adapter import read_picture
 from esd_splat.teacher.latent import LatentTeacher, Picture
 from esd_splat.teacher.random_weights import save_blank
-from tests.teacher.adapters import PLUS_TOKENS, TOKENS, save_adapter, save_encoder
+from tests.teacher.adapters import TOKENS, save_adapter, save_encoder
 from tests.tiny import IMAGE_SIZE
 
 CPU = torch.device("cpu")
@@ -38,8 +38,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.effect_noise((50, 40), 80).save(root / "owl.png")
     for name in PIPELINES:
         model = save_blank(root / name, f"tiny-{name}")
-        save_adapter(root / f"{name}-plain", model)
-        save_adapter(root / f"{name}-plus", model, plus=True)
+        for kind in TOKENS:
+            save_adapter(root / f"{name}-{kind}", model, kind)
     return root
 
 
@@ -61,7 +61,7 @@ def _picture(teacher: LatentTeacher) -> Picture:
     return teacher.picture
 
 
-@pytest.mark.parametrize("kind", ["plain", "plus"])
+@pytest.mark.parametrize("kind", TOKENS)
 @pytest.mark.parametrize("family", PIPELINES)
 def test_it_counts_as_it_does_in_the_pipeline(root: Path, family: str, kind: str) -> None:
     """Both halves of guidance, as the pipeline asks its network for them in a call."""
@@ -94,8 +94,7 @@ def test_it_counts_as_it_does_in_the_pipeline(root: Path, family: str, kind: str
             plain = teacher.eps(noisy, t.expand(2), teacher.without_picture(told))
         torch.testing.assert_close(found, known)
         assert (plain[1] - known[1]).abs().max() > 0.01, "the picture counts"
-    tokens = TOKENS if kind == "plain" else PLUS_TOKENS
-    assert f"{file} at 0.7: {tokens} image tokens in 4 layers" in teacher.notes[0]
+    assert f"{file} at 0.7: {TOKENS[kind]} image tokens in 4 layers" in teacher.notes[0]
 
 
 def _step_config(root: Path, *more: str, picture: bool = True) -> StepConfig:
@@ -151,7 +150,7 @@ def test_each_prediction_is_given_what_it_should(
     root: Path, keys: list[str], passes: list[str]
 ) -> None:
     """The unconditional half has no picture, and a hidden camera hides nothing else."""
-    run = _run(_step_config(root, *keys))
+    run = _run(_step_config(root, *keys, "memory.trace=false"))
     seen: list[str] = []
     known = dict(zip("+-", _picture(run.teacher), strict=True))  # pyright: ignore[reportArgumentType]
 
