@@ -38,7 +38,7 @@ DOORS = {  # the only places that may import a heavy third-party package
     "gsplat": {"scene/rasterize", "formats"},
     "plyfile": {"formats"},
     "imageio": {"show"},
-    "PIL": {"formats", "show", "figurines/training", "toy"},
+    "PIL": {"formats", "show", "figurines/training", "teacher", "toy"},
     "omegaconf": {"settings"},
     "pydantic": {"settings"},
     "yaml": {"settings"},

@@ -22,7 +22,7 @@ from esd_splat.settings.schema import json_schema
 
 ROOT = Path(__file__).parent.parent
 RUN = r"(\S*python3? -m esd_splat\.fit|esd-splat fit)\b"
-SHIPPED = ["esd", "esd_paper", "esd_pool", "esd_sd", "mvdream", "sds", "vsd"]
+SHIPPED = ["esd", "esd_paper", "esd_pool", "esd_sd", "mvdream", "sds", "threestudio", "vsd"]
 
 
 def problems(*overrides: str) -> dict[str, str]:
@@ -57,7 +57,7 @@ def test_shipped_configs_are_what_they_are_called() -> None:
     assert isinstance(losses["esd"], Esd)
     assert losses["mvdream"] == losses["esd_sd"] == losses["esd"]
     assert losses["esd"] == Esd(entropy_weight=0.5, marginal="pool")
-    assert losses["esd_paper"] == Esd(entropy_weight=0.5)
+    assert losses["esd_paper"] == losses["threestudio"] == Esd(entropy_weight=0.5)
     assert losses["esd_pool"] == Esd(entropy_weight=1, marginal="pool", camera="noise")
     assert losses["sds"] == Sds()
     assert losses["vsd"] == Vsd()
@@ -257,7 +257,7 @@ def test_an_unknown_config_names_the_shipped_ones_beside_other_problems(path: st
     assert str(caught.value) == (
         f"{path}: 2 problems\n"
         "  --config: there is no such file, and no shipped config of that name; "
-        "shipped: esd, esd_paper, esd_pool, esd_sd, mvdream, sds, vsd\n"
+        "shipped: esd, esd_paper, esd_pool, esd_sd, mvdream, sds, threestudio, vsd\n"
         "  steps: must be at least 1, got 0"
     )
 

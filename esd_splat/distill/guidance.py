@@ -56,7 +56,8 @@ class Guidance:
             prompts = debias(prompt, load_language_model(config.views.language_model))
         self.texts = config.views.texts(*prompts, highest=highest)
         self.positive = teacher.embed(self.texts)
-        self.negative, self.empty = teacher.embed([negative_prompt, ""]).split(1)
+        unconditional = teacher.without_picture(teacher.embed([negative_prompt, ""]))
+        self.negative, self.empty = unconditional.split(1)
         self.same = negative_prompt == ""
         """Whether the negative prompt is empty. One prediction then serves for both."""
 

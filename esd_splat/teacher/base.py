@@ -66,6 +66,13 @@ class Teacher(ABC):
             PromptError: a text is longer than the text encoder accepts.
         """
 
+    def without_picture(self, embeddings: Embeddings) -> Embeddings:
+        """Return what ``embed`` returned, as if the prompt had no picture.
+
+        The unconditional half of guidance gets this.
+        """
+        return embeddings
+
     @abstractmethod
     def encode(self, images: Images) -> Latents:
         """Return the latents of images in [0, 1].

@@ -35,6 +35,8 @@ class Family:
     """The same for the parts that a folder may lack."""
     without: dict[str, Any] = field(default_factory=dict)
     """Arguments that tell the pipeline to do without the parts that we never load."""
+    ip_adapter: str | None = None
+    """The usual IP-Adapter: its path in ``ip_adapter.AUTHORS``. None if the family takes none."""
 
     def as_pipeline(self, parts: Mapping[str, Any]) -> Any:
         """Return diffusers' own pipeline made of the loaded parts, which are given by name."""
@@ -50,6 +52,7 @@ SD = Family(
     sd.Sd,
     sd.PARTS,
     without={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    ip_adapter="models/ip-adapter_sd15.safetensors",
 )
 SDXL = Family(
     "Stable Diffusion XL",
@@ -57,6 +60,7 @@ SDXL = Family(
     sdxl.Sdxl,
     sdxl.PARTS,
     without={"add_watermarker": False},
+    ip_adapter="sdxl_models/ip-adapter_sdxl.safetensors",
 )
 SD3 = Family("Stable Diffusion 3", "StableDiffusion3Pipeline", sd3.Sd3, sd3.PARTS, sd3.OPTIONAL)
 MULTI_VIEW = Family(

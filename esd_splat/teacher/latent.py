@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,32 @@ from esd_splat.types import Images, Latents, Timesteps
 
 PREDICTS = ("epsilon", "v_prediction", "flow")
 """What a network may predict: the noise, the velocity, or the flow ``noise - clean``."""
+
+
+class Picture(NamedTuple):
+    """What an IP-Adapter tells the network of a picture: rows, as wide as those of a text."""
+
+    shown: Float[Tensor, "1 rows d"]
+    withheld: Float[Tensor, "1 rows d"]
+    """The same for no picture, which the unconditional half of guidance gets."""
+
+    def join(self, texts: Float[Tensor, "b l d"]) -> Float[Tensor, "b both d"]:
+        """Put the picture before the embeddings of texts, whose last row some families look for."""
+        return torch.cat([self.shown.expand(len(texts), -1, -1), texts], dim=1)
+
+    def withhold(self, joined: Float[Tensor, "b both d"]) -> Float[Tensor, "b both d"]:
+        """Replace the picture in what ``join`` returned by no picture."""
+        rows, texts = self.split(joined)
+        return torch.cat([self.withheld.expand_as(rows), texts], dim=1)
+
+    def split(self, joined: Float[Tensor, "b both d"]) -> tuple[Tensor, Tensor]:
+        """Return the picture and the texts in what ``join`` returned."""
+        count = self.shown.shape[1]
+        return joined[:, :count], joined[:, count:]
+
+    def to(self, device: torch.device) -> "Picture":
+        """Return the picture on ``device``."""
+        return Picture(self.shown.to(device), self.withheld.to(device))
 
 
 class LatentTeacher(Teacher):
@@ -60,9 +86,13 @@ class LatentTeacher(Teacher):
         check_fit("its vae makes {} latent channels", config.latent_channels, asked["in_channels"])
         side = self.image_size // factor
         self.latent_shape = (config.latent_channels, side, side)
+        picture: Picture | None = parts.get("picture")
+        self.picture = None if picture is None else picture.to(device)
         self._cache: dict[str, Tensor] = {}
         self._float32: Float32 | None = None  # made when it is needed, as its hooks take time
         memory.prepare(network, self._vae)
+        if self.picture is not None:
+            network.register_forward_pre_hook(self._show, with_kwargs=True)
 
     @abstractmethod
     def encode_text(self, text: str) -> Embeddings:
@@ -74,7 +104,12 @@ class LatentTeacher(Teacher):
         for text in dict.fromkeys(texts):
             if text not in self._cache:
                 self._cache[text] = self.encode_text(text).float().to(self.device)
-        return torch.cat([self._cache[text] for text in texts])
+        found = torch.cat([self._cache[text] for text in texts])
+        return found if self.picture is None else self.picture.join(found)
+
+    @override
+    def without_picture(self, embeddings: Embeddings) -> Embeddings:
+        return embeddings if self.picture is None else self.picture.withhold(embeddings)
 
     @override
     def encode(self, images: Images) -> Latents:
@@ -126,6 +161,15 @@ class LatentTeacher(Teacher):
     def slope(self, t: Timesteps) -> Float[Tensor, "b 1 1 1"]:
         one = super().slope(t)
         return self._eps_from(one, torch.zeros_like(one), t)
+
+    def _show(self, network: nn.Module, inputs: Any, more: dict[str, Any]) -> Any:
+        """Give a UNet the picture apart from the texts. It is a hook, so families need no care."""
+        assert self.picture is not None
+        noisy, t, joined = inputs
+        rows, texts = self.picture.split(joined)
+        told = {"image_embeds": [rows[:, None]]}  # of one adapter, one picture
+        added = more.get("added_cond_kwargs", {}) | told
+        return (noisy, t, texts), more | {"added_cond_kwargs": added}
 
     def _eps_from(self, output: Latents, noisy: Latents, t: Timesteps) -> Latents:
         if self.predicts == "epsilon":

@@ -53,7 +53,8 @@ def outline(
     Building it asks whether weights are finite, which ``plan.tracker.Tracker`` has to answer.
 
     Args:
-        config: the teacher's section. LoRAs change no shape and are left out.
+        config: the teacher's section. LoRAs change no shape and are left out, and so is the
+            adapter of a picture.
         dtype: the precision of the networks.
         memory: how the networks are set up.
         family: one of ``SHAPES``, in place of the model that ``config`` names.

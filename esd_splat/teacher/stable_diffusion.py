@@ -14,7 +14,8 @@ from esd_splat.errors import PromptError, TeacherError, refuse
 from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
-from esd_splat.teacher.families import check_folder
+from esd_splat.teacher.families import Family, check_folder, family_of
+from esd_splat.teacher.ip_adapter import AUTHORS, IpAdapter, find_adapter, read_picture
 from esd_splat.teacher.loading import SAFE, is_weight_file, local_folder, quiet
 from esd_splat.teacher.lora_files import MOST, find_lora, split_scale
 from esd_splat.teacher.memory import Memory
@@ -39,6 +40,17 @@ class StableDiffusion(TeacherConfig):
     lora: tuple[str, ...] = ()
     """LoRAs that are fused into the teacher, in this order. Each is a .safetensors file or a folder
     with one. A scale in [-10, 10] can follow a colon, as in ``style.safetensors:0.8``."""
+    image: str | None = None
+    """Picture that is part of the prompt, through an IP-Adapter: a PNG, JPEG or WebP file. Its
+    middle square counts. For Stable Diffusion 1 and XL."""
+    image_scale: float = Field(default=1.0, ge=0, le=MOST)
+    """How much the picture counts beside the text. At 1 there is little left of the text, at 0.5
+    both count, and at 0 only the text does."""
+    image_adapter: str = AUTHORS
+    """The IP-Adapter: a folder or hub id with the files of h94/IP-Adapter, of which the usual one
+    for the model is taken, or a .safetensors file in one of them, as in
+    h94/IP-Adapter/models/ip-adapter-plus_sd15.safetensors. Its image encoder is in the folder
+    image_encoder beside it."""
     variant: str | None = None
     """Variant of the weight files, such as fp16 for ``*.fp16.safetensors``, which is half as much
     to download; null takes the files without a variant. So does a network that has no such file,
@@ -53,13 +65,21 @@ class StableDiffusion(TeacherConfig):
     """View words in the teacher's prompt, and how they are used."""
 
     def __post_init__(self) -> None:
-        refuse(
-            [
-                f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
-                for text in self.lora
-                if abs(split_scale(text)[1]) > MOST
-            ]
-        )
+        problems = [
+            f"lora: must have a scale in [-{MOST:g}, {MOST:g}], got {text!r}"
+            for text in self.lora
+            if abs(split_scale(text)[1]) > MOST
+        ]
+        alone = {
+            "image_scale": self.image_scale != 1,
+            "image_adapter": self.image_adapter != AUTHORS,
+        }
+        problems += [
+            f"{name}: must be left out without image, the picture that it is for"
+            for name, given in alone.items()
+            if given and self.image is None
+        ]
+        refuse(problems)
 
     @property
     def folder(self) -> Path | None:
@@ -95,6 +115,9 @@ class StableDiffusion(TeacherConfig):
             find_lora(text).check()
         if self.parts is not None:
             _check_parts(self.parts, self._is_file)
+        if self.image is not None:
+            read_picture(self.image)
+            find_adapter(self.image_adapter, "")  # the file's path depends on the model
         at = self.folder
         if at is None:
             return
@@ -110,6 +133,9 @@ class StableDiffusion(TeacherConfig):
             )
         if vocabulary := self.vocabulary:
             _check_words(prompts, vocabulary)
+        if self.image is not None:
+            file = self.source().file
+            self._adapter(family_of(at) if file is None else file.family).check()
 
     @override
     def load(
@@ -118,10 +144,15 @@ class StableDiffusion(TeacherConfig):
         # The imports of loading take seconds, which a wrong key should not cost.
         with quiet():
             source = self.source()
-            family, parts, notes = source.load(dtype)
-            loras = [find_lora(text).fuse(family, parts) for text in self.lora]
+            family, parts, origin = source.load(dtype)
+            notes = [*origin, *(find_lora(text).fuse(family, parts) for text in self.lora)]
+            if self.image is not None:
+                adapter, pipeline = self._adapter(family), family.as_pipeline(parts)
+                picture = read_picture(self.image)
+                parts["picture"], where = adapter.attach(picture, self.image_scale, pipeline)
+                notes.append(f"teacher.image: {self.image} {where}")
         teacher = family.build(parts, device, dtype, memory or Memory())
-        teacher.notes = (*notes, *loras)
+        teacher.notes = tuple(notes)
         return teacher
 
     def source(self) -> Source:
@@ -141,6 +172,16 @@ class StableDiffusion(TeacherConfig):
         key = "teacher.parts" + ("" if self.parts else f" ({where}, as none is given)")
         at = local_folder(where)
         return Source(key, str(at or where), self._hint(at), self.variant, file)
+
+    def _adapter(self, family: Family) -> IpAdapter:
+        if family.ip_adapter is None or self.model == self.embedded:
+            what = "the embedded teacher" if self.model == self.embedded else family.name
+            raise TeacherError(
+                f"teacher.image: must be left out for {what}, which takes no picture; Stable "
+                "Diffusion 1 and XL do, such as "
+                "teacher.model=stable-diffusion-v1-5/stable-diffusion-v1-5"
+            )
+        return find_adapter(self.image_adapter, family.ip_adapter)
 
     def _hint(self, at: Path | None) -> str:
         if at is None:

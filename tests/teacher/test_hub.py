@@ -16,12 +16,14 @@ from typing import ClassVar
 import huggingface_hub
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from esd_splat.errors import TeacherError
 from esd_splat.teacher import StableDiffusion, Teacher
 from esd_splat.teacher.loading import quiet
 from esd_splat.teacher.random_weights import save_blank
+from tests.teacher.adapters import save_adapter
 from tests.teacher.ldm import publish_mvdream, save_single_file
 
 REFUSALS = {"gone/model": (404, "RepoNotFound"), "gated/model": (403, "GatedRepo")}
@@ -266,6 +268,43 @@ def test_a_download_is_announced_once_with_its_size(
 def test_the_bars_of_downloads_stay_on() -> None:
     with quiet():
         assert not huggingface_hub.utils.are_progress_bars_disabled()
+
+
+def test_an_adapter_for_pictures_comes_from_the_hub(
+    hub: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Only its own files and its image encoder are fetched, and once."""
+    model, folder = Hub.root / "some" / "model", Hub.root / "some" / "adapter"
+    file = save_adapter(folder, model)
+    Image.effect_noise((30, 30), 80).save(tmp_path / "owl.png")
+    keys = {"image": str(tmp_path / "owl.png")}
+    known = _load(str(model), image_adapter=str(folder), **keys)
+    for name in ("some/adapter", f"some/adapter/models/{file.name}"):
+        assert _same(_load(str(model), image_adapter=name, **keys), known)
+    fetched = {path.partition("/resolve/main/")[2] for path in Hub.asked} - {""}
+    assert fetched == {
+        f"models/{file.name}",
+        "models/image_encoder/config.json",
+        "models/image_encoder/model.safetensors",
+    }
+    lines = [line for line in capsys.readouterr().err.splitlines() if "downloading" in line]
+    assert [line.partition(": ")[0] for line in lines] == [
+        "downloading some/adapter (models)",
+        "downloading some/adapter (models/image_encoder)",
+    ]
+    message = _refused(str(model), image_adapter="gone/adapter", **keys)
+    assert "cannot get 'gone/adapter' from the hub" in message
+    assert "has no such repository" in message
+    message = _refused(str(model), image_adapter="some/adapter/models/other.safetensors", **keys)
+    assert "some/adapter has no models/other.safetensors; give the path" in message
+    _go_offline(monkeypatch)
+    assert _same(_load(str(model), image_adapter="some/adapter", **keys), known)
+    message = _refused(str(model), image_adapter="some/thing", **keys)
+    assert "cannot get 'some/thing' from the hub: HF_HUB_OFFLINE is set" in message
+    assert Hub.asked == []
 
 
 @pytest.mark.parametrize("place", ["hub", "folder"])

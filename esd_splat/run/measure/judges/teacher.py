@@ -82,6 +82,7 @@ class _Classifier(Judge):
 
         A multi-view teacher sees each image alone, and is told the same camera for all sides, so
         that only the words differ. They name the side, whereas its cameras have no fixed front.
+        A picture is withheld, as it shows a side of its own.
         """
         views = replace(self.config.views, enabled=True)
         texts = views.texts(prompt, highest=views.overhead)[: len(SIDES)]
@@ -89,7 +90,8 @@ class _Classifier(Judge):
         self.config.check(dict(zip(keys, texts, strict=True)))
         zero = torch.zeros(1, dtype=torch.float64)
         camera = Orbit().at(zero, zero, self.size).to(self.teacher.device).c2w.float()
-        return torch.cat([self.teacher.told(self.teacher.embed([text]), camera) for text in texts])
+        words = self.teacher.without_picture(self.teacher.embed(texts)).split(1)
+        return torch.cat([self.teacher.told(one, camera) for one in words])
 
     def _errors(
         self, images: Images, told: Told, generator: torch.Generator
