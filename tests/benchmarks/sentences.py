@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.collapse.experiments import DOSES, EXPERIMENTS
-from benchmarks.collapse.facts import LOST, WORKERS, Facts, prompts_lost
+from benchmarks.collapse.facts import LOST, WORKERS, Facts, lost, prompts_lost
 from benchmarks.collapse.plan import DEVELOPMENT, FINAL, FINAL_SEEDS, FRESH, HARD
 from benchmarks.collapse.runs import DIAGNOSED, read_rows
 from esd_splat.config import Measure, load_config
@@ -50,6 +50,10 @@ def _seeds(experiment: str, setting: str) -> int:
 def _prompts(setting: str, seed: int | None = None) -> tuple[int, int]:
     found = prompts_lost(FACTS.runs("full", setting, seed=seed))
     return found.count, found.total
+
+
+def _lost(setting: str) -> int:
+    return sum(map(lost, FACTS.runs("fresh", setting)))
 
 
 LABELS: dict[str, set[str]] = {
@@ -170,6 +174,12 @@ README_HELD: dict[str, Values] = {
         *(*_prompts("ESD (pool) blind", seed=0), len(FINAL_SEEDS)),
         *(FACTS.lost("full", "ESD (pool) blind"), *_prompts("ESD (pool) blind")),
     ),
+    "compared on {} fresh prompts, told no view, with up to {} seeds each. lost {} runs, "
+    "{}, the paper's ESD {}, VSD {} and SDS {}.": lambda: (
+        *(len(EXPERIMENTS["fresh"].prompts), len(EXPERIMENTS["fresh"].seeds)),
+        *(FACTS.lost("fresh", name) for name in ("ESD", "ESD (pool)", "ESD (paper)", "VSD", "SDS")),
+    ),
+    "takes {} times as long as .": lambda: (FACTS.times("fresh", "ESD (pool)", "ESD"),),
     "looked into (cosines of {} to {})": lambda: (
         *re.findall(r"-?[\d.]+", FACTS.cosines_of_former_loras()),
     ),
@@ -220,6 +230,10 @@ OFF_RECORD = {
 """What no row has, and where it is from."""
 
 CLAIMS: dict[str, Callable[[], bool]] = {
+    "ESD and the pool alone lose fewer runs than the methods whose LoRA makes all": lambda: (
+        max(_lost("ESD"), _lost("ESD (pool)"))
+        < min(map(_lost, ("ESD (paper)", "VSD", "VSD, former")))
+    ),
     "Nothing else in the table comes as near to the truth": lambda: all(
         FACTS.mean("full", name, "psnr_aligned") < FACTS.mean("full", "ESD (pool)", "psnr_aligned")
         for name in EXPERIMENTS["full"].settings
