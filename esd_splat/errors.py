@@ -1,15 +1,25 @@
 """Errors that a user can cause. Other exceptions that escape are bugs and keep their traceback."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+MOST_CHARACTERS = 200
+"""The most characters that a message shows of a text from a file."""
+MOST_PROBLEMS = 100
+"""The most problems of a configuration that a message lists."""
 
 
 class EsdSplatError(Exception):
     """Base class of the errors that the command line prints without a traceback.
 
     The message is one line that says what is wrong and how to fix it. Only ``ConfigError`` has
-    several lines.
+    several lines. Characters that a terminal might obey, such as escapes, are spelled out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_printable(message))
 
 
 class UsageError(EsdSplatError):
@@ -60,6 +70,62 @@ class RunError(EsdSplatError):
     """A run cannot go on because values became NaN or all Gaussians vanished. Names the step."""
 
 
+def one_line(text: object, limit: int = MOST_CHARACTERS) -> str:
+    r"""Return ``text``, which may come from a file, as one printable line for a message or page.
+
+    Example:
+        >>> one_line("an owl\n\x1b[31m"), one_line("a red owl", limit=8)
+        ('an owl \\x1b[31m', 'a red...')
+    """
+    start = str(text)[: 4 * limit]  # so that a text of any length takes no time
+    line = _printable(" ".join(start.split()))
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def quoted(text: object, limit: int = 120) -> str:
+    """Return ``one_line`` of a name or value in quotes."""
+    start = str(text)[: 4 * limit]
+    line = " ".join(start.split())
+    return one_line(repr(line if len(line) <= limit else f"{line[: limit - 3]}..."), 4 * limit)
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, or the error's class if it has none."""
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(error.strerror)
+    line = str(error).strip().split("\n")[0]
+    kind = type(error).__name__
+    # The message of a KeyError is the key alone.
+    line = f"{kind}: {line}" if isinstance(error, KeyError) else line
+    return one_line(line).rstrip(". ") or kind
+
+
+@contextmanager
+def reading(
+    path: Path | str, error: type[EsdSplatError], damaged: str, way_out: str = ""
+) -> Iterator[None]:
+    """Turn whatever a parser raises within the block into one line.
+
+    Every reader of a user's file parses it in such a block, as parsers raise anything at all for a
+    file that is damaged or made to break them. Errors of this package pass through.
+
+    Args:
+        path: the file, which begins the message.
+        error: the kind of error that the reader raises.
+        damaged: what the file then is, such as "not a .ply file".
+        way_out: the end of the message, such as "; export it again".
+    """
+    try:
+        yield
+    except (EsdSplatError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    # Libraries in Rust raise a PanicException, which is no Exception.
+    except BaseException as cause:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            raise error(f"{path}: cannot be read ({reason(cause)})") from cause
+        raise error(f"{path}: {damaged} ({reason(cause)}){way_out}") from cause
+
+
 def refuse(problems: Collection[str]) -> None:
     """Raise a ``ValueError`` with one line for each of ``problems``, if there are any.
 
@@ -100,5 +166,15 @@ class ConfigError(EsdSplatError):
         self.source = source
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = [f"  {p.key}: {p.message}" for p in problems]
-        super().__init__("\n".join([f"{source}: {count}", *lines]))
+        shown = problems[:MOST_PROBLEMS]
+        lines = [f"{source}: {count}", *(f"  {p.key}: {p.message}" for p in shown)]
+        if len(problems) > len(shown):
+            lines.append(f"  and {len(problems) - len(shown)} more")
+        Exception.__init__(self, "\n".join(map(_printable, lines)))
+
+
+def _printable(text: str) -> str:
+    """Spell out every character that is no visible one, as Python's ``repr`` does."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

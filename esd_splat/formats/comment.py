@@ -1,12 +1,12 @@
 """Comments in scene files: reading what an exporter stored. Only headers are read, not scenes."""
 
-import json
 import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from esd_splat.formats.frame import FRAME_COMMENT
+from esd_splat.formats.sog_files import read_meta
 
 _HEADER_BYTES = 1 << 16
 """Longer than the header of any ``.ply`` of this package, unless its comment is that long."""
@@ -56,7 +56,7 @@ def _of_ply(path: Path) -> str:
 
 def _of_sog(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
-        match json.loads(archive.read("meta.json")):
+        match read_meta(archive):
             case {"asset": {"generator": "esd_splat", "comment": str(comment)}}:
                 return comment
     return ""

@@ -6,6 +6,7 @@ colours as fractions of the chunk's range. ``ply.py`` reads both kinds of ``.ply
 content only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from esd_splat.formats.packing import (
     to_gaussians,
     unit_quats,
 )
+from esd_splat.formats.ply_table import Table
 from esd_splat.scene.gaussians import SH_C0, SH_DEGREES, Gaussians
 
 CHUNK = 256
@@ -74,23 +76,23 @@ class CompressedPly(Exporter):
         return morton_order(scene.means)
 
 
-def decode_chunks(data: Any) -> Gaussians:
+def decode_chunks(tables: Mapping[str, Table]) -> Gaussians:
     """Return the scene in a compressed ``.ply``, in the frame of the file.
 
     Args:
-        data: plyfile's ``PlyData``, with an element ``chunk``.
+        tables: the elements of the file by name, with one named ``chunk``.
 
     Raises:
         SceneError: an element or column of such a file is missing.
     """
-    vertex, chunk = _table(data, "vertex", _PACKED), _table(data, "chunk", _RANGES)
+    vertex, chunk = _table(tables, "vertex", _PACKED), _table(tables, "chunk", _RANGES)
     if len(chunk) != -(-len(vertex) // CHUNK):
         raise SceneError(f"has {len(chunk)} chunks of {CHUNK} for {len(vertex)} Gaussians")
     position = _fractions(vertex["packed_position"], 11, 10, 11)
     scale = _fractions(vertex["packed_scale"], 11, 10, 11)
     color = _fractions(vertex["packed_color"], 8, 8, 8, 8)
     # Older files have no colour ranges: their colours are fractions of 1.
-    ranged = set(_COLOR_RANGES) <= set(chunk.dtype.names)
+    ranged = set(_COLOR_RANGES) <= set(chunk.dtype.names or ())
     rgb = _within(chunk, "r g b", color[:, :3]) if ranged else color[:, :3]
     three = _fractions(vertex["packed_rotation"], 2, 10, 10, 10)[:, 1:] - 0.5
     scene = {
@@ -99,26 +101,26 @@ def decode_chunks(data: Any) -> Gaussians:
         "log_scales": _within(chunk, "scale_x scale_y scale_z", scale),
         "opacity_logits": logit_of_byte(vertex["packed_color"] & 255),
         "sh0": (rgb[:, None] - 0.5) / SH_C0,
-        "shN": _rest(data, len(vertex)),
+        "shN": _rest(tables, len(vertex)),
     }
     return to_gaussians(scene)
 
 
-def _table(data: Any, name: str, columns: dict[str, type]) -> Any:
+def _table(tables: Mapping[str, Table], name: str, columns: dict[str, type]) -> Table:
     """Return the rows of an element as a structured array that has ``columns``."""
-    rows = data[name].data if name in data else np.empty(0, [])
+    rows = tables.get(name, np.empty(0, []))
     if missing := [c for c, kind in columns.items() if not _is(rows, c, kind)]:
         raise SceneError(f"not a compressed Gaussian splat: its {name} lacks {', '.join(missing)}")
     return rows
 
 
-def _is(rows: Any, column: str, kind: type) -> bool:
+def _is(rows: Table, column: str, kind: type) -> bool:
     return column in (rows.dtype.names or ()) and np.issubdtype(rows.dtype[column], kind)
 
 
-def _rest(data: Any, count: int) -> Floats:
+def _rest(tables: Mapping[str, Table], count: int) -> Floats:
     """Return the SH coefficients of degree 1 and above, ``[count, k, 3]``."""
-    rows = data["sh"].data if "sh" in data else np.empty(count, [])
+    rows = tables.get("sh", np.empty(count, []))
     names = [f"f_rest_{n}" for n in range(len(rows.dtype.names or ()))]
     # gsplat also writes this element without columns, and then its rows cannot be counted.
     whole = len(rows) == count or not names

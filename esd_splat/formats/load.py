@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from esd_splat.errors import SceneError
+from esd_splat.errors import SceneError, reading
 from esd_splat.formats.base import check_values
 from esd_splat.formats.frame import from_file_frame
 from esd_splat.formats.ply import decode_ply
@@ -54,19 +54,13 @@ def load_ply(path: Path | str) -> Gaussians:
 
 
 def _load(path: Path | str, suffix: str) -> Gaussians:
-    try:
+    damaged = f"not a {suffix} file, or cut short"
+    # check_values reports NaN and infinity.
+    with reading(path, SceneError, damaged, "; export or copy it again"), np.errstate(all="ignore"):
         content = Path(path).read_bytes()
-        with np.errstate(all="ignore"):  # check_values reports NaN and infinity
+        try:
             scene = DECODERS[suffix](content)
-        check_values(scene)
-    except OSError as error:
-        raise SceneError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except SceneError as error:
-        raise SceneError(f"{path}: cannot be used: {error}") from error
-    except (ValueError, OverflowError, MemoryError) as error:
-        # Decoders raise ValueError for files of another kind. Absurd sizes cause the others.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SceneError(
-            f"{path}: not a {suffix} file, or cut short ({reason}); export or copy it again"
-        ) from error
+            check_values(scene)
+        except SceneError as error:
+            raise SceneError(f"{path}: cannot be used: {error}") from error
     return from_file_frame(scene)

@@ -8,13 +8,37 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from esd_splat.errors import SceneError
 from esd_splat.scene.gaussians import Gaussians
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
+FREE_COUNT, MOST_PER_BYTE = 1 << 18, 4
+"""How many Gaussians a compressed file may have, whatever its size, and more for each byte of it."""
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 """The indices of the three components that are kept, for each one that is left out."""
+
+
+def check_count(count: int, size: int) -> int:
+    """Return the number of Gaussians that a compressed file states, if its size can bear it.
+
+    A scene takes about 15 bytes for each. Zeros compress a thousandfold, and so a file of a few
+    kilobytes could ask for all memory.
+
+    Args:
+        count: the number that the file states.
+        size: the size of the file in bytes.
+
+    Raises:
+        SceneError: there cannot be as many.
+    """
+    most = FREE_COUNT + MOST_PER_BYTE * size
+    if not 0 <= count <= most:
+        raise SceneError(
+            f"says that it has {count} Gaussians, but {size} bytes can hold at most {most}"
+        )
+    return count
 
 
 def levels(fractions: Floats, most: int) -> Ints:

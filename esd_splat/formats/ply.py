@@ -1,7 +1,6 @@
 """Scenes as ``.ply`` files in the layout of 3DGS, which splat viewers and other tools share."""
 
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +14,7 @@ from esd_splat.formats.base import Exporter
 from esd_splat.formats.comment import to_ascii
 from esd_splat.formats.compressed_ply import decode_chunks
 from esd_splat.formats.frame import FRAME_COMMENT
+from esd_splat.formats.ply_table import read_tables
 from esd_splat.scene.gaussians import SH_DEGREES, Gaussians
 
 _COLOR = ["f_dc_0", "f_dc_1", "f_dc_2"]
@@ -81,32 +81,18 @@ def decode_ply(content: bytes) -> Gaussians:
         SceneError: the file is not a Gaussian splat.
         ValueError: the file is not a ``.ply``, or is cut short.
     """
-    from plyfile import PlyData, PlyListProperty, PlyParseError
-
-    # Unless plyfile can map a file into memory, it reads number by number, which takes a minute
-    # for a million Gaussians. A copy is mapped, as the file itself may change or vanish meanwhile.
-    with tempfile.NamedTemporaryFile() as copy:
-        copy.write(content)
-        copy.flush()
-        try:
-            data = PlyData.read(copy.name)
-        except PlyParseError as error:
-            raise ValueError(str(error)) from error
-    names = [element.name for element in data.elements]
-    if "chunk" in names:
-        return decode_chunks(data)
-    if "vertex" not in names:
-        found = ", ".join(names) or "nothing"
-        raise SceneError(f"not a Gaussian splat: it has no element 'vertex', only {found}")
-    vertex = data["vertex"]
-    scalars = {p.name for p in vertex.properties if not isinstance(p, PlyListProperty)}
+    tables = read_tables(content)
+    if "chunk" in tables:
+        return decode_chunks(tables)
+    vertex = tables["vertex"]
+    scalars = set(vertex.dtype.names or ())
     if missing := [name for name in _REQUIRED if name not in scalars]:
         raise SceneError(f"not a Gaussian splat: its vertices lack {', '.join(missing)}")
 
     def columns(names: list[str]) -> torch.Tensor:
-        table = np.empty((vertex.count, len(names)), np.float32)
+        table = np.empty((len(vertex), len(names)), np.float32)
         for n, name in enumerate(names):
-            table[:, n] = vertex.data[name]
+            table[:, n] = vertex[name]
         return torch.from_numpy(table)
 
     rest = columns(_rest_names(scalars))

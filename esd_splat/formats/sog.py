@@ -6,7 +6,6 @@ coefficients of degree 1 and above are one of at most 65536 sets of a palette.
 
 import io
 import json
-import lzma
 import math
 import zipfile
 import zlib
@@ -14,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Int
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.errors import SceneError
+from esd_splat.errors import SceneError, one_line
 from esd_splat.formats.base import Exporter
 from esd_splat.formats.packing import (
     Floats,
+    check_count,
     from_smallest_three,
     levels,
     logit_of_byte,
@@ -31,6 +30,14 @@ from esd_splat.formats.packing import (
     to_gaussians,
 )
 from esd_splat.formats.palette import codebook, nearest, palette
+from esd_splat.formats.sog_files import (
+    META,
+    SPARE_PIXELS,
+    Pixels,
+    check_packing,
+    read_meta,
+    read_pixels,
+)
 from esd_splat.scene.gaussians import SH_DEGREES, Gaussians
 
 VERSION = 2
@@ -41,11 +48,6 @@ SETS_PER_ROW = 64
 MAX_SETS = 65536
 LARGEST_FIRST = 252
 """A quaternion's alpha value is this plus the index of the component that is left out."""
-
-MAX_EXPANSION = 64
-"""A zip that unpacks to more than this times its size is an attack: images hardly shrink again."""
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -109,41 +111,32 @@ def decode_sog(content: bytes) -> Gaussians:
 
     Raises:
         SceneError: the file has another version, or its parts do not fit together.
-        ValueError: the file is not a ``.sog``, or is cut short.
+        zipfile.BadZipFile, zlib.error: the file is not a ``.sog``, or is cut short.
     """
-    from PIL import Image
-
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            whole = sum(member.file_size for member in archive.infolist())
-            if whole > MAX_EXPANSION * len(content):
-                raise ValueError(f"it unpacks to {whole} bytes, far too many for its size")
-            files = {name: archive.read(name) for name in archive.namelist()}
-    # zipfile raises RuntimeError for passwords and for unknown compression methods.
-    except (
-        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-        *(EOFError, OSError, RuntimeError),
-    ) as error:
-        raise ValueError(str(error)) from error
-    try:
-        return _decode(json.loads(files["meta.json"]), files)
-    except (
-        *(AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError),
-        *(OSError, SyntaxError, Image.DecompressionBombError),  # from Pillow, for a bad image
-    ) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SceneError(f"its meta.json and images do not fit together ({reason})") from error
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        check_packing(archive)
+        try:
+            return _decode(read_meta(archive), archive, len(content))
+        except (SceneError, zipfile.BadZipFile, zlib.error):
+            raise
+        # Pillow and json raise anything for what is damaged.
+        except Exception as error:
+            why = one_line(f"{type(error).__name__}: {error}")
+            raise SceneError(f"its meta.json and images do not fit together ({why})") from error
 
 
-def _decode(meta: Any, files: dict[str, bytes]) -> Gaussians:
+def _decode(meta: Any, archive: zipfile.ZipFile, size: int) -> Gaussians:
     version = meta.get("version", 1)
     if version != VERSION:
-        raise SceneError(f"is a .sog of version {version}; only version {VERSION} can be read")
-    count = int(meta["count"])
+        raise SceneError(
+            f"is a .sog of version {one_line(version)}; only version {VERSION} can be read"
+        )
+    count = check_count(int(meta["count"]), size)
 
     def picture(name: str, index: int = 0) -> Pixels:
-        pixels = _pixels(files[meta[name]["files"][index]]).reshape(-1, 4)
-        if not 0 <= count <= len(pixels):
+        most = 2 * count + SPARE_PIXELS
+        pixels = read_pixels(archive, meta[name]["files"][index], most).reshape(-1, 4)
+        if count > len(pixels):
             raise ValueError(f"{name} has {len(pixels)} pixels for {count} Gaussians")
         return pixels[:count]
 
@@ -159,7 +152,7 @@ def _decode(meta: Any, files: dict[str, bytes]) -> Gaussians:
     rest = np.empty((count, 0, 3))
     if meta.get("shN"):
         labels = picture("shN", 1)
-        rest = _palette(meta["shN"], files)[labels[:, 0] + 256 * labels[:, 1].astype(np.int64)]
+        rest = _palette(meta["shN"], archive)[labels[:, 0] + 256 * labels[:, 1].astype(np.int64)]
     scene = {
         "means": _expm1(low + (high - low) * fixed / 65535),
         "quats": from_smallest_three(quats[:, 3] - LARGEST_FIRST, three),
@@ -193,14 +186,14 @@ def _palette_pictures(scene: Gaussians, size: tuple[int, int]) -> tuple[Any, dic
     }
 
 
-def _palette(meta: Any, files: dict[str, bytes]) -> Floats:
+def _palette(meta: Any, archive: zipfile.ZipFile) -> Floats:
     """Return the SH coefficients of each set, ``[sets, k, 3]``."""
     book = np.array(meta["codebook"], np.float64).reshape(256)
     k = {degree: k for k, degree in SH_DEGREES.items()}[meta["bands"]]
-    pixels = _pixels(files[meta["files"][0]])
+    pixels = read_pixels(archive, meta["files"][0], MAX_SETS * k)
     if pixels.shape[1] != SETS_PER_ROW * k:
         raise ValueError(f"shN has {pixels.shape[1] / SETS_PER_ROW:g} coefficients a set, not {k}")
-    return book[pixels.reshape(-1, k, 4)[: meta["count"], :, :3]]
+    return book.astype(np.float32)[pixels.reshape(-1, k, 4)[: meta["count"], :, :3]]
 
 
 def _log1p(x: Floats) -> Floats:
@@ -224,18 +217,10 @@ def _webp(values: Any, size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def _pixels(content: bytes) -> Pixels:
-    """Decode a WebP image to RGBA, ``[h, w, 4]``."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content), formats=["webp"]) as picture:
-        return np.asarray(picture.convert("RGBA"))
-
-
 def _zip(meta: Any, pictures: dict[str, bytes]) -> bytes:
     """Zip the files without compression and dates, so that the same scene gives the same bytes."""
     file = io.BytesIO()
-    entries = {"meta.json": json.dumps(meta).encode()}
+    entries = {META: json.dumps(meta).encode()}
     entries |= {f"{name}.webp": picture for name, picture in pictures.items()}
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in entries.items():

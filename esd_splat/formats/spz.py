@@ -14,6 +14,7 @@ from esd_splat.errors import SceneError
 from esd_splat.formats.base import Exporter
 from esd_splat.formats.packing import (
     Floats,
+    check_count,
     from_smallest_three,
     levels,
     logit_of_byte,
@@ -101,6 +102,8 @@ def decode_spz(content: bytes) -> Gaussians:
             raise SceneError(_other_version(version))
         if degree > max(SH_DEGREES.values()):
             raise SceneError(f"its colours have SH degree {degree}; only 0 to 3 can be read")
+        if check_count(count, len(content)) > Spz.most:
+            raise SceneError(f"has {count} Gaussians; a .spz holds at most {Spz.most}")
         k = (degree + 1) ** 2 - 1
         widths = {"mean": 9, "alpha": 1, "rgb": 3, "scale": 3, "quat": version + 1, "sh": 3 * k}
         size = count * sum(widths.values())
@@ -127,7 +130,7 @@ def decode_spz(content: bytes) -> Gaussians:
         "log_scales": part["scale"] / 16.0 - 10,
         "opacity_logits": logit_of_byte(part["alpha"][:, 0]),
         "sh0": (part["rgb"][:, None] / 255 - 0.5) / COLOR_SCALE,
-        "shN": (part["sh"].reshape(count, k, 3) - 128.0) / 128,
+        "shN": (part["sh"].reshape(count, k, 3) - np.float32(128)) / 128,
     }
     return to_gaussians(scene)
 

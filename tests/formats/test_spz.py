@@ -131,7 +131,11 @@ def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
 
 def test_a_count_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.spz"
-    path.write_bytes(_file(3, bytes(1000), count=2**32 - 1, degree=3))
+    for count in (2**32 - 1, 500_000):
+        path.write_bytes(_file(3, bytes(1000), count=count, degree=3))
+        with pytest.raises(SceneError, match=rf"says that it has {count} Gaussians, but \d+ bytes"):
+            load_scene(path)
+    path.write_bytes(_file(3, bytes(1000), count=200_000, degree=3))
     with pytest.raises(SceneError, match=r"has 1000 of the \d+ bytes"):
         load_scene(path)
 
