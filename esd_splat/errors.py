@@ -97,7 +97,7 @@ def reason(error: BaseException) -> str:
     kind = type(error).__name__
     # The message of a KeyError is the key alone.
     line = f"{kind}: {line}" if isinstance(error, KeyError) else line
-    return one_line(line).rstrip(". ") or kind
+    return one_line(line.rstrip(". ")) or kind
 
 
 @contextmanager

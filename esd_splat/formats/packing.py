@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 FREE_COUNT, MOST_PER_BYTE = 1 << 18, 4
-"""How many Gaussians a compressed file may have, whatever its size, and more for each byte of it."""
+"""How many Gaussians a compressed file may have, whatever its size, and more for each byte."""
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 """The indices of the three components that are kept, for each one that is left out."""
 

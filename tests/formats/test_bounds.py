@@ -9,7 +9,22 @@ import pytest
 from esd_splat.errors import SceneError
 from esd_splat.formats import load_scene
 
-NAMES = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
+NAMES = [
+    "x",
+    "y",
+    "z",
+    "f_dc_0",
+    "f_dc_1",
+    "f_dc_2",
+    "opacity",
+    "scale_0",
+    "scale_1",
+    "scale_2",
+    "rot_0",
+    "rot_1",
+    "rot_2",
+    "rot_3",
+]
 
 
 def _ply(elements: str, body: bytes = b"", kind: str = "binary_little_endian") -> bytes:
@@ -34,11 +49,11 @@ HOSTILE = {
     "many rows of nothing": (_ply(f"element vertex {10**18 - 1}\n"), "its vertices lack x, y"),
     "long comment": (_ply("comment " + 10_000_000 * "a" + "\n" + _splat(1)), "no end in its first"),
     "many elements": (
-        _ply("".join(f"element {n} 0\n" for n in range(60_000))),
+        _ply("".join(f"element {n} 0\n" for n in range(20_000))),
         r"no element 'vertex', only 0, 1, 2, .*\.\.\.$",
     ),
     "many columns": (
-        _ply("element vertex 0\n" + "".join(f"property char {n}\n" for n in range(50_000))),
+        _ply("element vertex 0\n" + "".join(f"property char {n}\n" for n in range(20_000))),
         "its vertices lack x, y",
     ),
     "twice the same": (_ply("element vertex 0\nelement vertex 0\n"), "an element is there twice"),
