@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from esd_splat.errors import Problem
+from esd_splat.errors import Problem, reason
+from esd_splat.settings.source import MOST_BYTES
 
 FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
 """Where the shipped configs are in an installed package, and in a checkout."""
@@ -57,10 +58,14 @@ def read_config(path: Path | str | None) -> tuple[str, list[Problem]]:
         message = f"there is no such file, and no shipped config of that name; shipped: {shipped}"
         return "", [Problem("--config", message)]
     try:
-        return found.read_text(encoding="utf-8-sig"), []
+        with found.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            return "", [Problem("--config", f"has more than {MOST_BYTES // 1024} kB")]
+        return content.decode("utf-8-sig"), []
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
-        return "", [Problem("--config", f"cannot be read: {reason}")]
+        why = reason(error) if isinstance(error, OSError) else "is not text in UTF-8"
+        return "", [Problem("--config", f"cannot be read: {why}")]
 
 
 def source_name(path: Path | str | None) -> str:

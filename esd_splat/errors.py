@@ -167,7 +167,7 @@ class ConfigError(EsdSplatError):
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         shown = problems[:MOST_PROBLEMS]
-        lines = [f"{source}: {count}", *(f"  {p.key}: {p.message}" for p in shown)]
+        lines = [f"{source}: {count}", *(f"  {one_line(p.key)}: {p.message}" for p in shown)]
         if len(problems) > len(shown):
             lines.append(f"  and {len(problems) - len(shown)} more")
         Exception.__init__(self, "\n".join(map(_printable, lines)))

@@ -17,7 +17,8 @@ MAX_LINES = 300
 
 ROOMS = [  # a module may import from its own room and from any room above it
     {"errors", "types", "plugins"},
-    {"files", "jinja", "command", "settings", "config_files", "cuda_toolkit"},
+    {"files", "jinja", "command", "settings", "cuda_toolkit"},
+    {"config_files"},
     {"scene"},
     {"formats"},
     {"init", "teacher"},

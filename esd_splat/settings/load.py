@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import yaml as pyyaml
 
-from esd_splat.errors import ConfigError, Problem
-from esd_splat.settings.source import NAME, Tree, flat, parsed, read_overrides, read_yaml, shorten
+from esd_splat.errors import ConfigError, Problem, one_line, quoted, reason
+from esd_splat.settings.source import NAME, SHOWN, Tree, flat, parsed, read_overrides, read_yaml
 from esd_splat.settings.values import WrongValueError, got, leaf
 from esd_splat.settings.words import Node, did_you_mean, is_text, unknown_key, variants
 
@@ -16,8 +16,11 @@ STAND_INS = {"string": "a", "integer": 1, "number": 1.0, "boolean": False}
 """Values for missing required keys, so that the others can still be checked."""
 REFERENCES = re.compile(r"(?:[^$]|\$\{[\w.]+\})*")
 """Matches text in which every ``$`` belongs to a reference. A prompt may hold "a ${ sign"."""
-
-
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+MOST_REFERENCES = 50
+"""The most references that one value may lead to. They can double from each key to the next."""
+MOST_SUGGESTED = 20
+"""The most unknown keys for which a known one is sought, which takes 10 ms each."""
 _NOTHING = object()
 """Stands for a value that cannot be used, as ``None`` may be a valid value."""
 
@@ -77,6 +80,7 @@ class Reader:
         self.schema, self.problems = schema, list(problems)
         self.unknown = False
         """Whether some key is not in the schema."""
+        self._strange = 0  # the number of such keys
         self._chosen: dict[str, str] = {}  # path of a plug-in section -> the plug-in in use
         self._spelled: dict[str, str] = {}  # path of a key -> the name it was given by
         file = read_yaml(yaml, self.problems)
@@ -177,7 +181,7 @@ class Reader:
         if isinstance(name, str) and name in table:
             self._chosen[path] = name
             return {NAME: name} | self._section(table[name], own, f"{path}.", before)
-        shown = shorten(name) if isinstance(name, str) else got(name)
+        shown = quoted(name, SHOWN) if isinstance(name, str) else got(name)
         expected = f"expected one of {', '.join(sorted(table))}, got {shown}"
         message = f"{expected}{did_you_mean(str(name), table)}"
         self._report(path if short else f"{path}.{NAME}", message)
@@ -190,26 +194,48 @@ class Reader:
         from omegaconf import OmegaConf  # takes 0.2 s, and few configs need it
         from omegaconf.errors import OmegaConfBaseException
 
+        shown = one_line(given)
         if not REFERENCES.fullmatch(given):
-            raise WrongValueError(f"{given} is not a reference to another key, such as ${{steps}}")
-        known = {k: v for k, v in self._given.items() if REFERENCES.fullmatch(str(v))}
+            raise WrongValueError(f"{shown} is not a reference to another key, such as ${{steps}}")
         try:
             tree = OmegaConf.from_dotlist([])
-            for key, value in known.items():
+            for key, value in self._referred(given).items():
                 OmegaConf.update(tree, key, value)
             tree["value to resolve"] = given
             value = tree["value to resolve"]
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise WrongValueError(f"{given} cannot be resolved: {reason}") from error
+            raise WrongValueError(f"{shown} cannot be resolved: {reason(error)}") from error
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else str(value)
+
+    def _referred(self, given: str) -> dict[str, Any]:
+        """Return the values that ``given`` refers to, directly or through others."""
+        found: dict[str, Any] = {}
+        texts: list[tuple[str, frozenset[str]]] = [(given, frozenset())]
+        count = 0
+        while texts:
+            text, above = texts.pop()
+            for name in set(REFERENCE.findall(text)) - above:  # OmegaConf refuses circles
+                count += text.count(f"${{{name}}}")
+                if count > MOST_REFERENCES:
+                    raise WrongValueError(
+                        f"{one_line(given)} cannot be resolved: it leads to more than "
+                        f"{MOST_REFERENCES} references"
+                    )
+                for key, value in self._given.items():
+                    if f"{key}.".startswith(f"{name}.") and REFERENCES.fullmatch(str(value)):
+                        found[key] = value
+                        texts.append((str(value), above | {name}))
+        return found
 
     def _unknown(self, path: str, given: Any) -> None:
         """Report an unknown key in the way it was typed or written in the file."""
         self.unknown = True
         below = [key for key, _ in flat({path: given})] if self._typed else [path]
         for key in below:
-            self._report(key, unknown_key(key, self.schema, self._chosen))
+            self._strange += 1
+            near = self._strange <= MOST_SUGGESTED
+            message = unknown_key(key, self.schema, self._chosen) if near else "unknown key"
+            self._report(key, message)
 
     def _report(self, key: str, message: str) -> None:
         self.problems.append(Problem(key, message))

@@ -5,13 +5,16 @@ A prompt must be kept as it was typed, even if YAML would read it differently (`
 text until the schema says what type it has.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 from typing_extensions import override
+from yaml.composer import Composer
+from yaml.parser import Parser
 
-from esd_splat.errors import ConfigError, Problem
+from esd_splat.errors import ConfigError, Problem, one_line, quoted, reason
 
 NAME = "name"
 """The key in a plug-in's section that selects the plug-in."""
@@ -19,42 +22,118 @@ Tree = dict[str, Any]
 """Each value is text, a list or a ``Tree``."""
 
 
-class _Loader(yaml.BaseLoader):
+MOST_BYTES = 256 * 1024
+"""The largest size of a config. The shipped ones take 2 kB, and one with all settings 6 kB."""
+MOST_VALUES = 10_000
+"""The most values in a YAML text, counting what an alias stands for each time it is used."""
+SHOWN = 60
+"""The most characters that messages show of a value."""
+DEEPEST = 32
+"""The most levels of keys and lists."""
+LONGEST_NUMBER = 100
+"""The most characters of a value that is read as anything but text."""
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Matches half of a pair of UTF-16, which cannot be written to a file in UTF-8."""
+
+
+class _Bounds(Parser, Composer):
+    """The part of a loader that refuses a text that would fill the memory."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)  # pyright: ignore[reportCallIssue] - of the loader, which is next
+        self._values = self._depth = 0
+        self._sizes: dict[yaml.Node, int] = {}
+        """How many values each node holds, itself included."""
+
+    @override
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event, before = self.peek_event(), self._values
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise _refused(event, f"it is nested more than {DEEPEST} levels deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        # An alias that stands for what it is in is refused later, by PyYAML.
+        self._values += (
+            self._sizes.get(node, 1) if node and isinstance(event, yaml.AliasEvent) else 1
+        )
+        if self._values > MOST_VALUES:
+            raise _refused(event, f"it holds more than {MOST_VALUES} values")
+        if isinstance(node, yaml.ScalarNode):
+            if SURROGATE.search(node.value):
+                raise _refused(event, f"{quoted(node.value)} is not text in UTF-8")
+            if len(node.value) > LONGEST_NUMBER:
+                node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+        if node is not None:
+            self._sizes[node] = self._values - before
+        return node
+
+
+class _Loader(_Bounds, yaml.BaseLoader):
     """Keeps every scalar as text, and refuses a mapping that has a key twice."""
 
     @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is no text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
+                    problem=f"{quoted(key.value)} is given twice", problem_mark=key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+class _TypedLoader(_Bounds, yaml.SafeLoader):
+    """Reads scalars as YAML 1.1."""
+
+
+def _refused(event: yaml.Event, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+def _parse(text: str, loader: type[_Loader | _TypedLoader] = _Loader) -> Any:
+    """Return what a text in YAML holds.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, or larger than any config.
+    """
+    if len(text) > MOST_BYTES:
+        raise yaml.YAMLError(f"it has more than {MOST_BYTES // 1024} kB")
+    try:
+        return yaml.load(text, loader)
+    # By PyYAML, for characters, dates and numbers that do not exist.
+    except (ValueError, OverflowError, TypeError, LookupError, RecursionError) as error:
+        raise yaml.YAMLError(reason(error)) from error
+
+
 def read_yaml(text: str, problems: list[Problem]) -> Tree | None:
     """Parse a YAML file. If this fails, add the reason to ``problems`` and return ``None``."""
     try:
-        found = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        number = error.problem_mark.line + 1 if error.problem_mark else 1
-        line = "".join(text.splitlines()[number - 1 : number])
-        hint = "; put quotes around text that holds ': '" if line.count(": ") > 1 else ""
-        problems.append(Problem(f"line {number}", f"is not YAML: {error.problem}{hint}"))
-        return None
+        found = _parse(text)
     except yaml.YAMLError as error:
-        problems.append(Problem("file", f"is not YAML: {str(error).splitlines()[0]}"))
+        problems.append(_problem(text, error))
         return None
     if not isinstance(found or {}, dict):
-        shown = shorten(found if isinstance(found, str) else text)
+        shown = quoted(found if isinstance(found, str) else text, SHOWN)
         problems.append(Problem("file", f"expected lines of key: value, got {shown}"))
         return None
     tree: Tree = {}
     for key, value in (found or {}).items():
         put(tree, key, value, problems)
     return tree
+
+
+def _problem(text: str, error: yaml.YAMLError) -> Problem:
+    """Return why ``text`` cannot be parsed, and in which line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return Problem("file", f"is not YAML: {reason(error)}")
+    number = error.problem_mark.line + 1 if error.problem_mark else 1
+    line = "".join(text.splitlines()[number - 1 : number])
+    hint = "; put quotes around text that holds ': '" if line.count(": ") > 1 else ""
+    return Problem(f"line {number}", f"is not YAML: {one_line(error.problem)}{hint}")
 
 
 def read_overrides(overrides: Sequence[str], problems: list[Problem]) -> Tree:
@@ -75,6 +154,9 @@ def read_overrides(overrides: Sequence[str], problems: list[Problem]) -> Tree:
 
 def put(tree: Tree, key: str, value: Any, problems: list[Problem], above: str = "") -> None:
     """Set a dotted key in ``tree``, in place. ``above`` is the path to ``tree``, for messages."""
+    if (above + key).count(".") >= DEEPEST:
+        problems.append(Problem(f"{above}{key}", f"is nested more than {DEEPEST} levels deep"))
+        return
     first, _, rest = key.partition(".")
     if isinstance(value, Mapping) and not rest:
         for name, below in value.items():
@@ -89,7 +171,7 @@ def put(tree: Tree, key: str, value: Any, problems: list[Problem], above: str = 
     if isinstance(old, dict):
         put(old, rest or NAME, value, problems, f"{above}{first}.")
     elif old is not None:
-        both = f"{shorten(old)} and {shorten(value)}"
+        both = f"{quoted(old, SHOWN)} and {quoted(value, SHOWN)}"
         problems.append(Problem(f"{above}{first}", f"is given twice: {both}"))
     else:
         tree[first] = value
@@ -99,7 +181,7 @@ def parsed(text: Any) -> Any:
     """Parse text from the command line that spells a list or mapping. Keep any other text."""
     if isinstance(text, str) and text.strip().startswith(("[", "{")):
         try:
-            return yaml.load(text, _Loader)
+            return _parse(text)
         except yaml.YAMLError:
             return text
     return text
@@ -130,10 +212,8 @@ def read_flat(text: str, source: str) -> dict[str, Any]:
     problems: list[Problem] = []
     if read_yaml(text, problems) is None:
         raise ConfigError(source, problems)
-    return dict(flat(yaml.safe_load(text) or {}))
-
-
-def shorten(value: Any, limit: int = 60) -> str:
-    """Return a value in quotes, on one line, and cut to fit into a message."""
-    line = " ".join(str(value).split())
-    return repr(line if len(line) <= limit else f"{line[: limit - 3]}...")
+    try:
+        found = _parse(text, _TypedLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(source, [_problem(text, error)]) from error
+    return dict(flat(found or {}))

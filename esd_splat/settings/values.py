@@ -6,13 +6,16 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from esd_splat.settings.source import parsed, shorten
+from esd_splat.errors import one_line, quoted
+from esd_splat.settings.source import SHOWN, SURROGATE, parsed
 from esd_splat.settings.words import Node, describe, did_you_mean, limits
 
 NULL = ("", "~", "null", "Null", "NULL")
 TYPES = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
 LIMITS = {"minimum": operator.ge, "exclusiveMinimum": operator.gt}
 LIMITS |= {"maximum": operator.le, "exclusiveMaximum": operator.lt}
+LARGEST_WHOLE = 2**53
+"""Up to this size, a float is one whole number and no other."""
 
 
 class WrongValueError(Exception):
@@ -42,17 +45,19 @@ def leaf(node: Node, given: Any) -> Any:
         near = did_you_mean(str(given), map(str, node["enum"]))
         raise WrongValueError(f"expected {describe(node)}, got {got(given)}{near}")
     if node.get("type") == "string" and isinstance(given, str):
+        if SURROGATE.search(given):
+            raise WrongValueError(f"must be text in UTF-8, got {quoted(given, SHOWN)}")
         if not re.search(node.get("pattern", ""), given):
             raise WrongValueError(f"expected {describe(node)}, got {got(given)}")
         return value
     if type(value) not in TYPES.get(node.get("type", ""), ()):
-        whole = isinstance(value, float) and value.is_integer()
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_WHOLE
         hint = f"; write {value:.0f}" if whole else ""
         raise WrongValueError(f"expected {describe(node)}, got {got(given)}{hint}")
     if not math.isfinite(value):
-        raise WrongValueError(f"expected a finite number, got {given}")
+        raise WrongValueError(f"expected a finite number, got {one_line(given)}")
     if not all(holds(value, node[name]) for name, holds in LIMITS.items() if name in node):
-        raise WrongValueError(f"must be {limits(node)}, got {given}")
+        raise WrongValueError(f"must be {limits(node)}, got {one_line(given)}")
     return value
 
 
@@ -71,7 +76,7 @@ def got(given: Any) -> str:
     if isinstance(given, dict):
         return "a section of keys"
     if isinstance(given, list):
-        return f"[{', '.join(map(str, given))}]"
+        return one_line(f"[{', '.join(map(str, given))}]")
     if given in NULL or given[0] in "[{" or _scalar(given) != given:
-        return given or "nothing"
-    return shorten(given)
+        return one_line(given) or "nothing"
+    return quoted(given, SHOWN)

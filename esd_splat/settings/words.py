@@ -14,6 +14,8 @@ Node = Mapping[str, Any]
 NEAR = 0.7
 """The similarity, as measured by difflib, from which a name is suggested for another."""
 WIDTH = 100
+LONGEST_KEY = 100
+"""Longer keys are similar to none, and comparing them would take long."""
 WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number"}
 WORDS |= {"string": "text", "null": "null"}
 
@@ -133,6 +135,8 @@ def help_text(schema: Node) -> str:
 
 def _near(path: str, usable: list[str]) -> list[str]:
     """Return the nearest keys: in the same section, else of equal name, else similar ones."""
+    if len(path) > LONGEST_KEY:
+        return []
     section, _, last = path.rpartition(".")
     known = [*usable, *sorted({key.rpartition(".")[0] for key in usable} - {""})]
 
