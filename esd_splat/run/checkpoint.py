@@ -7,7 +7,7 @@ so that loading it cannot run any code.
 
 import hashlib
 import io
-import pickle
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esd_splat.errors import CheckpointError, NewerCheckpointError
+from esd_splat.errors import CheckpointError, NewerCheckpointError, reading
 from esd_splat.files import atomic_path
 
 MAGIC = b"esd_splat checkpoint "
@@ -54,15 +54,14 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
             program, or lacks a required key.
         NewerCheckpointError: the file has a newer version.
     """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    with reading(path, CheckpointError, "cannot be read"):
+        try:
+            content = Path(path).read_bytes()
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path}: no such checkpoint") from error
     head, _, rest = content.partition(b"\n")
     version = head.removeprefix(MAGIC)
-    if not head.startswith(MAGIC) or not version.isdigit():
+    if not head.startswith(MAGIC) or not re.fullmatch(rb"\d{1,9}", version):
         raise CheckpointError(f"{path}: not a checkpoint of esd_splat")
     if int(version) > VERSION:
         raise NewerCheckpointError(
@@ -73,12 +72,9 @@ def load_checkpoint(path: Path | str, required: Collection[str] = ()) -> dict[st
     # torch.load does not verify the checksums of the archive, so it would load a flipped bit.
     if digest != _digest(body):
         raise CheckpointError(f"{path}: cut short or damaged")
-    try:
-        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: torch {torch.__version__} cannot read it; use the version that wrote it"
-        ) from error
+    damaged = f"torch {torch.__version__} cannot read it"
+    with reading(path, CheckpointError, damaged, "; use the version that wrote it"):
+        state = dict(torch.load(io.BytesIO(body), map_location="cpu", weights_only=True))
     if missing := sorted(set(required) - set(state)):
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}")
     return state

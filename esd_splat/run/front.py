@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from esd_splat.errors import EsdSplatError
+from esd_splat.errors import EsdSplatError, reading
 from esd_splat.run.folder import EVALUATION, SCENES, SUMMARY
 
 
@@ -39,7 +39,5 @@ def known_front(scene: Path) -> float:
 def _read(path: Path) -> dict:
     if not path.exists():
         return {}
-    try:
+    with reading(path, EsdSplatError, "cannot be read"):
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise EsdSplatError(f"{path}: cannot be read ({error})") from error

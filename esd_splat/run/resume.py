@@ -40,7 +40,7 @@ def finished(config: Config) -> dict[str, Any] | None:
     refuse_changes(config, before)
     try:
         summary = dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None  # damaged, so it is written again
     same = (config.export, config.measure) == (before.export, before.measure)
     return summary if same else None

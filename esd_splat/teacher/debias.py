@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from esd_splat.errors import TeacherError
-from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
+from esd_splat.errors import TeacherError, reason
+from esd_splat.teacher.loading import local_folder, quiet, reach_hub
 from esd_splat.teacher.view_prompts import VIEWS
 
 SENTENCE = "This image is depicting a {mask} view of {prompt}"

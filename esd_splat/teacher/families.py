@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from esd_splat.errors import TeacherError
+from esd_splat.errors import TeacherError, one_line, reading
 from esd_splat.teacher import multi_view, mvdream, sd, sd3, sdxl
 from esd_splat.teacher.base import Teacher
 from esd_splat.teacher.loading import SAFE
@@ -122,15 +122,15 @@ def check_folder(folder: Path) -> None:
 
 def family_by_index(index: Path) -> Family:
     """Return the family that a ``model_index.json`` names."""
-    try:
+    with reading(f"teacher.model: {index}", TeacherError, "names no pipeline"):
         found = json.loads(index.read_text(encoding="utf-8"))
         name, pictured = found["_class_name"], any(found.get("image_encoder") or ())
-        name = name[-1] if isinstance(name, list) else name  # of a file and its class
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise TeacherError(f"teacher.model: {index} names no pipeline ({error})") from error
+        name = str(name[-1] if isinstance(name, list) else name)  # of a file and its class
     if name not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise TeacherError(f"teacher.model: {index.parent} is a {name}; supported are {known}")
+        raise TeacherError(
+            f"teacher.model: {index.parent} is a {one_line(name)}; supported are {known}"
+        )
     if FAMILIES[name] is MVDREAM and pictured:
         raise TeacherError(
             f"teacher.model: {index.parent} is ImageDream, which needs a picture of the object; "

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from esd_splat.errors import PromptError, TeacherError
+from esd_splat.errors import PromptError, TeacherError, quoted
 from esd_splat.teacher.base import Embeddings, Teacher
 from esd_splat.teacher.float32 import Float32
 from esd_splat.teacher.memory import Memory
@@ -190,8 +190,8 @@ def token_ids(tokenizer: Any, text: str, device: torch.device, most: int | None 
     if len(ids := tokenizer(text, verbose=False).input_ids) > takes:
         cut = tokenizer.decode(ids[takes - 1 : -1]).strip()
         raise PromptError(
-            f"prompt: {text!r} has {len(ids)} tokens and this teacher takes {takes}: {cut!r} would "
-            "be cut off; shorten the prompt (Stable Diffusion 3 with its T5 encoder takes 256)"
+            f"prompt: {quoted(text)} has {len(ids)} tokens and this teacher takes {takes}: "
+            f"{quoted(cut)} would be cut off; shorten the prompt (Stable Diffusion 3 with its T5 encoder takes 256)"
         )
     return clipped_ids(tokenizer, text, device, takes)
 

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import shorten
 
+from esd_splat.errors import reason
 from esd_splat.files import expanded
 
 HUB_TIMEOUT = 10.0
@@ -97,12 +97,6 @@ def way_out(name: str, error: Exception) -> str:
         f"{reason(error)}; HF_ENDPOINT chooses a mirror of {constants.ENDPOINT}. Without a "
         "network, download the model elsewhere and give its folder"
     )
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of an error's message, cut after a word, or the error's class."""
-    line = str(error).strip().split("\n")[0]
-    return shorten(line, 200, placeholder=" ...").rstrip(". ") or type(error).__name__
 
 
 @contextmanager

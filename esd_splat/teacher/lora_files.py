@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esd_splat.errors import TeacherError
+from esd_splat.errors import TeacherError, quoted, reading
 from esd_splat.files import expanded
 from esd_splat.teacher.families import Family
 from esd_splat.teacher.loading import SAFE
-from esd_splat.teacher.lora_keys import Keys, Place, find_places, roles, shown
+from esd_splat.teacher.lora_keys import Keys, Place, find_places, roles
 from esd_splat.teacher.peft_settings import Settings, read_settings, stated_strength
 from esd_splat.teacher.weight_files import read_header
 
@@ -70,11 +70,12 @@ class Lora:
 
     def _read(self) -> tuple[dict[str, Keys], Settings]:
         header = read_header("teacher.lora", self.file)
-        try:
-            layers = roles(header)
-            return layers, read_settings(self.file, layers)
-        except ValueError as error:
-            raise TeacherError(f"teacher.lora: {self.file} {error}") from error
+        with reading(f"teacher.lora: {self.file}", TeacherError, "is not a LoRA that can be read"):
+            try:
+                layers = roles(header)
+                return layers, read_settings(self.file, layers)
+            except ValueError as error:
+                raise TeacherError(f"teacher.lora: {self.file} {error}") from error
 
     @torch.no_grad()
     def _fuse(
@@ -108,7 +109,7 @@ class Lora:
                     weight += added.to(weight.device)
                     if not weight.isfinite().all():
                         raise ValueError(
-                            f"at {self.scale:g} it makes weights of the layer {shown(layer)} "
+                            f"at {self.scale:g} it makes weights of the layer {quoted(layer)} "
                             f"overflow in {weight.dtype}, or is no number itself"
                         )
         return changed
@@ -120,7 +121,7 @@ class Lora:
             known = file.metadata() or {}
         for name in ("ss_base_model_version", "modelspec.architecture"):
             if name in known:
-                return f". It says that it is for {shown(known[name])}"
+                return f". It says that it is for {quoted(known[name])}"
         return ""
 
 
@@ -170,7 +171,7 @@ def _product(up: Tensor, down: Tensor, shape: tuple[int, ...], layer: str) -> Te
     if not fits:
         up_is, down_is = (f"{str(w.dtype)[6:]} {[*w.shape]}" for w in (up, down))
         raise ValueError(
-            f"its layer {shown(layer)} has up {up_is} and down {down_is}, and the model's weights "
+            f"its layer {quoted(layer)} has up {up_is} and down {down_is}, and the model's weights "
             f"have the shape {[*shape]}"
         )
     return (up.float().flatten(1) @ down.float().flatten(1)).view(shape)
@@ -182,5 +183,5 @@ def _without_ones(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _number(alpha: Tensor, layer: str) -> float:
     if alpha.numel() != 1 or not alpha.isfinite().all():
-        raise ValueError(f"the alpha of its layer {shown(layer)} is not a number")
+        raise ValueError(f"the alpha of its layer {quoted(layer)} is not a number")
     return alpha.item()

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from esd_splat.errors import quoted
 from esd_splat.teacher.authors_layers import ALL, Rows, authors_layers
 
 Keys = dict[str, str]
@@ -67,7 +68,7 @@ def roles(keys: Iterable[str]) -> dict[str, Keys]:
     for mark, kind in _KINDS:
         if key := next((key for key in keys if re.search(mark, key)), None):
             raise ValueError(
-                f"is {kind}, which is not read: it has weights such as {shown(key)}; give a plain "
+                f"is {kind}, which is not read: it has weights such as {quoted(key)}; give a plain "
                 "LoRA"
             )
     names: dict[str, str] = {}
@@ -80,24 +81,24 @@ def roles(keys: Iterable[str]) -> dict[str, Keys]:
         first = found.setdefault(layer, {}).setdefault(role, key)
         if first != key:
             raise ValueError(
-                f"has two weights for one place, {shown(first)} and {shown(key)}; give a file with "
-                "one LoRA"
+                f"has two weights for one place, {quoted(first)} and {quoted(key)}; give a file "
+                "with one LoRA"
             )
     if not any(len(each.keys() & {"up", "down"}) for each in found.values()):
-        example = f"it has weights such as {shown(strange[0])}" if strange else "it has no weights"
+        example = f"it has weights such as {quoted(strange[0])}" if strange else "it has no weights"
         raise ValueError(f"is not a LoRA: {example}; a whole model belongs in teacher.model")
     if strange:
         raise ValueError(
             f"has {_count(strange, 'weight')} that {'is' if len(strange) == 1 else 'are'} no part "
-            f"of a LoRA that is read, such as {shown(strange[0])}; give a plain LoRA"
+            f"of a LoRA that is read, such as {quoted(strange[0])}; give a plain LoRA"
         )
     for layer, each in found.items():
         for role, letter in (("up", "B"), ("down", "A")):
             if role not in each:
                 (key, *_) = each.values()
                 raise ValueError(
-                    f"lacks the {role} (lora_{letter}) of the layer {shown(layer)}, of which it "
-                    f"has {shown(key)}; give the whole LoRA"
+                    f"lacks the {role} (lora_{letter}) of the layer {quoted(layer)}, of which it "
+                    f"has {quoted(key)}; give the whole LoRA"
                 )
     return found
 
@@ -112,7 +113,7 @@ def find_places(layers: Iterable[str], parts: Mapping[str, Any]) -> dict[str, Pl
     if foreign := [layer for layer in layers if _flat(layer) not in known]:
         raise ValueError(
             f"{len(foreign)} of its {len(layers)} layers are not in this model, such as "
-            f"{shown(foreign[0])}"
+            f"{quoted(foreign[0])}"
         )
     found = {layer: known[_flat(layer)] for layer in layers}
     firsts: dict[tuple[str, str, int | None], str] = {}
@@ -120,7 +121,7 @@ def find_places(layers: Iterable[str], parts: Mapping[str, Any]) -> dict[str, Pl
         for name, of in rows:
             if (first := firsts.setdefault((part, name, of.start), layer)) != layer:
                 raise ValueError(
-                    f"it has one layer of this model twice, as {shown(first)} and {shown(layer)}"
+                    f"it has one layer of this model twice, as {quoted(first)} and {quoted(layer)}"
                 )
     return found
 
@@ -138,11 +139,6 @@ def _places(parts: Mapping[str, Any]) -> dict[str, Place]:
             for prefix in prefixes:
                 found[prefix + _flat(name)] = (part, rows)
     return found
-
-
-def shown(name: str) -> str:
-    """Return a name from a file for a message, which must stay one line and readable."""
-    return repr(name if len(name) <= 120 else f"{name[:117]}...")
 
 
 def _names(part: str, network: nn.Module) -> dict[str, list[Rows]]:

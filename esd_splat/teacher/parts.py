@@ -10,16 +10,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from esd_splat.errors import TeacherError
+from esd_splat.errors import TeacherError, one_line, reason
 from esd_splat.teacher import mvdream
 from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
 from esd_splat.teacher.listing import Listing, in_words
-from esd_splat.teacher.loading import DamagedError, local_folder, reach_hub, reason, way_out
+from esd_splat.teacher.loading import DamagedError, local_folder, reach_hub, way_out
 from esd_splat.teacher.single_file import SCALES, SingleFile, load_network, read_weights
 from esd_splat.teacher.weight_files import check_index, check_part
 
 LAST_FILE = "scheduler/scheduler_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+UNKNOWN_LENGTH = int(1e30)
+"""What transformers takes for the length of texts where nothing states it."""
+MOST_TOKENS = 4096
+"""The longest text that a tokenizer may ask for."""
 _OTHER_SHAPE = re.compile(
     r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)"
     r"|size mismatch for|ignore_mismatched_sizes"
@@ -189,6 +193,7 @@ class Source:
                 # transformers silently does without files that are missing, even without all.
                 if not len(part) > len(part.all_special_tokens):
                     raise DamagedError("it has no vocabulary")
+                _check_length(part)
                 if folder is not None and not (folder / name / TOKENIZER_CONFIG).exists():
                     raise DamagedError(f"it has no {TOKENIZER_CONFIG}, which says how texts end")
             return part
@@ -211,6 +216,17 @@ class Source:
         if scales := sorted(key for key in info["unexpected_keys"] if key.endswith(SCALES)):
             raise ValueError(f"its weights have scales, such as {scales[0]}; give unscaled ones")
         return part
+
+
+def _check_length(tokenizer: Any) -> None:
+    """Refuse a length that no text encoder takes, as each text is padded to it."""
+    length = tokenizer.model_max_length
+    # Without a length, transformers sets a huge one. T5's is ours to choose.
+    if length != UNKNOWN_LENGTH and not (isinstance(length, int) and 1 < length <= MOST_TOKENS):
+        raise DamagedError(
+            f"its {TOKENIZER_CONFIG} has a model_max_length of {one_line(length)}; text encoders "
+            f"take 2 to {MOST_TOKENS} tokens, and CLIP's 77"
+        )
 
 
 def _from_config(kind: Any, where: str, name: str) -> torch.nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from esd_splat.teacher.lora_keys import shown
+from esd_splat.errors import quoted
 
 Settings = Mapping[str, Any]
 """The fields of PEFT's ``LoraConfig``. Those of one network may begin with its name and a dot."""
@@ -50,14 +50,14 @@ def read_settings(file: Path, layers: Iterable[str]) -> Settings:
         ) from error
     for name, value in stated:
         if name == "peft_type" and value != "LORA":
-            kind = shown(str(value))
+            kind = quoted(str(value))
             raise ValueError(f"is a {kind} of PEFT, which is not read; give a plain LoRA")
         if name == "use_dora" and value:
             raise ValueError("is a DoRA in PEFT's layout, which is not read; give a plain LoRA")
         if name == "init_lora_weights" and value not in _PLAIN_STARTS:
             raise ValueError(
                 f"was trained beside changed weights of the model (init_lora_weights is "
-                f"{shown(str(value))}); convert it to a plain LoRA with PEFT's save_pretrained"
+                f"{quoted(str(value))}); convert it to a plain LoRA with PEFT's save_pretrained"
             )
     return found
 
@@ -87,5 +87,5 @@ def stated_strength(settings: Settings, part: str, layer: str, rank: int) -> flo
         return float(alpha) / (math.sqrt(rank) if setting("use_rslora") else rank)
     except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ValueError(
-            f"PEFT's settings state no alpha that can be read for the layer {shown(layer)}"
+            f"PEFT's settings state no alpha that can be read for the layer {quoted(layer)}"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from esd_splat.errors import PromptError, TeacherError, refuse
+from esd_splat.errors import PromptError, TeacherError, one_line, quoted, reading, refuse
 from esd_splat.settings.schema import Field, section
 from esd_splat.teacher.base import Teacher, TeacherConfig
 from esd_splat.teacher.debias import check_language_model
@@ -99,14 +99,10 @@ class StableDiffusion(TeacherConfig):
         file = self.folder / "vocabulary.json" if self.folder else None
         if file is None or not file.exists():
             return None
-        try:
+        hint = f". {self._hint(self.folder)}"
+        with reading(f"teacher.model: {file}", TeacherError, "not a list of words", hint):
             found = json.loads(file.read_text(encoding="utf-8"))
-            return found | {name: list(found[name]) for name in ("words", "kinds", "colours")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TeacherError(
-                f"teacher.model: {file} is not a list of words ({error}). "
-                + self._hint(self.folder)
-            ) from error
+            return found | {name: _words(found[name]) for name in ("words", "kinds", "colours")}
 
     @override
     def check(self, prompts: Mapping[str, str]) -> None:
@@ -207,6 +203,12 @@ def _check_parts(name: str, is_used: bool) -> None:
         )
 
 
+def _words(found: Any) -> list[str]:
+    if not (isinstance(found, list) and all(isinstance(word, str) for word in found)):
+        raise TypeError(f"{quoted(found)} is not a list of words")
+    return found
+
+
 def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None:
     for key, text in prompts.items():
         words = re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
@@ -218,8 +220,9 @@ def _check_words(prompts: Mapping[str, str], vocabulary: dict[str, Any]) -> None
         mean = f"; did you mean {' and '.join(map(repr, near))}?" if near else "."
         kinds, colours = vocabulary["kinds"], vocabulary["colours"]
         others = [word for word in vocabulary["words"] if word not in (*kinds, *colours)]
+        strange = one_line(", ".join(map(repr, unknown)))
         raise PromptError(
-            f"{key}: the embedded teacher does not know {', '.join(map(repr, unknown))}{mean} It "
+            f"{key}: the embedded teacher does not know {strange}{mean} It "
             f'knows {", ".join(kinds)} in {", ".join(colours)}, as in "a red owl", and '
             f"{' '.join(others)}. For other things choose another teacher, such as "
             "teacher.model=stable-diffusion-v1-5/stable-diffusion-v1-5 (configs/esd_sd.yaml, GPU)"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from esd_splat.errors import TeacherError
+from esd_splat.errors import TeacherError, quoted
 from esd_splat.teacher.loading import PICKLES, SAFE, DamagedError
 
 _STARTS = (
@@ -70,11 +70,13 @@ def check_index(path: Path) -> None:
     """Check that an index names safetensors files beside it, as the libraries would open any."""
     try:
         named = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path.name} names no weight files") from error
     for name in named:
         if not isinstance(name, str) or not re.fullmatch(rf"\w[\w.-]*{re.escape(SAFE)}", name):
-            raise DamagedError(f"{path.name} names {name!r}, which is no {SAFE} file beside it")
+            raise DamagedError(
+                f"{path.name} names {quoted(name)}, which is no {SAFE} file beside it"
+            )
 
 
 def _read(path: Path) -> dict[str, Stored]:

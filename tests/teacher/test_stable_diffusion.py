@@ -138,7 +138,7 @@ def test_a_damaged_vocabulary_is_one_line(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     for text in ("{bad", "{}", "[]"):
         (tmp_path / "model" / "vocabulary.json").write_text(text)
-        with pytest.raises(TeacherError, match=r"vocabulary\.json is not a list of words"):
+        with pytest.raises(TeacherError, match=r"vocabulary\.json: not a list of words"):
             StableDiffusion(model=str(tmp_path / "model")).check({})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esd_splat.errors import ConfigError, EsdSplatError
+from esd_splat.errors import ConfigError, EsdSplatError, one_line, quoted, reading
 from esd_splat.formats import load_scene
 from esd_splat.formats.load import DECODERS
 from esd_splat.run.folder import CONFIG, DIAGNOSTICS, METRICS, SCENES, SUMMARY
@@ -156,24 +156,23 @@ def _written(settings: dict[str, Any], key: str) -> str:
 
 
 def _text(path: Path) -> str:
-    try:
+    with reading(path, EsdSplatError, "is not text in UTF-8"):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
-        raise EsdSplatError(f"{path}: cannot be read: {reason}") from error
 
 
 def _rows(path: Path) -> Rows:
     """Read the numbers of a table. Without a file, there are none."""
     if not path.exists():
         return []
-    try:
+    with reading(path, EsdSplatError, "not a table of numbers"):
+        # Not a DictReader, which fills up each short row with as many cells as the first has.
+        names, *lines = [line for line in csv.reader(io.StringIO(_text(path))) if line] or [[]]
+        if longer := next((line for line in lines if len(line) > len(names)), None):
+            raise ValueError(f"a row has {len(longer)} cells under {len(names)} names")
         rows = [
-            {name: float(cell) for name, cell in row.items() if cell}
-            for row in csv.DictReader(io.StringIO(_text(path)))
+            {name: float(cell) for name, cell in zip(names, line, strict=False) if cell}
+            for line in lines
         ]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise EsdSplatError(f"{path}: not a table of numbers ({error})") from error
     if not all("step" in row for row in rows):
         raise EsdSplatError(f"{path}: not a table of numbers over steps")
     if not all(len(row) > 1 for row in rows):
@@ -185,13 +184,13 @@ def _summary(path: Path) -> dict[str, Any]:
     """Read the summary of a finished run. For an unfinished run, it is empty."""
     if not path.exists():
         return {}
-    try:
+    with reading(path, EsdSplatError, "not a summary"):
         summary = dict(json.loads(_text(path)))
         measures = dict(summary.get("measures") or {})
         in_words(None, 0, summary.get("judged"))
-    except (ValueError, TypeError, KeyError) as error:
-        raise EsdSplatError(f"{path}: not a summary ({error})") from error
     for name, what in measures.items():
         if not isinstance(what, (int, float, type(None))):
-            raise EsdSplatError(f"{path}: {name} is measured as {what!r}, which is no number")
+            raise EsdSplatError(
+                f"{path}: {one_line(name)} is measured as {quoted(what)}, which is no number"
+            )
     return summary

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from esd_splat.errors import JudgeError
+from esd_splat.errors import JudgeError, reason
 from esd_splat.run.measure.judges.base import SIDES, Judge, JudgeConfig
 from esd_splat.settings.schema import Field, section
 from esd_splat.teacher import Teacher, TeacherConfig
-from esd_splat.teacher.loading import local_folder, quiet, reach_hub, reason
+from esd_splat.teacher.loading import local_folder, quiet, reach_hub
 from esd_splat.types import Images
 
 QUESTION = "Does this picture show the {side} of {prompt}? {answers} Answer with one letter."
