@@ -191,7 +191,8 @@ def token_ids(tokenizer: Any, text: str, device: torch.device, most: int | None 
         cut = tokenizer.decode(ids[takes - 1 : -1]).strip()
         raise PromptError(
             f"prompt: {quoted(text)} has {len(ids)} tokens and this teacher takes {takes}: "
-            f"{quoted(cut)} would be cut off; shorten the prompt (Stable Diffusion 3 with its T5 encoder takes 256)"
+            f"{quoted(cut)} would be cut off; shorten the prompt (Stable Diffusion 3 with its T5 "
+            "encoder takes 256)"
         )
     return clipped_ids(tokenizer, text, device, takes)
 

@@ -49,12 +49,12 @@ class Run:
     @property
     def prompt(self) -> str:
         """The prompt, or the folder's name if the config has no prompt."""
-        return str(self.settings.get("prompt", self.folder.resolve().name))
+        return one_line(self.settings.get("prompt", self.folder.resolve().name))
 
     @property
     def method(self) -> str:
         """Name of the loss; empty if the config does not name one."""
-        return str(self.settings.get("loss.name", ""))
+        return one_line(self.settings.get("loss.name", ""))
 
     @property
     def measures(self) -> dict[str, Any]:
@@ -77,16 +77,17 @@ class Run:
     def versions(self) -> str:
         """The versions that the run used, from the comment at the top of its config."""
         lines = self.config.splitlines()
-        return "; ".join(line.strip("# ") for line in lines if line.startswith("#"))
+        return one_line("; ".join(line.strip("# ") for line in lines if line.startswith("#")))
 
     @property
     def progress(self) -> str:
         """How far the run has come, as text."""
         if self.summary:
-            return f"{self.summary.get('steps', '?')} steps"
+            return f"{one_line(self.summary.get('steps', '?'))} steps"
         if not self.metrics:
             return "unfinished, no step on record"
-        return f"unfinished: step {self.metrics[-1]['step']:g} of {self.settings.get('steps', '?')}"
+        steps = one_line(self.settings.get("steps", "?"))
+        return f"unfinished: step {self.metrics[-1]['step']:g} of {steps}"
 
 
 def read_run(folder: Path) -> Run:
@@ -142,7 +143,11 @@ def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the settings that differ between the runs: by key, the text of each run's value."""
     keys = dict.fromkeys(key for run in runs for key in run.settings if key not in BOOKKEEPING)
     written = {key: [_written(run.settings, key) for run in runs] for key in keys}
-    return {key: values for key, values in written.items() if len(set(values)) > 1}
+    return {
+        one_line(key): [one_line(value) for value in values]
+        for key, values in written.items()
+        if len(set(values)) > 1
+    }
 
 
 def _written(settings: dict[str, Any], key: str) -> str:
