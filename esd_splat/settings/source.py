@@ -117,8 +117,7 @@ def read_yaml(text: str, problems: list[Problem]) -> Tree | None:
         problems.append(_problem(text, error))
         return None
     if not isinstance(found or {}, dict):
-        shown = quoted(found if isinstance(found, str) else text, SHOWN)
-        problems.append(Problem("file", f"expected lines of key: value, got {shown}"))
+        problems.append(_no_mapping(found if isinstance(found, str) else text))
         return None
     tree: Tree = {}
     for key, value in (found or {}).items():
@@ -134,6 +133,10 @@ def _problem(text: str, error: yaml.YAMLError) -> Problem:
     line = "".join(text.splitlines()[number - 1 : number])
     hint = "; put quotes around text that holds ': '" if line.count(": ") > 1 else ""
     return Problem(f"line {number}", f"is not YAML: {one_line(error.problem)}{hint}")
+
+
+def _no_mapping(found: str) -> Problem:
+    return Problem("file", f"expected lines of key: value, got {quoted(found, SHOWN)}")
 
 
 def read_overrides(overrides: Sequence[str], problems: list[Problem]) -> Tree:
@@ -187,7 +190,7 @@ def parsed(text: Any) -> Any:
     return text
 
 
-def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every value in a tree with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -216,4 +219,6 @@ def read_flat(text: str, source: str) -> dict[str, Any]:
         found = _parse(text, _TypedLoader)
     except yaml.YAMLError as error:
         raise ConfigError(source, [_problem(text, error)]) from error
+    if not isinstance(found or {}, dict):  # of a type that the text names, such as !!set
+        raise ConfigError(source, [_no_mapping(text)])
     return dict(flat(found or {}))

@@ -36,5 +36,8 @@ def test_a_damaged_config(tmp_path_factory, data: st.DataObject) -> None:
 @example("prompt: !!set {a}")
 @example("? {a: b}\n: c")
 @example("<<: [a]")
+@example("!!set {a}")
+@example("~: a")
+@example("!!omap [a: b]")
 def test_a_config_of_anything(tmp_path_factory, text: str) -> None:
     _read(tmp_path_factory.mktemp("config") / "run.yaml", text.encode("utf-8", "surrogatepass"))
