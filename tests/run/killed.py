@@ -5,13 +5,14 @@ and removing files and folders, and starting ffmpeg. A run is killed right befor
 runs are forked from one process that has the imports done and has run nothing itself, because
 PyTorch's autograd cannot be used in the child of a process that has used it.
 
-``python -m tests.run.killed plain`` (or ``overwrite`` or ``resume``) tries all events and takes some
-minutes. With a number behind it, it tries a sample of so many that is drawn by the day.
+``python -m tests.run.killed`` tries all events of the three ways to start a run, in some ten
+minutes. With a number behind it, it tries a sample of so many of each, which is drawn by the day.
 """
 
 import csv
 import datetime
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -21,22 +22,26 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import esd_splat.show.pages.orbit as orbit
+import esd_splat.show.report as show_report
 from esd_splat.config import Config, load_config
 from esd_splat.errors import CheckpointError, OutputError
 from esd_splat.fit import fit
-from esd_splat.run.folder import CONFIG, LOCK, check_folder
+from esd_splat.run.folder import CONFIG, check_folder
+from esd_splat.show.pages import curves
 from tests.tiny import save_tiny, tiny_config
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "shutil.rmtree")
 KEYS = (
     *("steps=4", "checkpoint_every=2", "log.every=1", "log.sheet_every=2", "batch=1"),
     *("loss=sds", "export.formats=[ply,spz]", "export.report=true", "export.sheet_views=2"),
+    "memory.trace=false",
 )
 OLD = (
     *("steps=2", "seed=5", "log.diagnose_every=1", "export.formats=[ply,splat]"),
@@ -102,7 +107,9 @@ def content(folder: Path) -> dict[str, str]:
             data = repr(summary).encode()
         elif name == CONFIG:
             config = vars(load_config(path))
-            data = repr({k: v for k, v in config.items() if k not in ("out", "resume", "overwrite")})
+            data = repr(
+                {k: v for k, v in config.items() if k not in ("out", "resume", "overwrite")}
+            )
             data = data.encode()
         elif name in ("report.html", "checkpoints/last.ckpt"):  # they hold seconds
             data = b""
@@ -111,20 +118,40 @@ def content(folder: Path) -> dict[str, str]:
 
 
 class Law:
-    """One way of starting a run, in folders below ``base``."""
+    """Runs in folders below ``base``."""
 
-    def __init__(self, way: str, base: Path) -> None:
-        self.way, self.base = way, base
-        self.model, self.out, self.log = base / "model", base / "run", base / "events"
-        orbit.CAMERAS = type(orbit.CAMERAS)(size=16)  # the report's pictures
-        assert forked(lambda: save_tiny(self.model)) == 0
+    way = "plain"
+    """How the run is started that is killed: ``plain``, ``overwrite`` or ``resume``."""
+
+    def __init__(self, base: Path) -> None:
+        self.base, self.model, self.out = base, base / "model", base / "run"
+        save_tiny(self.model)
+        self.import_all()
+        # What takes time and writes no file is done once, or left out.
+        orbit.CAMERAS = type(orbit.CAMERAS)(size=16)
+        show_report.curves = lambda *rows, **how: curves([])
+        torch.set_num_threads(1)
+        config = self.config(self.out)
+        teacher = config.teacher.load(torch.device("cpu"), torch.float32, config.memory)
+        type(config.teacher).load = lambda *settings: teacher
         self.run(base / "whole")
         self.expected = content(base / "whole")
-        self.before = base / "before" if way != "plain" else None
-        if way == "overwrite":
-            self.run(base / "before", *OLD)
-        elif way == "resume":
-            self.run(base / "before", until=2)
+        self.run(base / "overwrite", *OLD)
+        self.run(base / "resume", until=2)
+
+    def import_all(self) -> None:
+        """Import what runs import, as the runs that are forked later need not do so again."""
+        names = self.base / "modules"
+
+        def work() -> None:
+            for number, keys in enumerate((KEYS, OLD)):
+                fit(self.config(self.base / f"imports{number}", *keys), quiet=True)
+            names.write_text("\n".join(sys.modules))
+
+        assert forked(work) == 0
+        for name in names.read_text().split("\n"):
+            with suppress(Exception):
+                importlib.import_module(name)
 
     def config(self, out: Path, *more: str) -> Config:
         given = {key.partition("=")[0]: key for key in (*KEYS, *more)}
@@ -137,12 +164,13 @@ class Law:
     def killed(self, event: int) -> int:
         """Start the run and kill it before ``event``; 0 kills it at none."""
         shutil.rmtree(self.out, ignore_errors=True)
-        if self.before:
-            shutil.copytree(self.before, self.out)
-        more = () if self.way == "plain" else (f"{self.way}=true",)
+        more = ()
+        if self.way != "plain":
+            shutil.copytree(self.base / self.way, self.out)
+            more = (f"{self.way}=true",)
 
         def work() -> None:
-            armed(self.out, event, self.log)
+            armed(self.out, event, self.base / "events")
             fit(self.config(self.out, *more), quiet=True)
 
         return forked(work)
@@ -151,7 +179,7 @@ class Law:
         """The file events of the run, with which it ends as expected."""
         assert self.killed(0) == 0
         self.compare()
-        return self.log.read_text().splitlines()
+        return (self.base / "events").read_text().splitlines()
 
     def try_event(self, event: int) -> None:
         """Kill the run before ``event`` and go on with it in each way that a user may try."""
@@ -166,9 +194,8 @@ class Law:
             self.compare()
             shutil.rmtree(self.out)
             shutil.copytree(kept, self.out)
-            config = self.out / CONFIG
-            if f"seed: {load_config(self.before / CONFIG).seed}\n" in config.read_text():
-                return  # still the old run's folder, and resume=true says so
+            if load_config(self.out / CONFIG).seed != self.config(self.out).seed:
+                return  # it is still the old run's folder, and resume=true says so
         self.run(self.out, "resume=true")
         self.compare()
 
@@ -180,24 +207,26 @@ class Law:
         assert not other, f"other content: {other}"
 
 
-def main(way: str, sample: str | None = None) -> None:
+def main(sample: str | None = None) -> int:
+    draw, wrong = random.Random(datetime.date.today().toordinal()), 0
     with tempfile.TemporaryDirectory() as base:
-        law = Law(way, Path(base))
-        events = law.events()
-        chosen = range(1, len(events) + 1)
-        if sample:
-            draw = random.Random(datetime.date.today().toordinal())
-            chosen = draw.sample(chosen, int(sample))
-        wrong = 0
-        for event in chosen:
-            try:
-                law.try_event(event)
-            except (AssertionError, OutputError) as error:
-                wrong += 1
-                print(f"killed before event {event}, {events[event - 1]}: {error}")
-        print(f"{way}: {len(events)} events, {len(chosen)} tried, {wrong} wrong")
-    sys.exit(wrong > 0)
+        law = Law(Path(base))
+        for law.way in ("plain", "overwrite", "resume"):
+            events = law.events()
+            chosen = range(1, len(events) + 1)
+            if sample:
+                chosen = draw.sample(chosen, int(sample))
+            before = wrong
+            for event in chosen:
+                try:
+                    law.try_event(event)
+                except (AssertionError, OutputError) as error:
+                    wrong += 1
+                    print(f"{law.way}, killed before event {event}, {events[event - 1]}: {error}")
+            tried = f"{len(events)} file events, {len(chosen)} tried, {wrong - before} wrong"
+            print(f"{law.way}: {tried}", flush=True)
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))
