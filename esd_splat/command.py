@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,7 +74,7 @@ def _status(command: Callable[[], int | None], name: str, interrupted: str) -> i
     try:
         status = command()
         if status is None:
-            sys.stdout.flush()
+            sys.stdout.flush()  # here, where a failure is still reported
     except EsdSplatError as error:
         say(f"{name}: {error}", to_stderr=True)
         return WRONG_REQUEST
@@ -102,19 +102,19 @@ def _open_streams() -> None:
             # file that is opened would, and take in all that libraries print.
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        with suppress(OSError, ValueError):  # it is full or closed
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _empty_streams() -> None:
     """Discard what could not be written, as Python would try again on exit, and fail."""
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except ValueError:  # it is closed
-            pass
+        with suppress(ValueError):  # it is closed
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -178,8 +178,11 @@ class Config:
         problems: list[str] = []
         if not self.prompt.strip():
             problems.append('prompt: must not be empty; say what to make, as prompt="a red owl"')
-        if re.search(r"[\ud800-\udfff]", self.prompt):
-            problems.append(f"prompt: must be text in UTF-8, got {self.prompt!a}")
+        problems += [
+            f"{key}: must be text in UTF-8, got {text!a}"
+            for key, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt))
+            if re.search(r"[\ud800-\udfff]", text)
+        ]
         if self.out is not None and not self.out.strip():
             problems.append("out: must name a folder, or be null")
         if self.resume and self.overwrite:
