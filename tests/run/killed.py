@@ -133,7 +133,8 @@ class Law:
         torch.set_num_threads(1)
         config = self.config(self.out)
         teacher = config.teacher.load(torch.device("cpu"), torch.float32, config.memory)
-        type(config.teacher).load = lambda *settings: teacher
+        kind: Any = type(config.teacher)
+        kind.load = lambda *settings: teacher
         self.run(base / "whole")
         self.expected = content(base / "whole")
         self.run(base / "overwrite", *OLD)
