@@ -28,7 +28,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         OutputError: the folder cannot be created or written to, or the disk is full.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem[:100]}.{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
+    temporary = target.with_name(_temporary_name(target, uuid.uuid4().hex[:8]))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -39,6 +39,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def left_behind(path: Path | str) -> list[Path]:
+    """Return the temporary files that killed writers of ``path`` have left."""
+    target = Path(path)
+    return sorted(target.parent.glob(_temporary_name(target, "[0-9a-f]" * 8)))
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -61,6 +67,10 @@ def output_error(path: Path | str, error: OSError) -> OutputError:
     reason = error.strerror or str(error) or type(error).__name__
     way_out = "free space there or " if error.errno in FULL else ""
     return OutputError(f"{path}: cannot be written ({reason}); {way_out}choose another folder")
+
+
+def _temporary_name(target: Path, key: str) -> str:
+    return f".{target.stem[:100]}.{key}.tmp{target.suffix}"
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -47,7 +47,7 @@ def fit(config: "Config", *, quiet: bool = False, until: int | None = None) -> d
 
     Raises:
         EsdSplatError: the run cannot start or go on; one line says why, and the way out.
-        KeyboardInterrupt: after the run has saved what it needs to be resumed.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM. The run has saved what it needs to be resumed.
     """
     from esd_splat.run import trainer  # with torch, Lightning and diffusers: seconds
 
@@ -73,24 +73,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.run(lambda: _main(argv), interrupted=goes_on)
 
 
-def _main(argv: Sequence[str] | None) -> None:
+def _main(argv: Sequence[str] | None) -> int | None:
     # Whatever is no option counts as an override, and is checked as one.
     arguments, overrides = _parser().parse_known_args(argv)
     if arguments.help:
         configs = ", ".join(sorted(config_files.shipped_configs()))
         keys = help_text(_schema())
         print(USAGE.format(prog=command.prog("fit"), configs=configs, keys=keys))
-        return
+        return None
     if arguments.version:
         print(__version__)
-        return
+        return None
     named = arguments.config
     path = named[0] if named else None
     if len(named) > 1:
         raise UsageError(f"--config: is given {len(named)} times ({', '.join(named)}); give one")
     if arguments.print_schema:
         print(json.dumps(_schema(fresh=True), indent=1, ensure_ascii=False))
-        return
+        return None
     source = config_files.source_name(path)
     text, problems = config_files.read_config(path or config_files.DEFAULT)
     reader = Reader(_schema(), text, overrides, problems)
@@ -105,8 +105,9 @@ def _main(argv: Sequence[str] | None) -> None:
         raise ConfigError(source, mistakes)
     if arguments.print_config:
         print(to_yaml(config), end="")
-        return
+        return None
     fit(config, quiet=arguments.quiet)
+    return command.DONE  # the run's result is its folder, whoever reads what it printed
 
 
 def _schema(*, fresh: bool = False) -> Mapping[str, Any]:

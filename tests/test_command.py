@@ -1,6 +1,8 @@
 """Exit status and error messages of all commands."""
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from esd_splat.command import run
+from esd_splat.command import run, say
 from esd_splat.compare import main as compare
 from esd_splat.errors import SceneError
 from esd_splat.export import main as export
@@ -42,6 +44,46 @@ def test_what_a_user_can_cause_is_one_line(
 def test_a_bug_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)):
         run(_raise(error))
+
+
+def test_sigterm_is_an_interrupt_and_only_the_first_one_counts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before, ended = signal.getsignal(signal.SIGTERM), []
+
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            ended.append(True)
+
+    assert run(command, "us", interrupted="stopped") == 130
+    assert ended
+    assert capsys.readouterr().err == "us: stopped\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_cannot_be_printed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    say("Läufe")
+    assert ascii_only.buffer.getvalue() == b"L\\xe4ufe\n"
+    ascii_only.close()
+    say("to a closed stream")
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        say("to a full disk", to_stderr=True)
+        assert run(lambda: 0) == 0
+    monkeypatch.setattr(sys, "stdout", None)
+    say("to nobody")
+
+
+def test_results_that_cannot_be_written_are_one_line() -> None:
+    call = [sys.executable, "-m", "esd_splat.fit", "--version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "esd_splat: stdout: No space left on device\n")
 
 
 LONG = "x" * 300

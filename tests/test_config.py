@@ -287,3 +287,5 @@ def test_a_prompt_of_broken_bytes_is_refused() -> None:
     broken = b"an \xff owl".decode(errors="surrogateescape")
     with pytest.raises(ConfigError, match=r"prompt: must be text in UTF-8, got 'an \\udcff owl'"):
         load_config(None, [f"prompt={broken}"])
+    with pytest.raises(ConfigError, match="negative_prompt: must be text in UTF-8"):
+        load_config(None, ["prompt=an owl", f"negative_prompt={broken}"])

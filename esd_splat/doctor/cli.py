@@ -1,7 +1,6 @@
 """``esd-splat doctor``: runs every check and prints a line about each."""
 
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
 from esd_splat import command
@@ -73,6 +72,4 @@ def _tried(check: Callable[[], Finding]) -> Finding:
 
 
 def _say(line: str) -> None:
-    """Print ``line``; characters that stdout's encoding lacks are printed as escapes."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    print(line, flush=True)

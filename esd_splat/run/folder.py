@@ -1,7 +1,7 @@
 """The folder of a run: the names of its files, its lock and the checks before writing to it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from esd_splat.config import Config
 from esd_splat.errors import BusyError, OutputError
-from esd_splat.files import output_error, write_text
+from esd_splat.files import left_behind, output_error
 from esd_splat.formats import EXPORTERS
 
 SUMMARY = "summary.json"
@@ -25,6 +25,8 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 SCENES = tuple(f"scene.{name}" for name in EXPORTERS)
 LOCK = ".lock"
 """The lock of the run that writes to the folder. It is removed when that run ends."""
+PROBE = ".writable"
+"""A file that is written and removed at once, to see whether the folder can be written to."""
 MARK = b"# esd_splat "
 """The first bytes of the ``config.yaml`` of every run."""
 OURS = (
@@ -34,8 +36,11 @@ OURS = (
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Lock ``folder`` against other runs.
+def claimed(folder: Path) -> Iterator[Callable[[], None]]:
+    """Lock ``folder`` against other runs, and yield a function that checks that it is still ours.
+
+    The function raises an ``OutputError`` if the folder of a run that has begun was removed, or
+    belongs to another run since. Otherwise two runs would write to one folder.
 
     The folder is created if it does not exist, and removed again if it stays empty. The operating
     system releases the lock of a process that is killed. Some folders cannot be locked, such as
@@ -63,13 +68,20 @@ def claimed(folder: Path) -> Iterator[None]:
         ) from error
     except OSError:
         pass
+    ours = _inode(folder / LOCK)
+
+    def check() -> None:
+        if not (folder / CONFIG).exists() or _inode(folder / LOCK) not in (None, ours):
+            raise OutputError(f"out: {folder} was removed during the run, which has ended")
+
     try:
-        yield
+        yield check
     finally:
         # The file is removed before the release, because after it another run may hold this lock.
         # Windows cannot remove an open file. There, filelock removes it after the release.
         with suppress(OSError):
-            (folder / LOCK).unlink()
+            if _inode(folder / LOCK) == ours:
+                (folder / LOCK).unlink()
         lock.release()
         if made:
             with suppress(OSError):
@@ -85,7 +97,8 @@ def check_folder(config: Config) -> None:
     """
     folder = config.folder
     try:
-        used, run = any(path.name != LOCK for path in folder.iterdir()), _holds_run(folder)
+        used = not set(folder.iterdir()) <= {folder / LOCK, *_strays(folder)}
+        run = _holds_run(folder)
     except OSError as error:
         raise output_error(folder, error) from error
     if not used or config.overwrite or (run and config.resume):
@@ -108,8 +121,18 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: no file can be written to it.
     """
-    write_text(folder / ".writable", "")
-    (folder / ".writable").unlink()
+    try:
+        (folder / PROBE).touch()
+        (folder / PROBE).unlink()
+    except OSError as error:
+        raise output_error(folder / PROBE, error) from error
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed run left half-written, as far as possible."""
+    for path in _strays(folder):
+        with suppress(OSError):
+            path.unlink()
 
 
 def make_room(config: Config) -> None:
@@ -123,9 +146,13 @@ def make_room(config: Config) -> None:
     folder = config.folder
     try:
         if config.overwrite and _holds_run(folder):
-            for name in written(folder):
-                (folder / name).unlink()
             shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+            # What shows that the folder holds a run goes last. If this run is killed meanwhile,
+            # the next one knows the rest for an old run's. The new config replaces the old one.
+            for name in written(folder):
+                if Path(name) not in (CHECKPOINT, Path(CONFIG)):
+                    (folder / name).unlink()
+            (folder / CHECKPOINT).unlink(missing_ok=True)
         for name in (SUMMARY, EVALUATION):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
@@ -135,6 +162,21 @@ def make_room(config: Config) -> None:
 def written(folder: Path) -> list[str]:
     """Return the files in ``folder`` that a run writes, as paths relative to it."""
     return sorted(str(name) for name in OURS if (folder / name).is_file())
+
+
+def _strays(folder: Path) -> list[Path]:
+    """What a killed run may have left in ``folder`` besides its lock and its files."""
+    probe = [folder / PROBE] if (folder / PROBE).exists() else []
+    return probe + [path for name in OURS for path in left_behind(folder / name)]
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Which file is at ``path`` now. No other file has this value while ours is open."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _holds_run(folder: Path) -> bool:

@@ -44,6 +44,10 @@ class Observer:
                 checkpoint of a run without this observer lacks the keys of its ``state``.
         """
 
+    def leaves(self) -> list[str]:
+        """The names of the files that a finished run has because of this observer."""
+        return []
+
     def after_step(self, run: Distillation) -> None:
         """Called once after each step, before a checkpoint is written of it."""
 

@@ -11,6 +11,8 @@ from typing import Any
 from tqdm import tqdm
 from typing_extensions import override
 
+from esd_splat.command import say
+
 LINE_EVERY_S = 10.0
 """Seconds between two lines of a log. The speed in a line is the mean since the previous line."""
 STILL_EVERY_S = 60.0
@@ -33,7 +35,7 @@ def progress(done: int, steps: int, *, quiet: bool) -> Iterator[Show]:
     """
     if quiet:
         yield lambda done, logged: None
-    elif sys.stderr.isatty():
+    elif _on_terminal():
         with _Bar(initial=done, total=steps, bar_format=BAR, dynamic_ncols=True) as bar:
 
             def show(done: int, logged: dict[str, float]) -> None:
@@ -44,10 +46,10 @@ def progress(done: int, steps: int, *, quiet: bool) -> Iterator[Show]:
                 yield watched
     else:
         # In a log file, every state of the bar and its control characters would remain.
-        def say(waited: str, done: int) -> None:
-            print(f"step {done}/{steps}, {waited}", file=sys.stderr, flush=True)
+        def still(waited: str, done: int) -> None:
+            say(f"step {done}/{steps}, {waited}", to_stderr=True)
 
-        with _watched(_Lines(done, steps), done, say) as watched:
+        with _watched(_Lines(done, steps), done, still) as watched:
             yield watched
 
 
@@ -58,6 +60,13 @@ def speed(steps_per_second: float | None) -> str:
     if steps_per_second < 1:
         return f"{1 / steps_per_second:.1f} s/step"
     return f"{steps_per_second:.2f} steps/s"
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
 
 
 class _Bar(tqdm):
@@ -80,7 +89,7 @@ class _Lines:
         rate = (done - self.done) / (now - self.at)
         left = tqdm.format_interval((self.steps - done) / rate)
         line = f"step {done}/{self.steps}, {speed(rate)}, {left} left, {_terms(logged)}"
-        print(line, file=sys.stderr, flush=True)
+        say(line, to_stderr=True)
         self.done, self.at = done, now
 
 

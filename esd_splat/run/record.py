@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,14 @@ def _write_config(config: Config) -> None:
 class Record:
     """The record of one run and its observers. Checkpoints hold its state."""
 
-    def __init__(self, config: Config, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        observers: Sequence[Observer] = (),
+        check_folder: Callable[[], None] = lambda: None,
+    ) -> None:
         self.config, self.observers = config, observers
+        self._check_folder = check_folder
         self.rows: list[dict[str, float]] = []
         self.diagnoses: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -64,7 +70,7 @@ class Record:
         """Whether anything was written since the run was started or resumed."""
 
     def begin(self) -> None:
-        """Remove the files that this run replaces, and write the config.
+        """Remove the files that this run replaces, write the config, and check the folder.
 
         This is called after the first step or, if no step is left, at the end, because a run that
         cannot start must not change the folder.
@@ -73,6 +79,7 @@ class Record:
             make_room(self.config)
             _write_config(self.config)
             self.begun = True
+        self._check_folder()
 
     def after_step(self, run: Distillation, logged: dict[str, float]) -> None:
         """Record the values of a step if they are due, and pass the step to the observers."""
@@ -131,6 +138,7 @@ class Record:
             "measures": measures,
             "judged": judges,
         }
+        self._check_folder()
         write_text(self.config.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary
 

@@ -1,15 +1,16 @@
 """Going on with a run: whether anything is left to do, from which state and with which settings."""
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from esd_splat.command import say as tell
 from esd_splat.config import Config, load_config
 from esd_splat.errors import CheckpointError, NewerCheckpointError
 from esd_splat.run.checkpoint import load_checkpoint
 from esd_splat.run.device import DECIDED
 from esd_splat.run.folder import CHECKPOINT, CONFIG, SUMMARY
+from esd_splat.run.observer import Observer
 from esd_splat.settings import load, read_flat, to_yaml
 
 REQUIRED = ("config", "run", "record")
@@ -44,6 +45,13 @@ def finished(config: Config) -> dict[str, Any] | None:
         return None  # damaged, so it is written again
     same = (config.export, config.measure) == (before.export, before.measure)
     return summary if same else None
+
+
+def absent_files(config: Config, observers: Sequence[Observer]) -> list[str]:
+    """Return the names of the files that the folder of a finished run should have and lacks."""
+    due = [f"scene.{name}" for name in config.export.formats]
+    due += [name for observer in observers for name in observer.leaves()]
+    return [name for name in due if not (config.folder / name).exists()]
 
 
 def earlier_part(
@@ -86,11 +94,11 @@ def _saved_state(config: Config, say: Callable[[str], None]) -> dict[str, Any] |
     except CheckpointError as error:
         if ended:
             raise CheckpointError(
-                f"resume: {error}, and what was asked for besides is made from it; ask for what "
-                f"{CONFIG} has, or overwrite=true makes the run again"
+                f"resume: {error}, and what is missing or was asked for besides is made from it; "
+                f"ask for what {CONFIG} has, or overwrite=true makes the run again"
             ) from error
         # Said even by a quiet run, as all that it had done is lost.
-        print(f"{error}; starting from step 0", file=sys.stderr, flush=True)
+        tell(f"{error}; starting from step 0", to_stderr=True)
         return None
 
 

@@ -1,16 +1,15 @@
 """One run, from a config to a finished folder. Lightning runs the loop."""
 
 import logging
-import signal
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from esd_splat.command import say as print_line
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.distill.step_config import StepConfig
@@ -18,13 +17,22 @@ from esd_splat.errors import OutputError, RunError
 from esd_splat.run.checkpoint import save_checkpoint
 from esd_splat.run.controls import Controls
 from esd_splat.run.device import settle
-from esd_splat.run.folder import CHECKPOINT, check_folder, check_writable, claimed, written
+from esd_splat.run.folder import (
+    CHECKPOINT,
+    REPORT,
+    check_folder,
+    check_writable,
+    claimed,
+    tidy,
+    written,
+)
+from esd_splat.run.interrupts import interrupts
 from esd_splat.run.measure import in_words
 from esd_splat.run.observer import Observer
 from esd_splat.run.out_of_memory import short_of_memory
 from esd_splat.run.progress import progress, speed
 from esd_splat.run.record import Record
-from esd_splat.run.resume import earlier_part, finished
+from esd_splat.run.resume import absent_files, earlier_part, finished
 from esd_splat.scene.denormals import denormals_flushed
 from esd_splat.settings import to_yaml
 from esd_splat.teacher.view_prompts import VIEWS
@@ -55,16 +63,23 @@ def run(
     Raises:
         EsdSplatError: the run cannot start or continue. The message is one line and says what to
             do.
-        KeyboardInterrupt: the user pressed Ctrl-C. The checkpoint and the scene are written.
+        KeyboardInterrupt: the user pressed Ctrl-C, or the process got a SIGTERM. The checkpoint
+            and the scene are written.
     """
-    # Flushed, so that messages come before the progress lines in a log.
-    say = partial(print, flush=True) if not quiet else lambda line: None
+    say = print_line if not quiet else lambda line: None
     config.teacher.check(_texts(config))
-    with claimed(config.folder):
+    with claimed(config.folder) as check_claim:
         check_folder(config)
+        tidy(config.folder)
         if (summary := finished(config)) is not None:
-            say(f"{config.folder} holds a finished run: nothing left to do")
-            return summary
+            absent = absent_files(config, observers)
+            if absent in ([], [REPORT]):
+                if absent:  # the run was killed before it wrote its last file
+                    for observer in observers:
+                        observer.after_summary()
+                rest = f"wrote its {REPORT}" if absent else "nothing left to do"
+                say(f"{config.folder} holds a finished run: {rest}")
+                return summary
         check_writable(config.folder)
         before, saved = earlier_part(config, say)
         config = settle(config, before, say, resumed=saved is not None)
@@ -76,13 +91,14 @@ def run(
         with ExitStack() as around:
             for observer in observers:
                 around.enter_context(observer.during(controls, say))
-            return _fit(config, saved, observers, controls, say, quiet, until)
+            return _fit(config, saved, observers, check_claim, controls, say, quiet, until)
 
 
 def _fit(
     config: Config,
     saved: dict[str, Any] | None,
     observers: Sequence[Observer],
+    check_claim: Callable[[], None],
     controls: Controls,
     say: Callable[[str], None],
     quiet: bool,
@@ -95,7 +111,7 @@ def _fit(
         for note in teacher.notes:
             say(note)
         distillation = Distillation(StepConfig.of(config), teacher, backend, saved and saved["run"])
-    record = Record(config, observers)
+    record = Record(config, observers, check_claim)
     if saved is not None:
         record.restore(saved["record"])
         record.saved_at = distillation.done
@@ -105,22 +121,24 @@ def _fit(
     )
     if config.teacher.views.language_model is not None:
         say("the teacher is told: " + "; ".join(distillation.predictor.guidance.texts))
-    try:
-        with short_of_memory(config, joint=teacher.joint):
-            stopped = _loop(config, distillation, record, controls, quiet, until)
-    except RunError as error:
-        if record.begun:
-            record.write_rows()
-        at = record.saved_at
-        kept = "no checkpoint was due yet" if at is None else f"{CHECKPOINT} holds step {at}"
-        raise RunError(f"{error}; {kept}") from error
-    finally:
-        record.close()
-    _save(config, distillation, record)
-    if stopped:
-        record.write_scene(distillation)
-        if until is None:
-            raise KeyboardInterrupt
+    with interrupts(controls.stop):
+        try:
+            with short_of_memory(config, joint=teacher.joint):
+                _loop(config, distillation, record, controls, quiet, until)
+        except RunError as error:
+            if record.begun:
+                record.write_rows()
+            at = record.saved_at
+            kept = "no checkpoint was due yet" if at is None else f"{CHECKPOINT} holds step {at}"
+            raise RunError(f"{error}; {kept}") from error
+        finally:
+            record.close()
+        _save(config, distillation, record)
+        if controls.stopped or distillation.done < config.steps:
+            record.write_scene(distillation)
+    if controls.stopped:
+        raise KeyboardInterrupt
+    if distillation.done < config.steps:
         return {}
     try:
         with short_of_memory(config, joint=teacher.joint):
@@ -141,9 +159,11 @@ def _loop(
     controls: Controls,
     quiet: bool,
     until: int | None,
-) -> bool:
-    """Run the remaining steps and return whether the run was stopped before the last one."""
+) -> None:
+    """Run the remaining steps, or those up to ``until`` or to a request to stop."""
     import lightning
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     class Loop(lightning.LightningModule):
         """Calls our step in Lightning's loop."""
@@ -178,13 +198,16 @@ def _loop(
 
     left = config.steps - distillation.done
     if until is not None and distillation.done >= until:
-        return True
+        return
     cuda = distillation.device.type == "cuda"
     watched = progress(distillation.done, config.steps, quiet=quiet)
-    with _quiet_lightning(), watched as show, _interrupts(controls.stop):
+    # Lightning calls our handler of SIGTERM, and then raises its exception after the step.
+    with _quiet_lightning(), watched as show, suppress(SIGTERMException):
         lightning.Trainer(
             accelerator="gpu" if cuda else "cpu",
             devices=[distillation.device.index or 0] if cuda else 1,
+            # In a job of SLURM, it would otherwise start its own processes and handle signals.
+            plugins=LightningEnvironment(),
             max_epochs=1,
             logger=False,
             enable_checkpointing=False,
@@ -192,7 +215,6 @@ def _loop(
             enable_progress_bar=False,
             inference_mode=False,
         ).fit(Loop(), DataLoader(range(left), batch_size=None))  # pyright: ignore[reportArgumentType]
-    return distillation.done < config.steps
 
 
 def _save(config: Config, distillation: Distillation, record: Record) -> None:
@@ -224,30 +246,6 @@ def _texts(config: Config) -> dict[str, str]:
     return {"prompt": config.prompt, "negative_prompt": config.negative_prompt} | {
         f"teacher.views ({view} view)": text for view, text in zip(VIEWS, said, strict=True)
     }
-
-
-@contextmanager
-def _interrupts(stop: Callable[[], None]):
-    """Make the first Ctrl-C end the run after the current step, and a second one at once."""
-
-    def handle(number: int, frame: Any) -> None:
-        stop()
-        signal.signal(signal.SIGINT, before)
-
-    try:
-        before = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not the main thread, so the caller handles signals
-        yield
-        return
-    try:
-        yield
-    except SystemExit as error:
-        # Lightning turns an interrupt into a SystemExit.
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing_extensions import override
 from esd_splat.config import Config
 from esd_splat.distill.distillation import Distillation
 from esd_splat.errors import EsdSplatError, OutputError
-from esd_splat.run.folder import SHEET
+from esd_splat.run.folder import REPORT, SHEET
 from esd_splat.run.observer import Observer
 from esd_splat.scene.cameras import Cameras
 from esd_splat.show.contact_sheet import Row, contact_sheet
@@ -64,6 +64,10 @@ class Pictures(Observer):
         return {"sheets": self.rows}
 
     @override
+    def leaves(self) -> list[str]:
+        return [SHEET, *(f"turntable{suffix}" for suffix in self.suffixes)]
+
+    @override
     def before_summary(self, run: Distillation) -> None:
         earlier = {step: row for step, row in self._labelled(run.done).items() if step < run.done}
         self._write_sheet(earlier | {run.done: self._row(run, self.size)})
@@ -104,6 +108,10 @@ class Report(Observer):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @override
+    def leaves(self) -> list[str]:
+        return [REPORT]
 
     @override
     def after_summary(self) -> None:

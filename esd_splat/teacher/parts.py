@@ -1,7 +1,6 @@
 """Loading the parts of a model from a folder, the hub, or a single file with a folder beside it."""
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from esd_splat.command import say
 from esd_splat.errors import TeacherError, one_line, reason
 from esd_splat.teacher import mvdream
 from esd_splat.teacher.families import INDEX, SD3, Family, family_by_index, family_of
@@ -137,7 +137,7 @@ class Source:
             from huggingface_hub import constants
 
             line = in_words(self.where, files, parts, constants.HF_HUB_CACHE)
-            print(line, file=sys.stderr, flush=True)  # where the hub's bars follow
+            say(line, to_stderr=True)  # where the hub's bars follow
         if on_hub:
             self._check_indexes(listing, variants)
         return variants

@@ -87,11 +87,14 @@ def test_a_killed_run_resumes(model: Path, tmp_path: Path) -> None:
     assert bytes_of(out) == bytes_of(whole)
 
 
-def test_ctrl_c_leaves_a_scene_and_a_run_that_resumes(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_scene_and_a_run_that_resumes(
+    model: Path, tmp_path: Path, number: int
+) -> None:
     out = tmp_path / "run"
     process = _start(model, out, "steps=4000", "checkpoint_every=1")
     _wait_for(out / "checkpoints" / "last.ckpt")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "resume=true" in errors
