@@ -175,7 +175,7 @@ def test_help_tells_options_keys_and_configs(capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     for word in (
         "--print-config",
-        "esd_paper, esd_pool, esd_sd, sds",
+        "esd_paper, esd_pool, esd_sd, mvdream, sds",
         "loss.entropy_weight",
         "cameras.size",
     ):
