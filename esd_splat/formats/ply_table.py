@@ -102,14 +102,7 @@ def _header(text: str) -> tuple[str, list[_Element]]:
                 elements.append(_Element(name, int(count)))
             case ["property", kind, name] if elements and kind in _TYPES:
                 elements[-1].columns.append((name, _TYPES[kind]))
-            case ["property", "list", length, kind, name] if (
-                elements
-                and {
-                    length,
-                    kind,
-                }
-                <= _TYPES.keys()
-            ):
+            case ["property", "list", size, kind, name] if elements and {size, kind} <= {*_TYPES}:
                 elements[-1].lists.append(name)
             case _:
                 raise ValueError(f"its header has the line {one_line(line)!r}")

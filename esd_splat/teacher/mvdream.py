@@ -10,15 +10,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from esd_splat.teacher.authors_layers import UNET_ENDS
 from esd_splat.teacher.loading import SAFE, local_folder
 from esd_splat.teacher.multi_view import CAMERA, MultiView
 
 UNET = "MultiViewUNetModel"
 """The class of its published UNet, which is a UNet of diffusers in the authors' layout."""
 _CAMERA_EMBEDDING = {
-    "camera_embed.0.": "class_embedding.linear_1.",
-    "camera_embed.2.": "class_embedding.linear_2.",
+    f"{theirs}.": f"{ours}."
+    for ours, theirs in UNET_ENDS.items()
+    if theirs.startswith("camera_embed.")
 }
+"""The names of its layers there, and in diffusers' UNet."""
 
 
 class MvDream(MultiView):
