@@ -21,6 +21,7 @@ All modules follow these conventions:
 Importing the package loads nothing heavy. Each public name is loaded when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from esd_splat.scene.rasterize import rasterize
 
 __version__ = "0.1.0"
+
+# libgomp reads this when torch is loaded. By itself, it lets a thread that waits for others spin
+# 300000 times before it sleeps, and a run on cores that others use too takes many times as long.
+if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 __all__ = [
     "Esd",

@@ -2,6 +2,8 @@
 
 import os
 
+import esd_splat  # noqa: F401  before torch, which reads how its threads wait only once
+
 # Before torch: two cores are shared with whatever else runs here.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 

@@ -32,14 +32,16 @@ def cache() -> Finding:
 
 
 def threads() -> Finding:
-    """Torch's threads, and the cores that they share."""
+    """Torch's threads, the cores that they share, and how they wait for one another."""
     import torch
 
     affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     count, asked = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
     way_out = f"OMP_NUM_THREADS={cores}: more threads than cores make small tensors slower"
-    found = f"{count} on {cores} cores, OMP_NUM_THREADS {asked}"
+    waits = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # the package itself sets one
+    waiting = next(f"{name} {os.environ[name]}" for name in waits if name in os.environ)
+    found = f"{count} on {cores} cores, OMP_NUM_THREADS {asked}, {waiting}"
     return Finding(found, way_out if count > cores else "")
 
 

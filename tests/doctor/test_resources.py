@@ -33,6 +33,9 @@ def test_more_threads_than_cores_are_advised_against(monkeypatch: pytest.MonkeyP
     assert not resources.threads().way_out
     monkeypatch.setattr(torch, "get_num_threads", lambda: 10**6)
     assert resources.threads().way_out.startswith("OMP_NUM_THREADS=")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "10000")
+    assert resources.threads().found.endswith(", GOMP_SPINCOUNT 10000")
 
 
 def test_a_folder_that_outputs_cannot_go_to(
